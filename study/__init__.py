@@ -1,0 +1,1 @@
+"""The harness around the model: plan, run, search, judge and report."""

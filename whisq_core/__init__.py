@@ -1,0 +1,1 @@
+"""The WhisQ model and its science: corpus, features, model, training, metrics."""

@@ -1,0 +1,29 @@
+"""The one exception that a user sees, and the wording that all of them share."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class InputError(Exception):
+    """Something the user gave is wrong and the user can mend it: shown without a traceback, exit status 2.
+
+    Each mistake is one line that says where, what was found, what is allowed and what to do.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        assert mistakes, "an InputError names at least one mistake"
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+def raise_all(mistakes: Sequence[str]) -> None:
+    """Raise one `InputError` with every mistake, or return when there is none."""
+    if mistakes:
+        raise InputError(*mistakes)
+
+
+def did_you_mean(found: str, allowed: Iterable[str]) -> str:
+    """The end of an error line: the nearest allowed name, or all of them."""
+    names = sorted(allowed)
+    nearest = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
+    return f"Did you mean '{nearest[0]}'?" if nearest else f"Allowed: {', '.join(names)}."
