@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 from whisq_core.errors import InputError, did_you_mean, raise_all
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+# Numbers are strict: `true`, "128" or 12.0 where a count belongs is a typing error in a file, not a value.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Frozen(BaseModel):
@@ -32,8 +33,8 @@ class DataSpec(_Frozen):
     score: tuple[Literal["dev", "test", "inner"], ...] = Field(default=("dev",), min_length=1)
     system_truth: Literal["clips", "csv"] = "clips"
     inner_by: Literal["prompt", "system"] = "prompt"
-    inner_seed: int = 0
-    inner_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    inner_seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    inner_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
 
 
 class BackboneSpec(_Frozen):
@@ -53,9 +54,9 @@ class ModelSpec(_Frozen):
     heads: Count = 4
     audio_frames: Literal["all", "valid"] = "all"
     pool: Literal["mean", "max"] = "mean"  # Paper silent: how attended sequences are pooled.
-    residual: bool = False  # Paper silent.
-    layer_norm: bool = False  # Paper silent.
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # Paper silent: in the heads.
+    residual: StrictBool = False  # Paper silent.
+    layer_norm: StrictBool = False  # Paper silent.
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0  # Paper silent: in the heads.
     head: Literal["mlp", "linear"] = "mlp"
 
     @model_validator(mode="after")
@@ -76,7 +77,7 @@ class LossSpec(_Frozen):
     p: Literal[1, 2] = 2
     blur: Positive = 0.05
     diameter: Positive = 128.0  # Paper silent: fixed, so that a clip's loss does not depend on its batch.
-    scaling: Annotated[float, Field(gt=0, lt=1)] = 0.5  # Paper silent: geomloss' default.
+    scaling: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.5  # Paper silent: geomloss' default.
 
 
 class TrainSpec(_Frozen):
@@ -84,8 +85,8 @@ class TrainSpec(_Frozen):
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: Positive = 7.307e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.7435
-    nesterov: bool = False  # Paper silent.
+    momentum: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.7435
+    nesterov: StrictBool = False  # Paper silent.
     weight_decay: NonNegative = 0.0  # Paper silent.
     batch_size: Count = 128
     epochs: Count = 148
@@ -111,7 +112,7 @@ class RunSpec(_Frozen):
     model: ModelSpec = ModelSpec()
     loss: LossSpec = LossSpec()
     train: TrainSpec = TrainSpec()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
     @model_validator(mode="after")
     def _layer_norm_needs_attention(self) -> "RunSpec":
@@ -155,6 +156,7 @@ class RunSpec(_Frozen):
 
 
 SETTING_NAMES: tuple[str, ...] = tuple(RunSpec().settings())
+_SWITCHED_OFF_BY_NULL = tuple(name for name, value in RunSpec().settings().items() if value is None)
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -178,6 +180,10 @@ def setting_mistakes(base: RunSpec, settings: Mapping[str, Any]) -> list[tuple[s
             where = [str(part) for part in problem["loc"][:2]]
             name = ".".join(where)
             text = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "tuple_type":
+                text = "Input should be a list, such as [dev]"
+            elif name in _SWITCHED_OFF_BY_NULL:
+                text = f"{text}, or null for none"
             found = "" if problem["type"] == "value_error" else f", found {problem['input']!r}"
             mistakes.append((name, f"setting '{name}': {text}{found}." if name else f"{text}."))
     return mistakes
