@@ -1,0 +1,391 @@
+"""The feature store: each clip and each prompt encoded once, mapped into memory by every process.
+
+One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256. A file is written under
+a temporary name and renamed when it is whole, so a process may be killed at any moment and many processes may
+fill one store. Its layout, little-endian, each block on a 64-byte boundary:
+
+    header  magic, dim, num_frames, num_valid, CRC-32 of the pooled block, of the frames and of the header,
+            the item's SHA-256, the digest of the store's key
+    pooled  float32 [2, dim]: the mean over all frames, the mean over valid frames
+    frames  float16 [num_frames, dim]
+"""
+
+import json
+import os
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from whisq_core.errors import InputError
+from whisq_core.spec import digest
+
+if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
+    import torch
+
+_MAGIC = b"WHISQF01"  # the last two digits are the version of the layout
+_HEADER = struct.Struct("<8s6I32s16s")
+_HEADER_BYTES = 128
+_ALIGNMENT = 64
+_SUFFIX = ".features"
+_TEMPORARY_SUFFIX = ".tmp"
+_ABANDONED_AFTER = 3600.0  # seconds after which a temporary file can no longer belong to a living writer
+_PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled block of the usual encoders
+_KEPT_MAP_BYTES = 768 * 2**20  # maps beyond this are dropped after use, so that resident memory stays bounded
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What the features of one store are a function of, besides the item itself."""
+
+    kind: Literal["audio", "text"]
+    checkpoint_digest: str
+    preprocessing: str
+    precision: str
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name this key."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """What a store says about its encoder; `macs` per item and `frame_rate` in Hz where they are known."""
+
+    name: str
+    dim: int
+    num_parameters: int
+    macs: int | None
+    frame_rate: float | None
+    untrained: bool
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One item's header and pooled vectors."""
+
+    dim: int
+    num_frames: int
+    num_valid: int
+    frames_crc: int
+    pooled: Float[np.ndarray, "2 dim"]
+
+
+class _Broken(Exception):
+    """An item file that must not be read; the message says why."""
+
+
+class FeatureStore:
+    """The features of one `FeatureKey` under `root`."""
+
+    def __init__(self, root: Path, key: FeatureKey) -> None:
+        self.key = key
+        self.folder = root / f"{key.kind}-{key.digest[:16]}"
+        self._key_bytes = bytes.fromhex(key.digest)
+
+    def path(self, item_key: str) -> Path:
+        """Where the features of the item with this SHA-256 (64 hexadecimal digits) lie."""
+        return self.folder / f"{item_key}{_SUFFIX}"
+
+    @property
+    def meta(self) -> StoreMeta | None:
+        """The description written beside the items, None before the first encoding.
+
+        Raises:
+            InputError: when `store.json` describes another key or cannot be read.
+        """
+        path = self.folder / "store.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["key"] != asdict(self.key):
+                raise InputError(
+                    f"{path}: describes the features of another encoder ({stored['meta']['name']}). "
+                    f"Use another folder for features, or delete {self.folder} and run `whisq-study encode`."
+                )
+            return StoreMeta(**stored["meta"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: not the description of a feature store. Delete this file and run `whisq-study encode`: "
+                "it is written anew, and nothing is encoded twice."
+            ) from error
+
+    def describe(self, meta: StoreMeta) -> None:
+        """Write `store.json`, or check that it tells the same.
+
+        Raises:
+            InputError: when the folder belongs to another key or cannot be written.
+        """
+        if self.meta == meta:
+            return
+        text = json.dumps({"key": asdict(self.key), "meta": asdict(meta)}, indent=1, sort_keys=True) + "\n"
+        _write_atomically(self.folder / "store.json", [text.encode()])
+
+    def write(
+        self,
+        item_key: str,
+        frames: Float[np.ndarray, "frames dim"],
+        valid: int,
+        pooled: Float[np.ndarray, " dim"] | None = None,
+    ) -> None:
+        """Store one item; the first `valid` frames are signal, the rest is the encoder's padding.
+
+        `pooled` is the encoder's own pooled vector (CLAP) and replaces both means. The bytes depend on the
+        arguments alone, so it does no harm when two processes write the same item.
+
+        Raises:
+            InputError: when features are not finite in half precision, or the folder cannot be written.
+        """
+        assert 1 <= valid <= len(frames), (valid, frames.shape)
+        with np.errstate(over="ignore"):
+            half = np.ascontiguousarray(frames, dtype="<f2")
+        if not np.isfinite(half).all():
+            raise InputError(
+                f"item {item_key}: its features are not finite in half precision (largest magnitude "
+                f"{np.abs(frames).max():.4g}, allowed 65504). Use another checkpoint, or encode in float32."
+            )
+        means = [pooled, pooled] if pooled is not None else [frames.mean(axis=0), frames[:valid].mean(axis=0)]
+        block = np.stack(means).astype("<f4").tobytes()
+        fields = (frames.shape[1], len(frames), valid, zlib.crc32(block), zlib.crc32(half.data.cast("B")))
+        header = self._header(item_key, *fields)
+        padding = bytes(_frames_offset(frames.shape[1]) - _HEADER_BYTES - len(block))
+        _write_atomically(self.path(item_key), [header, block, padding, half.data.cast("B")])
+
+    def problems(self, item_keys: Iterable[str]) -> dict[str, str]:
+        """Items that cannot be read, with the reason: "missing", or the file's path and what is wrong with it.
+
+        Frames are not read (`verify` reads them), so this is quick: sizes, identity and pooled vectors only.
+        """
+        found = {}
+        for item_key in item_keys:
+            try:
+                self._read(item_key)
+            except FileNotFoundError:
+                found[item_key] = "missing"
+            except (_Broken, OSError) as error:
+                found[item_key] = f"{self.path(item_key)}: {error}"
+        return found
+
+    def missing(self, item_keys: Iterable[str]) -> list[str]:
+        """The items that must be encoded, each once, in the order given: absent, torn, foreign or corrupt."""
+        return list(self.problems(dict.fromkeys(item_keys)))
+
+    def open(self, item_keys: Sequence[str]) -> "FeatureTable":
+        """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
+
+        Raises:
+            InputError: with every item that is absent, torn, foreign or corrupt, or when dimensions differ.
+        """
+        items: dict[str, _Item] = {}
+        mistakes = []
+        for item_key in dict.fromkeys(item_keys):
+            try:
+                items[item_key] = self._read(item_key)
+            except FileNotFoundError:
+                mistakes.append(f"{self.path(item_key)}: missing. Run `whisq-study encode`.")
+            except (_Broken, OSError) as error:
+                mistakes.append(f"{self.path(item_key)}: {error}. Run `whisq-study encode`: it rebuilds the file.")
+        if mistakes:
+            raise InputError(*mistakes)
+        rows = [items[item_key] for item_key in item_keys]
+        assert rows, "a feature table has at least one row"
+        return FeatureTable(
+            keys=tuple(item_keys),
+            folder=self.folder,
+            num_frames=np.array([row.num_frames for row in rows], dtype=np.int64),
+            num_valid=np.array([row.num_valid for row in rows], dtype=np.int64),
+            pooled_vectors=np.stack([row.pooled for row in rows], axis=1),
+        )
+
+    def verify(self) -> dict[str, str]:
+        """Read every file of the store whole: item key -> path and what is wrong. Minutes for a large store."""
+        found = {}
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            try:
+                item = self._read(path.stem)
+                with path.open("rb") as file:
+                    file.seek(_frames_offset(item.dim))
+                    if zlib.crc32(file.read()) != item.frames_crc:
+                        raise _Broken("its frames are corrupt (checksum)")
+            except (_Broken, OSError) as error:
+                found[path.stem] = f"{path}: {error}"
+        return found
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed writers left behind, once no living writer can own them."""
+        for path in self.folder.glob(f"*{_TEMPORARY_SUFFIX}"):
+            try:
+                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+                    path.unlink()
+            except FileNotFoundError:  # another process swept it, or its writer has finished
+                continue
+
+    def _header(self, item_key: str, dim: int, num_frames: int, num_valid: int, pooled_crc: int, crc: int) -> bytes:
+        identity = (bytes.fromhex(item_key), self._key_bytes)
+        unsigned = _HEADER.pack(_MAGIC, dim, num_frames, num_valid, pooled_crc, crc, 0, *identity)
+        signed = _HEADER.pack(_MAGIC, dim, num_frames, num_valid, pooled_crc, crc, zlib.crc32(unsigned), *identity)
+        return signed.ljust(_HEADER_BYTES, b"\0")
+
+    def _read(self, item_key: str) -> _Item:
+        descriptor = os.open(self.path(item_key), os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
+            if len(prefix) < _HEADER_BYTES:
+                raise _Broken(f"torn: {size} bytes are less than a header")
+            magic, dim, num_frames, num_valid, pooled_crc, crc, _, _, _ = _HEADER.unpack_from(prefix)
+            if magic != _MAGIC:
+                raise _Broken("not a feature file of this version")
+            if prefix[:_HEADER_BYTES] != self._header(item_key, dim, num_frames, num_valid, pooled_crc, crc):
+                raise _Broken("corrupt, or the features of another item or encoder")
+            if size != _file_bytes(dim, num_frames):
+                raise _Broken(f"torn: {size} bytes instead of {_file_bytes(dim, num_frames)}")
+            end = _HEADER_BYTES + 8 * dim
+            block = prefix[_HEADER_BYTES:end] if end <= len(prefix) else os.pread(descriptor, 8 * dim, _HEADER_BYTES)
+        finally:
+            os.close(descriptor)
+        if zlib.crc32(block) != pooled_crc:
+            raise _Broken("its pooled vectors are corrupt (checksum)")
+        return _Item(dim, num_frames, num_valid, crc, np.frombuffer(block, dtype="<f4").reshape(2, dim))
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Rows of a store: lengths and pooled vectors in memory, frames mapped from their files when asked for."""
+
+    keys: tuple[str, ...]
+    folder: Path
+    num_frames: Int[np.ndarray, " rows"]
+    num_valid: Int[np.ndarray, " rows"]
+    pooled_vectors: Float[np.ndarray, "2 rows dim"]
+    _maps: "_Maps" = field(default_factory=lambda: _Maps({}), repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def dim(self) -> int:
+        """The size of one frame."""
+        return self.pooled_vectors.shape[2]
+
+    def frames(self, row: int) -> "torch.Tensor":
+        """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
+
+        Raises:
+            InputError: when the file has vanished since the table was opened.
+        """
+        return self._maps.frames(self.folder / f"{self.keys[row]}{_SUFFIX}", int(self.num_frames[row]), self.dim)
+
+    def pooled(self, frames: Literal["all", "valid"]) -> "torch.Tensor":
+        """float32 [rows, dim]: the mean over all frames, or over those that hold signal (as `model.audio_frames`)."""
+        import torch
+
+        return torch.from_numpy(self.pooled_vectors[("all", "valid").index(frames)])
+
+    def select(self, rows: Int[np.ndarray, " selected"]) -> "FeatureTable":
+        """These rows, in this order; maps are shared with this table."""
+        return FeatureTable(
+            keys=tuple(self.keys[row] for row in rows),
+            folder=self.folder,
+            num_frames=self.num_frames[rows],
+            num_valid=self.num_valid[rows],
+            pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
+            _maps=self._maps,
+        )
+
+
+@dataclass
+class _Maps:
+    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
+
+    kept: "dict[Path, torch.Tensor]"
+    num_bytes: int = 0
+
+    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
+        if path in self.kept:
+            return self.kept[path]
+        import torch
+
+        size = _file_bytes(dim, num_frames)
+        try:
+            # Python's mmap keeps a descriptor per map and a store has thousands of files; torch's does not.
+            whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
+        except RuntimeError as error:
+            raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
+        frames = whole[_frames_offset(dim) // 2 :].view(num_frames, dim)
+        if self.num_bytes + size <= _KEPT_MAP_BYTES:
+            self.kept[path] = frames
+            self.num_bytes += size
+        return frames
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips with their features and labels: what training eats. Row i of `audio` belongs to clip i."""
+
+    utterances: tuple[str, ...]
+    systems: tuple[str, ...]
+    audio: FeatureTable
+    text: FeatureTable  # one row per distinct prompt
+    prompt_of: Int[np.ndarray, " clips"]  # the row of `text` of each clip
+    omq: Float[np.ndarray, " clips"]  # NaN where there is no label
+    ta: Float[np.ndarray, " clips"]
+
+    def __post_init__(self) -> None:
+        counts = {len(self.systems), len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
+        assert counts == {len(self.utterances)}, counts
+        assert self.prompt_of.max(initial=-1) < len(self.text)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def select(self, indices: Int[np.ndarray, " selected"]) -> "Dataset":
+        """These clips, in this order, with only their prompts."""
+        prompts, prompt_of = np.unique(self.prompt_of[indices], return_inverse=True)
+        return Dataset(
+            utterances=tuple(self.utterances[index] for index in indices),
+            systems=tuple(self.systems[index] for index in indices),
+            audio=self.audio.select(indices),
+            text=self.text.select(prompts),
+            prompt_of=prompt_of,
+            omq=self.omq[indices],
+            ta=self.ta[indices],
+        )
+
+
+def _frames_offset(dim: int) -> int:
+    end = _HEADER_BYTES + 8 * dim  # two float32 vectors
+    return -(-end // _ALIGNMENT) * _ALIGNMENT
+
+
+def _file_bytes(dim: int, num_frames: int) -> int:
+    return _frames_offset(dim) + 2 * dim * num_frames
+
+
+def _write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
+    """Write a file that is either whole or absent, whatever happens.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave the right size and the wrong bytes
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Give another folder or free space.") from error
