@@ -1,21 +1,11 @@
 """The feature store: each clip and each prompt encoded once, mapped into memory by every process.
 
-One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256. A file is written under
-a temporary name and renamed when it is whole, so a process may be killed at any moment and many processes may
-fill one store. Its layout, little-endian, each block on a 64-byte boundary:
-
-    header  magic, dim, num_frames, num_valid, CRC-32 of the pooled block, of the frames and of the header,
-            the item's SHA-256, the digest of the store's key
-    pooled  float32 [2, dim]: the mean over all frames, the mean over valid frames
-    frames  float16 [num_frames, dim]
+One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256 (`feature_file` has the
+layout). A file is renamed into place when it is whole, so a process may be killed at any moment and many
+processes may fill one store.
 """
 
 import json
-import os
-import struct
-import time
-import uuid
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,19 +15,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from whisq_core.errors import InputError
+from whisq_core.feature_file import Broken, Item, ItemKey, file_bytes, map_frames, read_item, verify_item, write_item
+from whisq_core.files import sweep, write_atomically
 from whisq_core.spec import digest
 
 if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
     import torch
 
-_MAGIC = b"WHISQF01"  # the last two digits are the version of the layout
-_HEADER = struct.Struct("<8s6I32s16s")
-_HEADER_BYTES = 128
-_ALIGNMENT = 64
 _SUFFIX = ".features"
-_TEMPORARY_SUFFIX = ".tmp"
-_ABANDONED_AFTER = 3600.0  # seconds after which a temporary file can no longer belong to a living writer
-_PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled block of the usual encoders
 _KEPT_MAP_BYTES = 768 * 2**20  # maps beyond this are dropped after use, so that resident memory stays bounded
 
 
@@ -68,28 +53,13 @@ class StoreMeta:
     untrained: bool
 
 
-@dataclass(frozen=True)
-class _Item:
-    """One item's header and pooled vectors."""
-
-    dim: int
-    num_frames: int
-    num_valid: int
-    frames_crc: int
-    pooled: Float[np.ndarray, "2 dim"]
-
-
-class _Broken(Exception):
-    """An item file that must not be read; the message says why."""
-
-
 class FeatureStore:
     """The features of one `FeatureKey` under `root`."""
 
     def __init__(self, root: Path, key: FeatureKey) -> None:
         self.key = key
         self.folder = root / f"{key.kind}-{key.digest[:16]}"
-        self._key_bytes = bytes.fromhex(key.digest)
+        self._key_digest = key.digest
 
     def path(self, item_key: str) -> Path:
         """Where the features of the item with this SHA-256 (64 hexadecimal digits) lie."""
@@ -128,7 +98,7 @@ class FeatureStore:
         if self.meta == meta:
             return
         text = json.dumps({"key": asdict(self.key), "meta": asdict(meta)}, indent=1, sort_keys=True) + "\n"
-        _write_atomically(self.folder / "store.json", [text.encode()])
+        write_atomically(self.folder / "store.json", [text.encode()])
 
     def write(
         self,
@@ -147,18 +117,15 @@ class FeatureStore:
         """
         assert 1 <= valid <= len(frames), (valid, frames.shape)
         with np.errstate(over="ignore"):
-            half = np.ascontiguousarray(frames, dtype="<f2")
+            half = np.ascontiguousarray(frames, dtype=np.float16)
         if not np.isfinite(half).all():
             raise InputError(
                 f"item {item_key}: its features are not finite in half precision (largest magnitude "
-                f"{np.abs(frames).max():.4g}, allowed 65504). Use another checkpoint, or encode in float32."
+                f"{np.abs(frames).max():.4g}, allowed 65504). Use another checkpoint."
             )
-        means = [pooled, pooled] if pooled is not None else [frames.mean(axis=0), frames[:valid].mean(axis=0)]
-        block = np.stack(means).astype("<f4").tobytes()
-        fields = (frames.shape[1], len(frames), valid, zlib.crc32(block), zlib.crc32(half.data.cast("B")))
-        header = self._header(item_key, *fields)
-        padding = bytes(_frames_offset(frames.shape[1]) - _HEADER_BYTES - len(block))
-        _write_atomically(self.path(item_key), [header, block, padding, half.data.cast("B")])
+        means = [part.mean(axis=0, dtype=np.float64) for part in (frames, frames[:valid])]
+        vectors = np.stack(means if pooled is None else [pooled, pooled]).astype(np.float32)
+        write_item(self.path(item_key), self._item_key(item_key), half, valid, vectors)
 
     def problems(self, item_keys: Iterable[str]) -> dict[str, str]:
         """Items that cannot be read, with the reason: "missing", or the file's path and what is wrong with it.
@@ -171,7 +138,7 @@ class FeatureStore:
                 self._read(item_key)
             except FileNotFoundError:
                 found[item_key] = "missing"
-            except (_Broken, OSError) as error:
+            except (Broken, OSError) as error:
                 found[item_key] = f"{self.path(item_key)}: {error}"
         return found
 
@@ -183,16 +150,16 @@ class FeatureStore:
         """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
 
         Raises:
-            InputError: with every item that is absent, torn, foreign or corrupt, or when dimensions differ.
+            InputError: with every item that is absent, torn, foreign or corrupt.
         """
-        items: dict[str, _Item] = {}
+        items: dict[str, Item] = {}
         mistakes = []
         for item_key in dict.fromkeys(item_keys):
             try:
                 items[item_key] = self._read(item_key)
             except FileNotFoundError:
                 mistakes.append(f"{self.path(item_key)}: missing. Run `whisq-study encode`.")
-            except (_Broken, OSError) as error:
+            except (Broken, OSError) as error:
                 mistakes.append(f"{self.path(item_key)}: {error}. Run `whisq-study encode`: it rebuilds the file.")
         if mistakes:
             raise InputError(*mistakes)
@@ -211,51 +178,22 @@ class FeatureStore:
         found = {}
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             try:
-                item = self._read(path.stem)
-                with path.open("rb") as file:
-                    file.seek(_frames_offset(item.dim))
-                    if zlib.crc32(file.read()) != item.frames_crc:
-                        raise _Broken("its frames are corrupt (checksum)")
-            except (_Broken, OSError) as error:
+                verify_item(path, self._item_key(path.stem))
+            except (Broken, OSError) as error:
                 found[path.stem] = f"{path}: {error}"
+            except ValueError:  # the name is no hexadecimal number
+                found[path.stem] = f"{path}: not named by the SHA-256 of an item"
         return found
 
     def sweep(self) -> None:
-        """Remove the temporary files that killed writers left behind, once no living writer can own them."""
-        for path in self.folder.glob(f"*{_TEMPORARY_SUFFIX}"):
-            try:
-                if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
-                    path.unlink()
-            except FileNotFoundError:  # another process swept it, or its writer has finished
-                continue
+        """Remove the temporary files that killed writers left behind."""
+        sweep(self.folder)
 
-    def _header(self, item_key: str, dim: int, num_frames: int, num_valid: int, pooled_crc: int, crc: int) -> bytes:
-        identity = (bytes.fromhex(item_key), self._key_bytes)
-        unsigned = _HEADER.pack(_MAGIC, dim, num_frames, num_valid, pooled_crc, crc, 0, *identity)
-        signed = _HEADER.pack(_MAGIC, dim, num_frames, num_valid, pooled_crc, crc, zlib.crc32(unsigned), *identity)
-        return signed.ljust(_HEADER_BYTES, b"\0")
+    def _item_key(self, item_key: str) -> ItemKey:
+        return ItemKey(item_key, self._key_digest)
 
-    def _read(self, item_key: str) -> _Item:
-        descriptor = os.open(self.path(item_key), os.O_RDONLY)
-        try:
-            size = os.fstat(descriptor).st_size
-            prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
-            if len(prefix) < _HEADER_BYTES:
-                raise _Broken(f"torn: {size} bytes are less than a header")
-            magic, dim, num_frames, num_valid, pooled_crc, crc, _, _, _ = _HEADER.unpack_from(prefix)
-            if magic != _MAGIC:
-                raise _Broken("not a feature file of this version")
-            if prefix[:_HEADER_BYTES] != self._header(item_key, dim, num_frames, num_valid, pooled_crc, crc):
-                raise _Broken("corrupt, or the features of another item or encoder")
-            if size != _file_bytes(dim, num_frames):
-                raise _Broken(f"torn: {size} bytes instead of {_file_bytes(dim, num_frames)}")
-            end = _HEADER_BYTES + 8 * dim
-            block = prefix[_HEADER_BYTES:end] if end <= len(prefix) else os.pread(descriptor, 8 * dim, _HEADER_BYTES)
-        finally:
-            os.close(descriptor)
-        if zlib.crc32(block) != pooled_crc:
-            raise _Broken("its pooled vectors are corrupt (checksum)")
-        return _Item(dim, num_frames, num_valid, crc, np.frombuffer(block, dtype="<f4").reshape(2, dim))
+    def _read(self, item_key: str) -> Item:
+        return read_item(self.path(item_key), self._item_key(item_key))
 
 
 @dataclass(frozen=True)
@@ -313,15 +251,8 @@ class _Maps:
     def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
         if path in self.kept:
             return self.kept[path]
-        import torch
-
-        size = _file_bytes(dim, num_frames)
-        try:
-            # Python's mmap keeps a descriptor per map and a store has thousands of files; torch's does not.
-            whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
-        except RuntimeError as error:
-            raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
-        frames = whole[_frames_offset(dim) // 2 :].view(num_frames, dim)
+        frames = map_frames(path, num_frames, dim)
+        size = file_bytes(dim, num_frames)
         if self.num_bytes + size <= _KEPT_MAP_BYTES:
             self.kept[path] = frames
             self.num_bytes += size
@@ -360,32 +291,3 @@ class Dataset:
             omq=self.omq[indices],
             ta=self.ta[indices],
         )
-
-
-def _frames_offset(dim: int) -> int:
-    end = _HEADER_BYTES + 8 * dim  # two float32 vectors
-    return -(-end // _ALIGNMENT) * _ALIGNMENT
-
-
-def _file_bytes(dim: int, num_frames: int) -> int:
-    return _frames_offset(dim) + 2 * dim * num_frames
-
-
-def _write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    """Write a file that is either whole or absent, whatever happens.
-
-    Raises:
-        InputError: when it cannot be written.
-    """
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut can leave the right size and the wrong bytes
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}). Give another folder or free space.") from error
