@@ -1,0 +1,270 @@
+"""Fit and predict (Eqs. 8-10): one `RunSpec` and its clips in, a model and its learning curve out."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from whisq_core.alignment import sinkhorn
+from whisq_core.batches import Batch, gather
+from whisq_core.features import Dataset
+from whisq_core.model import WhisQ, stream
+from whisq_core.optimisation import Updater, autocast, num_threads, resolve_auto
+from whisq_core.spec import LossSpec, RunSpec
+
+PIECE = 8  # clips whose sequences are in memory at once
+
+
+class Diverged(RuntimeError):
+    """The loss is not finite any more."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the loss is not finite in epoch {epoch}")
+        self.epoch = epoch
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch, counted from 1: means over its batches, weighted by their clips.
+
+    `loss` = (huber_omq + huber_ta) / 2 + ot, each as it enters the loss. `ot` is ot_weight x the mean divergence
+    without its constant audio term (see `alignment`). `ot_gradient_share` is the norm of the OT term's gradient on
+    the text projection, relative to that of the task, in the epoch's first batch.
+    Gradient norms are those before clipping.
+    """
+
+    epoch: int
+    loss: float
+    huber_omq: float
+    huber_ta: float
+    ot: float
+    ot_gradient_share: float
+    gradient_norm_omq: float
+    gradient_norm_ta: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The trained model and what every epoch recorded."""
+
+    model: WhisQ
+    curve: list[EpochRecord]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """One step's share of an `EpochRecord`."""
+
+    clips: int
+    huber_omq: float
+    huber_ta: float
+    ot: float
+    gradient_norm_omq: float
+    gradient_norm_ta: float
+
+
+def fit(
+    spec: RunSpec,
+    train: Dataset,
+    watch: Dataset | None = None,
+    inner: Dataset | None = None,
+    on_epoch: Callable[[EpochRecord, Float[np.ndarray, "clips 2"] | None], None] = lambda record, predicted: None,
+) -> FitResult:
+    """Train on `train`; same spec and clips, same bits, whatever else runs on the machine.
+
+    `on_epoch` gets every record, with the predictions on `watch` where that is given; it may raise to stop.
+    `inner` is what `train.patience` watches: the epoch with the lowest task loss on it is kept.
+
+    Raises:
+        Diverged: when the loss is not finite.
+        InputError: when the device is not there.
+    """
+    assert (inner is None) == (spec.train.patience is None), "patience watches an inner split, and nothing else does"
+    assert np.isfinite(train.omq).all(), "every clip to train on has an OMQ label"
+    assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
+    spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
+    with num_threads(spec.train.threads):
+        run = _Run(spec, train)
+        patience = _Patience(run.model, inner)
+        curve = []
+        for epoch in range(1, spec.train.epochs + 1):
+            curve.append(run.epoch(epoch))
+            on_epoch(curve[-1], None if watch is None else predict(run.model, watch))
+            if patience.exhausted():
+                break
+        patience.restore_best()
+    return FitResult(run.model, curve)
+
+
+@torch.no_grad()
+def predict(model: WhisQ, data: Dataset) -> Float[np.ndarray, "clips 2"]:
+    """Predicted OMQ and TA of each clip. A clip's numbers do not depend on which others are predicted with it."""
+    spec = model.spec
+    device = next(model.parameters()).device
+    model.eval()
+    predicted = np.empty((len(data), 2))
+    with num_threads(spec.train.threads), autocast(spec.train):
+        for clips in np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE))):
+            batch = gather(data, clips, spec.model.audio_frames, spec.needs_frames, device)
+            predicted[clips] = model(batch).double().cpu().numpy()
+    return predicted
+
+
+def save(folder: Path, model: WhisQ) -> None:
+    """Write `model.safetensors`, `spec.json` and, last, `sizes.json`: a folder without it is not whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    (folder / "spec.json").write_text(model.spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    sizes = {"audio_dim": model.audio_dim, "text_dim": model.text_dim}
+    (folder / "sizes.json").write_text(json.dumps(sizes) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> WhisQ:
+    """The model that `save` wrote, on the CPU."""
+    from safetensors.torch import load_file
+
+    sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+    spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
+    model = WhisQ(spec, sizes["audio_dim"], sizes["text_dim"])
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model
+
+
+def task_loss(
+    predicted: Float[Tensor, " batch"], truth: Float[Tensor, " batch"], loss: LossSpec, whole: int
+) -> Float[Tensor, ""]:
+    """One head's loss over a part of a batch of `whole` clips; the parts add up to the batch's loss."""
+    if loss.task == "huber":
+        values = functional.huber_loss(predicted, truth, reduction="sum", delta=loss.huber_delta)
+    elif loss.task == "l1":
+        values = functional.l1_loss(predicted, truth, reduction="sum")
+    else:
+        values = functional.mse_loss(predicted, truth, reduction="sum")
+    return values / whole if loss.reduction == "mean" else values
+
+
+class _Run:
+    """The state of one training: the model, its optimiser and the stream of its batches."""
+
+    def __init__(self, spec: RunSpec, data: Dataset) -> None:
+        self.spec, self.data = spec, data
+        self.device = torch.device(spec.train.device)
+        self.model = WhisQ(spec, data.audio.dim, data.text.dim).to(self.device)
+        omq = list(self.model.omq_head.parameters())
+        heads = {id(parameter) for parameter in omq}
+        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in heads]
+        self.updater = Updater(omq, rest, spec.train)
+        self.order = stream(spec.seed, "batch order")
+        labels = np.stack([data.omq, data.ta], axis=1)
+        self.labels = torch.from_numpy(labels).float().to(self.device)
+
+    def epoch(self, epoch: int) -> EpochRecord:
+        """Every clip once, in a new order; the last, smaller batch is kept."""
+        start = time.perf_counter()
+        self.model.train()
+        order = torch.randperm(len(self.data), generator=self.order)
+        share, terms = 0.0, []
+        for step, clips in enumerate(torch.split(order, self.spec.train.batch_size)):
+            if step == 0 and self.spec.loss.ot_weight > 0:
+                share = self._ot_gradient_share(clips)
+            terms.append(self._step(clips))
+            if not math.isfinite(terms[-1].huber_omq + terms[-1].huber_ta + terms[-1].ot):
+                raise Diverged(epoch)
+        weights = np.array([term.clips for term in terms])
+        omq, ta, ot, norm_omq, norm_ta = (
+            float(np.average([getattr(term, name) for term in terms], weights=weights))
+            for name in ("huber_omq", "huber_ta", "ot", "gradient_norm_omq", "gradient_norm_ta")
+        )
+        loss = (omq + ta) / 2 + ot
+        return EpochRecord(epoch, loss, omq, ta, ot, share, norm_omq, norm_ta, time.perf_counter() - start)
+
+    def _step(self, clips: Int[Tensor, " batch"]) -> _Terms:
+        omq = self._omq_loss(clips)
+        torch.autograd.backward(self.updater.scale(omq / 2))
+        total_ta = total_ot = 0.0
+        for ta, ot in self._pieces(clips):
+            torch.autograd.backward(self.updater.scale(ta / 2 + ot))
+            total_ta, total_ot = total_ta + float(ta.detach()), total_ot + float(ot.detach())
+        norms = self.updater.step()
+        return _Terms(len(clips), float(omq.detach()), total_ta, total_ot, norms.omq, norms.ta)
+
+    def _omq_loss(self, clips: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """On the whole batch's stored pooled audio: the same operations in every row of a table."""
+        with autocast(self.spec.train):
+            batch = gather(self.data, clips.numpy(), self.spec.model.audio_frames, False, self.device)
+            predicted = self.model.omq(batch.audio_pooled)
+        return task_loss(predicted.float(), self.labels[clips, 0], self.spec.loss, len(clips))
+
+    def _pieces(self, clips: Int[Tensor, " batch"]) -> Iterator[tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
+        """The TA loss and the OT term of each piece of a batch; the pieces add up."""
+        piece = PIECE if self.spec.needs_frames else len(clips)
+        for part in torch.split(clips, piece):
+            batch = gather(self.data, part.numpy(), self.spec.model.audio_frames, self.spec.needs_frames, self.device)
+            yield self._ta_and_ot(batch, self.labels[part, 1], len(clips))
+
+    def _ta_and_ot(
+        self, batch: Batch, truth: Float[Tensor, " piece"], whole: int
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        loss = self.spec.loss
+        with autocast(self.spec.train):
+            audio, text = self.model.sides(batch)
+            ta = task_loss(self.model.ta(audio, text).float(), truth, loss, whole)
+        if loss.ot_weight == 0:
+            return ta, torch.zeros_like(ta)
+        divergence = sinkhorn(*audio.sequence, *text.sequence, loss)
+        return ta, loss.ot_weight * divergence.sum() / whole
+
+    def _ot_gradient_share(self, clips: Int[Tensor, " batch"]) -> float:
+        """How the OT term pulls at the text projection, relative to the task."""
+        parameters = list(self.model.text_projection.parameters())
+        task = [torch.zeros_like(parameter) for parameter in parameters]
+        aligned = [torch.zeros_like(parameter) for parameter in parameters]
+        for ta, ot in self._pieces(clips[:PIECE]):
+            for total, part in zip(task, torch.autograd.grad(ta / 2, parameters, retain_graph=True), strict=True):
+                total += part
+            for total, part in zip(aligned, torch.autograd.grad(ot, parameters), strict=True):
+                total += part
+        return float(torch.nn.utils.get_total_norm(aligned) / torch.nn.utils.get_total_norm(task))
+
+
+class _Patience:
+    """Stops when the task loss on an inner split has not fallen for `train.patience` epochs."""
+
+    def __init__(self, model: WhisQ, inner: Dataset | None) -> None:
+        self._model, self._inner = model, inner
+        self._best, self._waited = math.inf, 0
+        self._weights: dict[str, Tensor] | None = None
+
+    def exhausted(self) -> bool:
+        """Look at the inner split after an epoch: whether it was one too many."""
+        if self._inner is None:
+            return False
+        predicted = torch.from_numpy(predict(self._model, self._inner))
+        truth = torch.from_numpy(np.stack([self._inner.omq, self._inner.ta], axis=1))
+        loss, size = self._model.spec.loss, len(self._inner)
+        value = sum(float(task_loss(predicted[:, head], truth[:, head], loss, size)) for head in (0, 1)) / 2
+        if value < self._best:
+            self._best, self._waited = value, 0
+            self._weights = copy.deepcopy(self._model.state_dict())
+        else:
+            self._waited += 1
+        patience = self._model.spec.train.patience
+        assert patience is not None
+        return self._waited >= patience
+
+    def restore_best(self) -> None:
+        """Go back to the best epoch's weights."""
+        if self._weights is not None:
+            self._model.load_state_dict(self._weights)
