@@ -49,13 +49,13 @@ def write_official_corpus(
 ) -> Path:
     """Write a valid training-phase folder and return it; the same arguments give the same bytes.
 
-    Clips last 0.5 to 1.5 times `seconds`. Systems share the prompts P001, P002, ... and every split has clips of
-    every system when it has at least `num_systems` clips. Labels are multiples of 0.2 in [1, 5].
+    Clips last 0.5 to 1.5 times `seconds`. Systems and splits share the prompts P001, P002, ...; a split with at least
+    `num_systems` clips has clips of every system. Labels are multiples of 0.2 in [1, 5].
     """
     assert num_systems <= len(SYSTEMS)
     generator = np.random.default_rng(seed)
     total = num_train + num_dev + num_test
-    clips = [_clip(SYSTEMS[i % num_systems], i // num_systems + 1, generator) for i in range(total)]
+    clips = _clips(total, num_systems, generator)
     for name in ("wav", "sets", "system_mos", "person_mos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for clip in clips:
@@ -74,7 +74,7 @@ def write_official_corpus(
 def write_evaluation_corpus(folder: Path, num_clips: int = 6, num_systems: int = 3, seed: int = 0) -> Path:
     """Write a valid evaluation-phase folder, `DATA/sets/eval_list.txt` without labels, and return it."""
     generator = np.random.default_rng(seed)
-    clips = [_clip(SYSTEMS[i % num_systems], i // num_systems + 1, generator) for i in range(num_clips)]
+    clips = _clips(num_clips, num_systems, generator)
     for name in ("DATA/wav", "DATA/sets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for clip in clips:
@@ -83,6 +83,16 @@ def write_evaluation_corpus(folder: Path, num_clips: int = 6, num_systems: int =
     _write_lines(folder / "DATA/sets/eval_list.txt", [clip.wav_name.removesuffix(".wav") for clip in clips])
     _write_prompts(folder, clips)
     return folder
+
+
+def _clips(total: int, num_systems: int, generator: np.random.Generator) -> list[Clip]:
+    """Round by round over the systems; each system starts at another prompt, so that splits share prompts."""
+    num_prompts = -(-total // num_systems)
+    clips = []
+    for i in range(total):
+        turn, which = divmod(i, num_systems)
+        clips.append(_clip(SYSTEMS[which], (turn + which) % num_prompts + 1, generator))
+    return clips
 
 
 def _clip(system: str, number: int, generator: np.random.Generator) -> Clip:
