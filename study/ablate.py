@@ -1,0 +1,223 @@
+"""`whisq-study ablate`: run what the plan lacks, rewrite the table as it grows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.ablation_file import AblationFile, Row, read_ablation_file
+from study.collect import StudyResults, collect, failures
+from study.cost import CostModel
+from study.database import CellEntry, Database
+from study.encode import encode_backbones
+from study.plan import Cell, PlannedCell, plan
+from study.progress import say, ticket_progress
+from study.runs import Workspace, identify
+from study.tables import write_tables
+from study.tickets import AblationJob, create_study, enqueue
+from study.workers import Event, check_workers, run_workers
+from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class AblateRequest:
+    """What the command line of `ablate` says."""
+
+    file: Path
+    data: Path
+    features: Path
+    storage: str
+    out: Path
+    rows: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    base: Path | None = None
+    workers: int = 1
+    save_models: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A validated request: everything is read and checked, nothing has been started."""
+
+    request: AblateRequest
+    file: AblationFile
+    workspace: Workspace
+    database: Database
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        """The cells that lack a result."""
+        return [planned for planned in self.cells if planned.to_run]
+
+
+def prepare(request: AblateRequest) -> Prepared:
+    """Read file, corpus and database, and plan.
+
+    Raises:
+        InputError: with every mistake; nothing has been started or written then.
+    """
+    file = read_ablation_file(request.file, request.base, request.seeds)
+    rows = chosen_rows(file, request.rows)
+    check_workers(request.storage, request.workers)
+    workspace = Workspace(request.data, request.features)
+    check_splits(file, rows, workspace)
+    make_folder(request.out)
+    database = Database(request.storage)
+    cells = _cells(file, rows, workspace)
+    run_ids = [cell.identity.run_id for cell in cells if cell.identity]
+    planned = plan(cells, database.headers(file.name, run_ids), file.name)
+    return Prepared(request, file, workspace, database, tuple(planned))
+
+
+def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
+    """The rows named by `--rows`, or all."""
+    known = {row.id: row for row in file.rows}
+    raise_all([f"--rows: unknown row '{name}'. {did_you_mean(name, known)}" for name in wanted if name not in known])
+    return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
+
+
+def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> None:
+    """Every split that a row fits or scores must have labelled clips."""
+    clips = workspace.corpus.clips
+    labelled = set(clips.loc[clips["omq"].notna(), "split"])
+    mistakes = []
+    for row in rows:
+        needed = [row.spec.data.fit, *(name for name in row.spec.data.score if name != "inner")]
+        mistakes += [
+            f"{file.path}:{row.line}, row '{row.id}': split '{name}' has no labelled clips in {workspace.data}. "
+            f"Found: {', '.join(sorted(labelled)) or 'none'}."
+            for name in needed
+            if name not in labelled
+        ]
+    raise_all(mistakes)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder and see that it can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written ({error.strerror}). Give a folder that you own.") from None
+
+
+def resolved(spec: RunSpec) -> RunSpec:
+    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
+    if not spec.uses_features:
+        return spec
+    if "auto" in (spec.train.device, spec.train.precision):
+        from whisq_core.training import resolve_auto  # imports torch: only where something is automatic
+
+        return spec.model_copy(update={"train": resolve_auto(spec.train)})
+    return spec
+
+
+def _cells(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> list[Cell]:
+    """All cells, seed-major: a whole table exists after the first seed."""
+    specs = {row.id: resolved(row.spec) for row in rows}
+    cells = []
+    for position in range(max(len(row.seeds) for row in rows)):
+        for row in rows:
+            if position < len(row.seeds):
+                spec = specs[row.id].model_copy(update={"seed": row.seeds[position]})
+                cells.append(_cell(row, position, spec, workspace))
+    return cells
+
+
+def _cell(row: Row, position: int, spec: RunSpec, workspace: Workspace) -> Cell:
+    try:
+        return Cell(row, spec.seed, position, spec, identify(spec, workspace))
+    except InputError as error:  # this row's weights are missing; the others can still run
+        return Cell(row, spec.seed, position, spec, None, " ".join(error.mistakes))
+
+
+def run(prepared: Prepared) -> StudyResults:
+    """Encode what is missing, run the cells that lack a result, and leave complete tables in the output folder."""
+    request, file, database = prepared.request, prepared.file, prepared.database
+    workspace = prepared.workspace
+    raise_all(_nothing_can_run(prepared))
+    database.save_corpus(workspace.stored_corpus())
+    database.save_cells(file.name, [_entry(planned.cell, workspace.digest) for planned in prepared.cells])
+    todo = prepared.to_run
+    if todo:
+        encode_backbones(workspace, [planned.cell.spec.backbone for planned in todo if planned.cell.spec.uses_features])
+        _train(prepared, todo)
+    return write(collect(file, database), request.out)
+
+
+def _nothing_can_run(prepared: Prepared) -> list[str]:
+    """When no cell has an identity the input as a whole is wrong."""
+    if any(planned.state != "blocked" for planned in prepared.cells):
+        return []
+    return list(dict.fromkeys(planned.reason for planned in prepared.cells))
+
+
+def _entry(cell: Cell, corpus_digest: str) -> CellEntry:
+    run_id = cell.identity.run_id if cell.identity else None
+    return CellEntry(cell.row.id, cell.seed, run_id, cell.problem, corpus_digest)
+
+
+def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
+    request, file = prepared.request, prepared.file
+    study = create_study(prepared.database, file.name, file.metric, "ablation")
+    enqueue(study, prepared.database, todo)
+    run_ids = {planned.cell.identity.run_id for planned in todo if planned.cell.identity}
+    job = AblationJob(
+        study_name=file.name,
+        table_name=file.name,
+        data=request.data,
+        features=request.features,
+        metric=file.metric,
+        split=file.base.data.score[0],
+        run_ids=frozenset(run_ids),
+        models=request.out / "models" if request.save_models else None,
+    )
+    with ticket_progress(f"{file.name}: cells", len(run_ids)) as show:
+
+        def emit(event: Event) -> None:
+            show(event)
+            if event.kind in ("done", "failed"):
+                write_tables(collect(file, prepared.database), None, request.out)
+
+        run_workers(job, request.storage, request.workers, emit)
+
+
+def write(results: StudyResults, out: Path) -> StudyResults:
+    """The final tables, with verdicts."""
+    from study.judge import judge_results
+
+    write_tables(results, judge_results(results), out)
+    return results
+
+
+def exit_status(prepared: Prepared, results: StudyResults) -> int:
+    """0 when every cell asked for is there, 1 when some failed; the failures are named on stderr."""
+    rows = {planned.cell.row.id for planned in prepared.cells}
+    failed = failures(results, sorted(rows))
+    for line in failed:
+        say(f"failed: {line}")
+    return 1 if failed else 0
+
+
+def show_plan(prepared: Prepared) -> str:
+    """The plan as text: state, reason and minutes per cell, and what the design can decide."""
+    costs = CostModel.measured(prepared.database, prepared.workspace)
+    lines = [f"{'row':<20} {'seed':>5}  {'state':<8} {'minutes':>7}  reason"]
+    total = 0.0
+    for planned in prepared.cells:
+        minutes = costs.minutes(planned.cell.spec) if planned.to_run else 0.0
+        total += minutes
+        lines.append(
+            f"{planned.cell.row.id:<20} {planned.cell.seed:>5}  {planned.state:<8} {minutes:>7.2f}  {planned.reason}".rstrip()
+        )
+    counts = {state: sum(planned.state == state for planned in prepared.cells) for state in _STATES}
+    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines.append(f"{summary}; about {total / prepared.request.workers:.1f} minutes with {prepared.request.workers} worker(s)")
+    lines += [f"note: {warning}" for warning in prepared.file.warnings]
+    return "\n".join(lines)
+
+
+_STATES = ("new", "stale", "done", "blocked")

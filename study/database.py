@@ -1,0 +1,334 @@
+"""Runs, metrics and predictions in the same database as Optuna's tables: the truth of what has been computed.
+
+A finished run is written in one transaction; `run_id` is unique, so finishing a run twice changes nothing.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from study.storage_url import create_engine, masked, open_error, sqlite_path
+from whisq_core.errors import InputError
+
+_metadata = sa.MetaData()
+
+_corpora = sa.Table(
+    "whisq_corpora",
+    _metadata,
+    sa.Column("digest", sa.String(32), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+    sa.Column("clips", sa.Text, nullable=False),
+    sa.Column("system_mos", sa.Text),
+)
+_runs = sa.Table(
+    "whisq_runs",
+    _metadata,
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("table_name", sa.String(200), nullable=False, index=True),
+    sa.Column("row", sa.String(200), nullable=False),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("identity", sa.JSON, nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("curve", sa.JSON, nullable=False),
+    sa.Column("manifest", sa.JSON, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float, nullable=False),
+)
+_cells = sa.Table(
+    "whisq_cells",
+    _metadata,
+    sa.Column("table_name", sa.String(200), primary_key=True),
+    sa.Column("row", sa.String(200), primary_key=True),
+    sa.Column("seed", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.String(32)),
+    sa.Column("problem", sa.Text),
+    sa.Column("corpus_digest", sa.String(32), nullable=False),
+)
+_metrics = sa.Table(
+    "whisq_metrics",
+    _metadata,
+    sa.Column("run_id", sa.ForeignKey("whisq_runs.run_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("split", sa.String(10), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.Float),
+)
+_predictions = sa.Table(
+    "whisq_predictions",
+    _metadata,
+    sa.Column("run_id", sa.ForeignKey("whisq_runs.run_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("split", sa.String(10), primary_key=True),
+    sa.Column("clip_indices", sa.LargeBinary, nullable=False),
+    sa.Column("predicted", sa.LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class StoredCorpus:
+    """The labels that runs were scored on; audio stays outside the database."""
+
+    digest: str
+    name: str
+    simulated: bool
+    clips: pd.DataFrame
+    system_mos: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions of one run on one split: float64 [clips, 2] for rows `clip_indices` of the corpus, and metrics."""
+
+    clip_indices: np.ndarray
+    predicted: np.ndarray
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One finished or failed run. `identity` is everything its `run_id` was made from."""
+
+    run_id: str
+    table_name: str
+    row: str
+    seed: int
+    state: str
+    identity: dict[str, Any]
+    reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished_at: float = 0.0
+    scored: dict[str, Scored] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellEntry:
+    """Which run a cell of a table stands for now, or why it has none."""
+
+    row: str
+    seed: int
+    run_id: str | None
+    problem: str | None
+    corpus_digest: str
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What planning needs of a run."""
+
+    run_id: str
+    table_name: str
+    row: str
+    seed: int
+    state: str
+    reason: str | None
+    identity: dict[str, Any]
+    seconds: float
+    finished_at: float
+
+
+Result = TypeVar("Result")
+
+
+def with_retry(action: Callable[[], Result], *, patience_seconds: float = 600.0) -> Result:
+    """Run `action` again while the database connection is lost or locked, waiting 0.1 s, 0.2 s, ... 30 s between tries."""
+    pause, deadline = 0.1, time.monotonic() + patience_seconds
+    while True:
+        try:
+            return action()
+        except IntegrityError:
+            raise
+        except DBAPIError:
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, 30.0)
+
+
+class Database:
+    """Our tables behind one storage URL; safe to open from several processes and machines."""
+
+    def __init__(self, url: str) -> None:
+        """Open `url`, creating file and tables when they are not there.
+
+        Raises:
+            InputError: when the URL is malformed or cannot be opened; passwords are masked.
+        """
+        self.url = url
+        self.masked_url = masked(url)
+        self.engine = create_engine(url)
+        self._lock_file = sqlite_path(url)
+        try:
+            with self.exclusive():
+                _metadata.create_all(self.engine)
+        except (DBAPIError, OSError) as error:
+            raise open_error(url, error) from None
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the queue lock of this storage: a file lock beside SQLite, an advisory lock on PostgreSQL.
+
+        It is released by the system when the holder dies.
+        """
+        if self._lock_file is not None:
+            with open(f"{self._lock_file}.lock", "a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+        elif self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as connection:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(4711042)"))
+                yield
+        else:
+            raise InputError(f"storage '{self.masked_url}': only sqlite:/// and postgresql+psycopg:// are supported.")
+
+    # --- corpora -----------------------------------------------------------------------------------------------------
+
+    def save_corpus(self, corpus: StoredCorpus) -> None:
+        """Remember the labels of a corpus; a digest that is there already is left as it is."""
+        values = {
+            "digest": corpus.digest,
+            "name": corpus.name,
+            "simulated": corpus.simulated,
+            "clips": corpus.clips.to_json(orient="split"),
+            "system_mos": None if corpus.system_mos is None else corpus.system_mos.to_json(orient="split"),
+        }
+        with self.exclusive(), self.engine.begin() as connection:
+            if not connection.scalar(sa.select(sa.func.count()).where(_corpora.c.digest == corpus.digest)):
+                connection.execute(_corpora.insert(), values)
+
+    def corpus(self, digest: str) -> StoredCorpus:
+        """The corpus saved under `digest`."""
+        with self.engine.begin() as connection:
+            line = connection.execute(sa.select(_corpora).where(_corpora.c.digest == digest)).one()
+        system_mos = None if line.system_mos is None else _frame(line.system_mos)
+        return StoredCorpus(line.digest, line.name, line.simulated, _frame(line.clips), system_mos)
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def save_run(self, run: StoredRun) -> bool:
+        """Store a run with its metrics and predictions in one transaction.
+
+        Returns:
+            False when a done run of this identity is there already: the first one stays. A failed one is replaced.
+        """
+        try:
+            return with_retry(lambda: self._save_run(run))
+        except IntegrityError:  # another process finished the same run between our look and our write
+            return False
+
+    def _save_run(self, run: StoredRun) -> bool:
+        with self.engine.begin() as connection:
+            state = connection.scalar(sa.select(_runs.c.state).where(_runs.c.run_id == run.run_id))
+            if state == "done":
+                return False
+            if state is not None:
+                connection.execute(_runs.delete().where(_runs.c.run_id == run.run_id))
+            connection.execute(
+                _runs.insert(), {column.name: _json_ready(getattr(run, column.name)) for column in _runs.columns}
+            )
+            metrics = [
+                {"run_id": run.run_id, "split": split, "name": name, "value": _null_for_nan(value)}
+                for split, scored in run.scored.items()
+                for name, value in scored.metrics.items()
+            ]
+            predictions = [
+                {
+                    "run_id": run.run_id,
+                    "split": split,
+                    "clip_indices": scored.clip_indices.astype("<i4").tobytes(),
+                    "predicted": scored.predicted.astype("<f8").tobytes(),
+                }
+                for split, scored in run.scored.items()
+            ]
+            if metrics:
+                connection.execute(_metrics.insert(), metrics)
+            if predictions:
+                connection.execute(_predictions.insert(), predictions)
+        return True
+
+    def headers(self, table_name: str, run_ids: Sequence[str] = ()) -> list[RunHeader]:
+        """The runs made for one table, and those of `run_ids` whatever table they were made for; oldest first."""
+        columns = [_runs.c[name] for name in RunHeader.__dataclass_fields__]
+        wanted = sa.or_(_runs.c.table_name == table_name, _runs.c.run_id.in_(run_ids))
+        with self.engine.begin() as connection:
+            lines = connection.execute(sa.select(*columns).where(wanted).order_by(_runs.c.finished_at)).all()
+        return [RunHeader(*line) for line in lines]
+
+    def state_of(self, run_id: str) -> str | None:
+        """"done", "failed", or None when there is no such run."""
+        with self.engine.begin() as connection:
+            return connection.scalar(sa.select(_runs.c.state).where(_runs.c.run_id == run_id))
+
+    def runs(self, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+        """The stored runs among `run_ids`, with metrics and predictions."""
+        with self.engine.begin() as connection:
+            lines = connection.execute(sa.select(_runs).where(_runs.c.run_id.in_(run_ids))).all()
+            metrics = connection.execute(sa.select(_metrics).where(_metrics.c.run_id.in_(run_ids))).all()
+            blobs = connection.execute(sa.select(_predictions).where(_predictions.c.run_id.in_(run_ids))).all()
+        values: dict[tuple[str, str], dict[str, float]] = {}
+        for metric in metrics:
+            value = float("nan") if metric.value is None else metric.value
+            values.setdefault((metric.run_id, metric.split), {})[metric.name] = value
+        scored: dict[str, dict[str, Scored]] = {}
+        for blob in blobs:
+            scored.setdefault(blob.run_id, {})[blob.split] = Scored(
+                np.frombuffer(blob.clip_indices, dtype="<i4"),
+                np.frombuffer(blob.predicted, dtype="<f8").reshape(-1, 2),
+                values.get((blob.run_id, blob.split), {}),
+            )
+        return {line.run_id: StoredRun(**line._mapping, scored=scored.get(line.run_id, {})) for line in lines}
+
+    # --- cells -------------------------------------------------------------------------------------------------------
+
+    def save_cells(self, table_name: str, entries: Sequence[CellEntry]) -> None:
+        """Point the cells of a table at their current runs; cells that are not named stay as they are."""
+        with self.exclusive(), self.engine.begin() as connection:
+            for entry in entries:
+                values = {"table_name": table_name, **asdict(entry)}
+                same = sa.and_(*(_cells.c[name] == values[name] for name in ("table_name", "row", "seed")))
+                connection.execute(_cells.delete().where(same))
+                connection.execute(_cells.insert(), values)
+
+    def cells(self, table_name: str) -> dict[tuple[str, int], CellEntry]:
+        """The cells of a table by (row, seed)."""
+        columns = [_cells.c[name] for name in CellEntry.__dataclass_fields__]
+        with self.engine.begin() as connection:
+            lines = connection.execute(sa.select(*columns).where(_cells.c.table_name == table_name)).all()
+        return {(line.row, line.seed): CellEntry(*line) for line in lines}
+
+    def count_runs(self) -> int:
+        """How many runs are stored."""
+        with self.engine.begin() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(_runs)) or 0
+
+
+def _frame(text: str) -> pd.DataFrame:
+    content = json.loads(text)
+    return pd.DataFrame(content["data"], index=content["index"], columns=content["columns"])
+
+
+def _null_for_nan(value: float) -> float | None:
+    return None if value != value else float(value)
+
+
+def _json_ready(value: Any) -> Any:
+    """NaN has no place in JSON: undefined numbers are stored as null."""
+    if isinstance(value, dict):
+        return {key: _json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(item) for item in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value
