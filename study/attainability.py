@@ -61,9 +61,7 @@ def attainability(metric: RankMetric, printed: str, num_systems: int, ties: int 
     assert 0 <= ties <= MAX_TIED_PAIRS, f"at most {MAX_TIED_PAIRS} tied pairs are told apart"
     untied = _grid(metric, num_systems, 0, 0)
     position = untied.index(float(printed))
-    below, above = (
-        min(1.0, max(-1.0, untied.value(index))) for index in (math.ceil(position), math.floor(position))
-    )
+    below, above = (min(1.0, max(-1.0, untied.value(index))) for index in (math.ceil(position), math.floor(position)))
     tied_pairs, verdict = next(_readings(metric, printed, num_systems), (None, "not attainable"))
     if tied_pairs is None or tied_pairs > ties:
         verdict = "not attainable"

@@ -35,7 +35,7 @@ class Document:
     path: Path
     data: Any
     lines: dict[Position, int]
-    mistakes: tuple[str, ...]
+    mistakes: tuple[tuple[int, str], ...]  # line, whole text
 
     def line_of(self, *position: str | int) -> int:
         """The line, from 1, of the value at `position`."""
@@ -104,7 +104,7 @@ class _Builder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: dict[Position, int] = {}
-        self.mistakes: list[str] = []
+        self.mistakes: list[tuple[int, str]] = []
 
     def build(self, node: yaml.Node, position: Position, parents: tuple[yaml.Node, ...]) -> Any:
         self.lines.setdefault(position, node.start_mark.line + 1)
@@ -149,7 +149,8 @@ class _Builder:
         return int(text) if kind == "int" else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
     def _mistake(self, node: yaml.Node, text: str) -> None:
-        self.mistakes.append(f"{self.path}:{node.start_mark.line + 1}: {text}.")
+        line = node.start_mark.line + 1
+        self.mistakes.append((line, f"{self.path}:{line}: {text}."))
 
 
 def _shown(node: yaml.Node) -> str:

@@ -1,0 +1,304 @@
+"""Reads `ablations.yaml` into an `AblationFile`; every mistake is reported at once, with its line and row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.file_schema import WrittenFile, WrittenRow, WrittenSection, shape_mistakes
+from study.paper import PUBLISHED
+from study.row_checks import design_warning, encoder_mistakes, row_mistakes, twin_warnings
+from study.search_space import Search, search_mistakes
+from study.seeds import expand_seeds, parse_seeds
+from study.table_design import AblationFile, Compare, Row, Section, SeededRow, settings_yaml
+from study.written_settings import WrittenSettings, without_mistakes, written_settings
+from study.yaml_lines import Document, Position, read_yaml
+from whisq_core.errors import did_you_mean, raise_all
+from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.spec import RunSpec, setting_mistakes, with_settings
+
+__all__ = [
+    "AblationFile",
+    "Compare",
+    "Row",
+    "Section",
+    "SeededRow",
+    "default_file",
+    "parse_seeds",
+    "read_ablation_file",
+    "settings_yaml",
+]
+
+SHIPPED_FILE = Path(__file__).with_name("ablations.yaml")  # Table II: the file in the root of the project
+
+
+def default_file(given: Path | None) -> Path:
+    """The file to read: the one given, else `ablations.yaml` here, else the Table II file shipped in the package."""
+    if given is not None:
+        return given
+    here = Path("ablations.yaml")
+    return here if here.is_file() else SHIPPED_FILE
+
+
+def read_ablation_file(
+    path: Path, base_override: Path | None = None, seeds: tuple[int, ...] | None = None
+) -> AblationFile:
+    """Read an ablation file.
+
+    `base_override` is a YAML file of settings (nested or dotted) that goes over the file's base: `best.yaml` of a
+    search. `seeds` replaces the file's seeds; a row with seeds of its own keeps as many of them, from the first.
+
+    Raises:
+        InputError: with every mistake in both files.
+    """
+    override = read_yaml(base_override) if base_override else None
+    reader = _Reader(read_yaml(path), override, seeds)
+    raise_all([text for _, text in sorted(reader.mistakes, key=lambda mistake: mistake[0])])
+    return reader.build()
+
+
+@dataclass(frozen=True)
+class _RowAsWritten:
+    """A row of which only the place is certain; `settings` are those it makes itself."""
+
+    id: str
+    parent: str | None
+    stand_in: bool
+    seeds: tuple[int, ...]
+    settings: WrittenSettings
+    position: Position
+
+
+class _Reader:
+    """Goes from the whole to its parts and notes mistakes; what is wrong is left out of the later checks."""
+
+    def __init__(self, document: Document, override: Document | None, seeds: tuple[int, ...] | None) -> None:
+        self.document = document
+        self.data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
+        self.mistakes = list(document.mistakes)  # (line, text)
+        for position, text in shape_mistakes(WrittenFile, document.data):
+            self._add(position, text)
+        self.seeds = seeds or _seeds(self.data.get("seeds"))
+        self.num_own_seeds = len(seeds) if seeds else None  # of a row with seeds of its own; None: all of them
+        self.base = self._base(override)
+        self.rows = self._rows()
+        self.by_id = {row.id: row for row in reversed(self.rows)}
+        self._check_names()
+        self.merged = {row.id: self._merged(row) for row in self.rows}
+        self.specs = {row.id: self._checked_spec(row) for row in self.rows}
+        self._check_compare()
+        self._check_search()
+
+    def _add(self, position: Position, text: str) -> None:
+        line = self.document.line_of(*position)
+        self.mistakes.append((line, f"{self.document.at(*position)}{self._who(position)}: {text}"))
+
+    def _who(self, position: Position) -> str:
+        match position:
+            case ("sections", int() as section, "rows", int() as index, *_):
+                row = self.data["sections"][section]["rows"][index]
+                row_id = row.get("id") if isinstance(row, dict) else None
+                return f", row '{row_id}'" if isinstance(row_id, str) else f", row {index + 1} of section {section + 1}"
+            case ("sections", int() as section, *_):
+                return f", section {section + 1}"
+            case (str() as key, _, *_):
+                return f", {key}"
+        return ""
+
+    def _base(self, override: Document | None) -> RunSpec:
+        written = written_settings(self.data.get("base"), ("base",))
+        for position, text in _layer_mistakes(RunSpec(), written, ("base",)):
+            self._add(position, text)
+        base = with_settings(RunSpec(), without_mistakes(RunSpec(), written.values))
+        if override is None:
+            return base
+        over = written_settings(override.data, ())
+        self.mistakes += [(0, text) for _, text in override.mistakes]
+        if not isinstance(override.data, dict):
+            self.mistakes.append((0, f"{override.at()}: settings are needed, such as 'loss.ot_weight: 0.001'."))
+        found = _layer_mistakes(base, over, ())
+        self.mistakes += [(0, f"{override.at(*position)}: {text}") for position, text in found]
+        return with_settings(base, without_mistakes(base, over.values))
+
+    def _rows(self) -> list[_RowAsWritten]:
+        rows = []
+        for number, section in enumerate(_list(self.data.get("sections"))):
+            for index, data in enumerate(_list(section.get("rows")) if isinstance(section, dict) else []):
+                if not isinstance(data, dict):
+                    continue
+                position: Position = ("sections", number, "rows", index)
+                parent = data.get("extends")
+                rows.append(
+                    _RowAsWritten(
+                        id=str(data.get("id", f"row {index + 1} of section {number + 1}")),
+                        parent=parent if isinstance(parent, str) else None,
+                        stand_in=section.get("stand_in") is True,
+                        seeds=_seeds(data["seeds"])[: self.num_own_seeds] if data.get("seeds") else self.seeds,
+                        settings=written_settings(data.get("set"), (*position, "set")),
+                        position=position,
+                    )
+                )
+        return rows
+
+    def _check_names(self) -> None:
+        """Ids, the rows that are extended, and the published rows that are quoted."""
+        for row in self.rows:
+            first = self.by_id[row.id]
+            if first is not row:
+                line = self.document.line_of(*first.position)
+                self._add(row.position, f"this id stands twice, first in line {line}. Rename one.")
+            if row.parent is not None and row.parent not in self.by_id:
+                self._add(
+                    (*row.position, "extends"), f"unknown row '{row.parent}'. {did_you_mean(row.parent, self.by_id)}"
+                )
+            circle = self._circle(row)
+            if circle and row.position == min(self.by_id[row_id].position for row_id in circle):
+                route = " -> ".join((*circle, row.id))
+                text = f"extends runs in a circle: {route}. Let one of them start from base."
+                self._add((*row.position, "extends"), "a row cannot extend itself." if len(circle) == 1 else text)
+            quoted = self._raw(row).get("quoted")
+            if isinstance(quoted, str) and quoted not in PUBLISHED:
+                self._add(
+                    (*row.position, "quoted"), f"unknown published row '{quoted}'. {did_you_mean(quoted, PUBLISHED)}"
+                )
+
+    def _raw(self, row: _RowAsWritten) -> dict[str, Any]:
+        _, section, _, index = row.position
+        return self.data["sections"][section]["rows"][index]
+
+    def _circle(self, row: _RowAsWritten) -> list[str]:
+        """The rows on the way from `row` back to itself; empty when it does not come back."""
+        route = [row.id]
+        parent = row.parent
+        while parent in self.by_id and parent not in route:
+            route.append(parent)
+            parent = self.by_id[parent].parent
+        return route if parent == row.id else []
+
+    def _merged(self, row: _RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The settings of `row` over base, without those that are wrong."""
+        return without_mistakes(self.base, {**self._inherited(row, seen), **row.settings.values})
+
+    def _inherited(self, row: _RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+        seen = (*seen, row.id)
+        if row.parent not in self.by_id or row.parent in seen:
+            return {}
+        return self._merged(self.by_id[row.parent], seen)
+
+    def _checked_spec(self, row: _RowAsWritten) -> RunSpec:
+        spec = with_settings(self.base, self.merged[row.id])
+        own = row.settings
+        found = setting_mistakes(self.base, {**self._inherited(row), **own.values})
+        applied = {name: value for name, value in own.values.items() if name not in dict(found)}
+        for position, text in own.mistakes:
+            self._add(position, text)
+        for name, text in (*found, *row_mistakes(applied, spec)):
+            self._add(own.place(name, (*row.position, "set")), text)
+        return spec
+
+    def _check_compare(self) -> None:
+        compare = self.data.get("compare")
+        if not isinstance(compare, dict):
+            return
+        reference, rows, metric = compare.get("to"), _list(compare.get("rows")), compare.get("metric")
+        if isinstance(reference, str) and reference not in self.by_id:
+            self._add(("compare", "to"), f"unknown row '{reference}'. {did_you_mean(reference, self.by_id)}")
+        if isinstance(metric, str) and metric not in (*METRICS, *EXTRA):
+            self._add(("compare", "metric"), f"unknown metric '{metric}'. {did_you_mean(metric, (*METRICS, *EXTRA))}")
+        for index, row_id in enumerate(rows):
+            text = self._compared_mistake(str(row_id), str(reference), twice=row_id in rows[:index])
+            if text:
+                self._add(("compare", "rows", index), text)
+
+    def _compared_mistake(self, row_id: str, reference: str, twice: bool) -> str:
+        row, to = self.by_id.get(row_id), self.by_id.get(reference)
+        if row is None:
+            return f"unknown row '{row_id}'. {did_you_mean(row_id, self.by_id)}"
+        if twice:
+            return f"row '{row_id}' stands twice. Remove one."
+        if row is to:
+            return f"row '{row_id}' is compared to itself. Remove it."
+        if row.stand_in or (to is not None and to.stand_in):
+            return f"row '{row_id if row.stand_in else reference}' is a stand-in, outside every comparison. Remove it."
+        if to is not None and row.seeds != to.seeds:
+            return (
+                f"row '{row_id}' has other seeds than '{reference}', and seeds are compared in pairs. Remove its seeds."
+            )
+        return ""
+
+    def _check_search(self) -> None:
+        self.search: Search | None = None
+        data = self.data.get("search")
+        if isinstance(data, dict) and not shape_mistakes(Search, data):
+            self.search = Search.model_validate(data)
+            for place, text in search_mistakes(self.search, self.base):
+                self._add(("search", *place), text)
+        if data is None and self.data.get("hyperparameters") == "tuned":
+            self._add(("hyperparameters",), "tuned rows need a search. Add 'search: {objective: ta.utterance.srcc}'.")
+
+    def build(self) -> AblationFile:
+        """The file as values; only after no mistake was found."""
+        written = WrittenFile.model_validate(self.data)
+        declared = written.compare
+        compare = (
+            Compare(declared.to, declared.rows, declared.metric, declared.equivalence_margin) if declared else None
+        )
+        sections = tuple(self._section(section, compare) for section in written.sections)
+        return AblationFile(
+            path=self.document.path,
+            name=written.name or self.document.path.stem,
+            base=self.base,
+            seeds=self.seeds,
+            hyperparameters=written.hyperparameters,
+            compare=compare,
+            sections=sections,
+            search=self.search,
+            warnings=tuple(self._warnings(compare)),
+        )
+
+    def _section(self, section: WrittenSection, compare: Compare | None) -> Section:
+        rows = tuple(self._row(row, section.title, compare) for row in section.rows)
+        return Section(section.title, section.note, section.stand_in, rows)
+
+    def _row(self, row: WrittenRow, section: str, compare: Compare | None) -> Row:
+        read = self.by_id[row.id]
+        return Row(
+            id=row.id,
+            label=row.label,
+            section=section,
+            settings=self.merged[row.id],
+            extends=row.extends,
+            seeds=read.seeds,
+            spec=self.specs[row.id].model_copy(update={"seed": read.seeds[0]}),
+            note=row.note,
+            quoted=row.quoted,
+            compared=compare is not None and row.id in compare.rows,
+            line=self.document.line_of(*read.position),
+        )
+
+    def _warnings(self, compare: Compare | None) -> list[str]:
+        twins = twin_warnings([(row.id, self.specs[row.id], row.seeds) for row in self.rows])
+        warnings = [f"{self.document.path}: {text}" for text in twins]
+        design = design_warning(len(self.by_id[compare.to].seeds), len(compare.rows)) if compare else None
+        if design:
+            warnings.append(f"{self.document.at('compare')}: {design}")
+        return warnings
+
+
+def _layer_mistakes(base: RunSpec, written: WrittenSettings, top: Position) -> list[tuple[Position, str]]:
+    """What is wrong with settings that go over `base` for the whole file; `top` is where they stand."""
+    found = [*setting_mistakes(base, written.values), *encoder_mistakes(written.values)]
+    if "seed" in written.values:
+        found.append(("seed", "seeds are not a setting of base. List them under 'seeds'."))
+    return [*written.mistakes, *((written.place(name, top), text) for name, text in found)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    """The seeds as written; none where they are wrong, which the check of the file's shape reports."""
+    try:
+        return expand_seeds(value)
+    except ValueError:
+        return ()
