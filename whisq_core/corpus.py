@@ -22,7 +22,6 @@ from whisq_core.musiceval import read_official
 from whisq_core.spec import DataSpec, digest
 
 COLUMNS = tuple(Clip.__dataclass_fields__)
-_CACHE_NAME = "audio_files.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +61,13 @@ def read_corpus(path: Path) -> Corpus:
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
     """The SHA-256 (hexadecimal) of each clip's file, after `whisq_core.audio.inspect` found nothing wrong with it.
 
-    `cache` is a folder; it remembers good files by path, size and modification time, so that only new and changed
+    `cache` is a JSON file; it remembers good files by path, size and modification time, so that only new and changed
     ones are opened. A cache that cannot be understood is built again.
 
     Raises:
         InputError: with every bad file.
     """
-    known = _read_cache(cache / _CACHE_NAME)
+    known = _read_cache(cache)
     fresh: dict[str, list[Any]] = {}
     mistakes: dict[str, None] = {}
     for audio in corpus.clips["audio"]:
@@ -83,8 +82,8 @@ def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
             with open(audio, "rb") as file:
                 known[audio] = fresh[audio] = [*(stamp or ()), hashlib.file_digest(file, "sha256").hexdigest()]
     if fresh:
-        sweep(cache)
-        write_atomically(cache / _CACHE_NAME, [json.dumps(known).encode()])
+        sweep(cache.parent)
+        write_atomically(cache, [json.dumps(known).encode()])
     raise_all(list(mistakes))
     return np.array([known[audio][2] for audio in corpus.clips["audio"]], dtype=str)
 

@@ -1,0 +1,31 @@
+"""Predictors that hear nothing: what a number is worth that a model does not beat.
+
+Train and dev share their systems, and a system's train mean predicts a clip as well as the paper's model does.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+
+def predict_control(
+    name: Literal["constant", "system_lookup"],
+    train_omq_ta: Float64[np.ndarray, "train 2"],
+    train_systems: Sequence[str],
+    systems: Sequence[str],
+) -> Float64[np.ndarray, "clips 2"]:
+    """Predictions (OMQ, TA) for clips of `systems`, without audio and text.
+
+    `constant` predicts the train mean, `system_lookup` the train mean of the clip's system, and of a system without
+    train clips the train mean.
+    """
+    assert len(train_omq_ta) == len(train_systems) > 0
+    overall = train_omq_ta.mean(axis=0)
+    if name == "constant":
+        return np.tile(overall, (len(systems), 1))
+    assert name == "system_lookup", name
+    trained = np.asarray(train_systems, dtype=str)
+    means = {system: train_omq_ta[trained == system].mean(axis=0) for system in np.unique(trained)}
+    return np.array([means.get(system, overall) for system in systems], dtype=np.float64).reshape(-1, 2)

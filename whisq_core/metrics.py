@@ -1,0 +1,191 @@
+"""The 16 numbers of Table II, pure and in float64: MSE, LCC, SRCC and KTAU of OMQ and TA, by utterance and by system.
+
+Conventions (the official scorer's formulas; values equal SciPy's, without its import and p-values):
+
+* LCC is Pearson's r, SRCC Pearson's r of average ranks, KTAU Kendall's tau-b. Predictions are not clipped to [1, 5].
+* System level: predicted = mean over the system's clips; true = mean of the same clips' labels, or a given table.
+  Means are rounded to 12 decimals, so that systems with equal means tie whatever the order of summation; a naive
+  mean ranks them by rounding noise.
+* A correlation is NaN where it is undefined: fewer than two points, a constant side. One prediction that is not
+  finite makes every number of its target NaN. MSE is then NaN too.
+* Within-system SRCC: the mean over systems of the SRCC inside the system, weighted by its clips; systems with fewer
+  than three clips, or where truth or prediction is constant, are left out; NaN when none is left. Predicting each
+  clip's system perfectly earns nothing here.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+Values = Float64[np.ndarray, " points"]
+
+TARGETS = ("omq", "ta")  # the columns of predictions and labels
+LEVELS = ("utterance", "system")
+_MEAN_DECIMALS = 12
+_MIN_WITHIN = 3  # clips a system needs for a rank correlation inside it
+_BLOCK = 2_048  # rows of the pairwise comparison held at once
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number of two samples, the predicted and the true."""
+
+    compute: Callable[[Values, Values], float]
+    higher_is_better: bool
+
+
+def mse(predicted: Values, truth: Values) -> float:
+    """Mean of squared differences."""
+    return float(np.mean((predicted - truth) ** 2))
+
+
+def lcc(predicted: Values, truth: Values) -> float:
+    """Pearson's r in [-1, 1]; NaN if a side is constant."""
+    if _is_constant(predicted) or _is_constant(truth):
+        return math.nan
+    x, y = _direction(predicted), _direction(truth)
+    return float(np.clip(x @ y, -1.0, 1.0))
+
+
+def srcc(predicted: Values, truth: Values) -> float:
+    """Spearman's rho with average ranks; exactly 1 for the same ranking; NaN if a side is constant."""
+    return _rank_correlation(ranks(predicted), ranks(truth))
+
+
+def ktau(predicted: Values, truth: Values) -> float:
+    """Kendall's tau-b: ties on either side shrink the denominator; NaN if a side is constant."""
+    x, y = (np.unique(side, return_inverse=True)[1] for side in (predicted, truth))
+    all_pairs = len(x) * (len(x) - 1) // 2
+    differ_x, differ_y, tied_in_both = all_pairs - _ties(x), all_pairs - _ties(y), _ties(x * len(x) + y)
+    if not differ_x or not differ_y:
+        return math.nan
+    concordant = 0
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        concordant += int(np.count_nonzero((x[block, None] > x) & (y[block, None] > y)))
+    ordered_by_both = differ_x + differ_y - all_pairs + tied_in_both
+    return (2 * concordant - ordered_by_both) / math.sqrt(differ_x * differ_y)
+
+
+STATISTICS: dict[str, Statistic] = {
+    "mse": Statistic(mse, higher_is_better=False),
+    "lcc": Statistic(lcc, higher_is_better=True),
+    "srcc": Statistic(srcc, higher_is_better=True),
+    "ktau": Statistic(ktau, higher_is_better=True),
+}
+METRICS: tuple[str, ...] = tuple(f"{t}.{level}.{name}" for t in TARGETS for level in LEVELS for name in STATISTICS)
+EXTRA: tuple[str, ...] = tuple(f"{target}.within_system.srcc" for target in TARGETS)
+
+
+def higher_is_better(name: str) -> bool:
+    """The direction of a metric such as `ta.system.srcc`."""
+    assert name in METRICS + EXTRA, name
+    return STATISTICS[name.rpartition(".")[2]].higher_is_better
+
+
+def title(name: str) -> str:
+    """How a metric is shown: `ta.system.srcc` as "TA S-SRCC", `ta.within_system.srcc` as "TA within-system SRCC"."""
+    assert name in METRICS + EXTRA, name
+    target, level, statistic = name.split(".")
+    prefix = {"utterance": "U-", "system": "S-", "within_system": "within-system "}[level]
+    return f"{target.upper()} {prefix}{statistic.upper()}"
+
+
+def evaluate(
+    predicted: Float64[np.ndarray, "clips 2"],
+    truth: Float64[np.ndarray, "clips 2"],
+    systems: Sequence[str],
+    system_truth: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, float]:
+    """`METRICS` and `EXTRA` of predictions, columns (OMQ, TA); `system_truth` is the csv convention's table.
+
+    Systems are compared by name, so the order of the clips is free. `truth` must be finite, and `system_truth` must
+    hold every system.
+    """
+    assert predicted.shape == truth.shape == (len(systems), 2), (predicted.shape, truth.shape, len(systems))
+    assert len(systems), "no clips to evaluate"
+    assert np.isfinite(truth).all(), "every evaluated clip has labels"
+    names, member = np.unique(np.asarray(systems, dtype=str), return_inverse=True)
+    values: dict[str, float] = {}
+    for column, target in enumerate(TARGETS):
+        x, y = predicted[:, column].astype(np.float64), truth[:, column].astype(np.float64)
+        if not np.isfinite(x).all():
+            values |= dict.fromkeys((name for name in METRICS + EXTRA if name.startswith(f"{target}.")), math.nan)
+            continue
+        by_system = group_means(y, member)
+        if system_truth is not None:
+            by_system = np.array([system_truth[str(name)][column] for name in names], dtype=np.float64)
+        for level, sides in (("utterance", (x, y)), ("system", (group_means(x, member), by_system))):
+            values |= {f"{target}.{level}.{name}": each.compute(*sides) for name, each in STATISTICS.items()}
+        values[f"{target}.within_system.srcc"] = within_group_srcc(x, y, member)
+    return {name: values[name] for name in METRICS + EXTRA}
+
+
+def group_means(values: Values, member: Int64[np.ndarray, " points"]) -> Float64[np.ndarray, " groups"]:
+    """The mean of each group, numbered from 0; equal means tie exactly (see the module's conventions)."""
+    origin = values[0]  # constant values must have constant means
+    sums = np.bincount(member, weights=values - origin)
+    return origin + np.round(sums / np.bincount(member), _MEAN_DECIMALS)
+
+
+def ranks(values: Values) -> Values:
+    """Ranks from 1, ties share the average of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def within_group_srcc(predicted: Values, truth: Values, member: Int64[np.ndarray, " points"]) -> float:
+    """The mean SRCC inside groups, weighted by their points (see the module's conventions)."""
+    counts = np.bincount(member)
+    x, y = (_centred_ranks_within(side, member, counts) for side in (predicted, truth))
+    squares = np.bincount(member, weights=x * x) * np.bincount(member, weights=y * y)
+    defined = (squares > 0) & (counts >= _MIN_WITHIN)
+    if not defined.any():
+        return math.nan
+    inside = np.bincount(member, weights=x * y)[defined] / np.sqrt(squares[defined])
+    return float(np.average(inside, weights=counts[defined]))
+
+
+def _centred_ranks_within(
+    values: Values, member: Int64[np.ndarray, " points"], counts: Int64[np.ndarray, " groups"]
+) -> Values:
+    """Average ranks among the points of the same group, minus their mean there."""
+    order = np.lexsort((values, member))
+    new = np.ones(len(values), dtype=bool)
+    new[1:] = (np.diff(member[order]) != 0) | (np.diff(values[order]) != 0)
+    starts = np.flatnonzero(new)
+    lengths = np.diff(np.append(starts, len(values)))
+    rank = np.empty(len(values))
+    rank[order] = np.repeat(starts + (lengths + 1) / 2, lengths)  # counted over all groups, which are contiguous
+    first = np.cumsum(counts) - counts
+    return rank - (first + (counts + 1) / 2)[member]
+
+
+def _ties(values: Int64[np.ndarray, " points"]) -> int:
+    """The number of pairs with equal values."""
+    counts = np.unique(values, return_counts=True)[1]
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def _rank_correlation(x: Values, y: Values) -> float:
+    # Centred ranks are multiples of 1/4: their products and sums are exact, so the same ranking gives exactly 1.
+    middle = (len(x) + 1) / 2
+    x, y = x - middle, y - middle
+    squares = float(x @ x) * float(y @ y)
+    return float(x @ y) / math.sqrt(squares) if squares else math.nan
+
+
+def _is_constant(values: Values) -> bool:
+    same: Bool[np.ndarray, " points"] = values == values[0]
+    return bool(same.all())
+
+
+def _direction(values: Values) -> Values:
+    """Centred and of length 1; scaled first, so that huge and tiny values neither overflow nor vanish."""
+    scaled = values / np.abs(values).max()
+    centred = scaled - scaled.mean()
+    centred /= np.abs(centred).max()
+    return centred / np.sqrt(centred @ centred)
