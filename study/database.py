@@ -267,7 +267,7 @@ class Database:
         return [RunHeader(*line) for line in lines]
 
     def state_of(self, run_id: str) -> str | None:
-        """"done", "failed", or None when there is no such run."""
+        """ "done", "failed", or None when there is no such run."""
         with self.engine.begin() as connection:
             return connection.scalar(sa.select(_runs.c.state).where(_runs.c.run_id == run_id))
 
@@ -289,6 +289,13 @@ class Database:
                 values.get((blob.run_id, blob.split), {}),
             )
         return {line.run_id: StoredRun(**line._mapping, scored=scored.get(line.run_id, {})) for line in lines}
+
+    def recent_costs(self, limit: int = 200) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
+        """Identity, details and seconds of the newest done runs."""
+        columns = (_runs.c.identity, _runs.c.details, _runs.c.seconds)
+        newest = sa.select(*columns).where(_runs.c.state == "done").order_by(_runs.c.finished_at.desc()).limit(limit)
+        with self.engine.begin() as connection:
+            return [(line.identity, line.details, line.seconds) for line in connection.execute(newest)]
 
     # --- cells -------------------------------------------------------------------------------------------------------
 

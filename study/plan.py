@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.ablation_file import Row
+from study.table_design import Row
 from study.database import RunHeader
 from study.runs import Identity
 from whisq_core.spec import RunSpec, differences
@@ -49,9 +49,7 @@ def plan(cells: Iterable[Cell], headers: Sequence[RunHeader], table_name: str) -
     return [_planned(cell, by_id, newest) for cell in cells]
 
 
-def _planned(
-    cell: Cell, by_id: Mapping[str, RunHeader], newest: Mapping[tuple[str, int], RunHeader]
-) -> PlannedCell:
+def _planned(cell: Cell, by_id: Mapping[str, RunHeader], newest: Mapping[tuple[str, int], RunHeader]) -> PlannedCell:
     if cell.identity is None:
         return PlannedCell(cell, "blocked", cell.problem or "")
     stored = by_id.get(cell.identity.run_id)

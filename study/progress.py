@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from study.workers import Emit, Event
 
@@ -23,7 +31,7 @@ def ticket_progress(title: str, total: int) -> Iterator[Emit]:
     """A display fed with worker events until `total` tickets are finished."""
     with _bars() as bars:
         overall = bars.add_task(title, total=total, text="")
-        lines: dict[int, int] = {}
+        lines: dict[int, TaskID] = {}
 
         def emit(event: Event) -> None:
             if event.kind in ("start", "epoch"):

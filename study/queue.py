@@ -118,9 +118,7 @@ def lost(study: optuna.Study) -> list[FrozenTrial]:
     stale = set(study._storage._get_stale_trial_ids(study._study_id))
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [
-        trial
-        for trial in running
-        if trial._trial_id in stale or is_dead(trial.user_attrs.get(_WORKER, "unknown:0:0"))
+        trial for trial in running if trial._trial_id in stale or is_dead(trial.user_attrs.get(_WORKER, "unknown:0:0"))
     ]
 
 

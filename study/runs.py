@@ -129,9 +129,7 @@ def execute(spec: RunSpec, workspace: Workspace, on_epoch: OnEpoch, *, watch: st
     else:
         predicted, curve, details, model = _control(spec, workspace, parts), [], {}, None
     details = {**details, "system_truth": spec.data.system_truth}
-    scored = {
-        name: score(parts.score[name], values, workspace, spec) for name, values in predicted.items()
-    }
+    scored = {name: score(parts.score[name], values, workspace, spec) for name, values in predicted.items()}
     return Outcome(scored, curve, details, time.perf_counter() - started, model)
 
 
@@ -169,7 +167,12 @@ def _train(
     predicted = {
         name: predict(result.model, workspace.dataset(backbone, indices)) for name, indices in parts.score.items()
     }
-    return predicted, [asdict(record) for record in result.curve], _details(spec, workspace, backbone, train), result.model
+    return (
+        predicted,
+        [asdict(record) for record in result.curve],
+        _details(spec, workspace, backbone, train),
+        result.model,
+    )
 
 
 def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dataset) -> dict[str, Any]:

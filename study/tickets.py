@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from study.artifacts import artifact_folder, attach_run
 from study.database import Database, StoredRun
 from study.manifest import manifest
 from study.plan import PlannedCell
@@ -35,7 +37,7 @@ def create_study(database: Database, name: str, metric: str, kind: str) -> optun
     """
     storage = open_storage(database)
     with database.exclusive():
-        direction = "maximize" if higher_is_better(metric) else "minimize"
+        direction = StudyDirection.MAXIMIZE if higher_is_better(metric) else StudyDirection.MINIMIZE
         study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
         found = study.user_attrs.get("kind")
         if found is None:
@@ -117,8 +119,8 @@ class AblationSession:
         title = f"{row} seed {seed}"
         emit(Event("start", self.worker, title))
         if self.database.state_of(identity.run_id) == "done":
-            emit(Event("done", self.worker, title, text="stored already"))
-            return self._close(trial, self.database.runs([identity.run_id])[identity.run_id])
+            self._close(trial, self.database.runs([identity.run_id])[identity.run_id])
+            return emit(Event("done", self.worker, title, text="stored already"))
 
         def on_epoch(record: Any, _predictions: np.ndarray | None) -> None:
             emit(Event("epoch", self.worker, title, record.epoch, spec.train.epochs, f"loss {record.loss:.4f}"))
@@ -128,8 +130,7 @@ class AblationSession:
         except Exception as error:  # a cell's failure is its own: the others still run
             reason = failure_reason(error)
             self._fail(trial, identity, row, seed, reason)
-            emit(Event("failed", self.worker, title, text=reason))
-            return None
+            return emit(Event("failed", self.worker, title, text=reason))
         run = stored(
             identity, outcome, table_name=self.job.table_name, row=row, seed=seed, manifest=manifest(**self._digests())
         )
@@ -137,10 +138,10 @@ class AblationSession:
         if self.job.models is not None and outcome.model is not None:
             from whisq_core.training import save
 
-            save(self.job.models / identity.run_id, outcome.model, spec)
+            save(self.job.models / identity.run_id, outcome.model)
         value = run.scored[self.job.split].metrics[self.job.metric]
-        emit(Event("done", self.worker, title, text=f"{self.job.metric} {value:.4f}  {outcome.seconds:.1f} s"))
-        return self._close(trial, run)
+        self._close(trial, run)
+        return emit(Event("done", self.worker, title, text=f"{self.job.metric} {value:.4f}  {outcome.seconds:.1f} s"))
 
     def abandon(self, trial: optuna.Trial, reason: str) -> None:
         """Record a cell that kills its workers as failed."""
@@ -148,7 +149,7 @@ class AblationSession:
         self._fail(trial, identity, row, seed, reason)
 
     def _read(self, trial: optuna.Trial) -> tuple[str, int, Identity, RunSpec]:
-        attrs, ticket = trial.user_attrs, trial.system_attrs[_TICKET]
+        attrs, ticket = trial.user_attrs, trial.storage.get_trial(trial._trial_id).system_attrs[_TICKET]
         identity = Identity(attrs["run_id"], ticket["identity"])
         return attrs["row"], attrs["seed"], identity, RunSpec.model_validate(ticket["spec"])
 
@@ -180,6 +181,7 @@ class AblationSession:
         for record in run.curve[::-stride][::-1]:
             if int(record["epoch"]) not in reported:
                 trial.report(record["loss"], step=int(record["epoch"]))
+        attach_run(trial, run, self.workspace.corpus.clips, artifact_folder(self.database.url))
         value = scored.metrics[self.job.metric]
         if math.isnan(value):
             trial.set_user_attr("reason", f"{self.job.metric} is undefined for constant predictions")

@@ -52,7 +52,9 @@ class Session(Protocol):
 class Job(Protocol):
     """What the workers of one study do; pickled into each process."""
 
-    study_name: str
+    @property
+    def study_name(self) -> str:
+        """The Optuna study whose tickets are worked on."""
 
     def open(self, study: optuna.Study, database: Database, worker: int) -> Session:
         """Called once in each process."""

@@ -1,0 +1,79 @@
+"""`whisq-study demo`: corpus -> features -> table -> report -> search, on real audio and real encoders, without a hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from study import ablate, optimize
+from study.progress import item_progress, say
+from study.report import write_report
+
+DEMO_FILE = Path(__file__).with_name("demo.yaml")
+SEARCH_TRIALS = 8
+
+
+@dataclass(frozen=True)
+class DemoRequest:
+    """What the command line of `demo` says; `audio` and `text` replace the encoders of demo.yaml."""
+
+    out: Path
+    workers: int
+    audio: str | None = None
+    text: str | None = None
+
+
+def demo(request: DemoRequest) -> int:
+    """Run the whole demonstration and return its exit status."""
+    from study.demo_corpus import render_demo_corpus
+
+    corpus, storage = request.out / "corpus", f"sqlite:///{request.out / 'whisq.db'}"
+    ablate.make_folder(request.out)
+    with item_progress("render the demo corpus") as bar:
+        render_demo_corpus(corpus, progress=bar)
+    file = _file(request)
+    features = request.out / "features"
+    asked = ablate.AblateRequest(file, corpus, features, storage, request.out, workers=request.workers)
+    prepared = ablate.prepare(asked)
+    say(f"table {prepared.file.name}: {len(prepared.to_run)} of {len(prepared.cells)} cells to run")
+    results = ablate.run(prepared)
+    status = ablate.exit_status(prepared, results)
+    report = write_report(results, request.out, database=prepared.database)
+    searched = optimize.optimize(
+        optimize.OptimizeRequest(
+            file=file,
+            data=corpus,
+            features=features,
+            storage=storage,
+            out=request.out,
+            trials=SEARCH_TRIALS,
+            workers=request.workers,
+        )
+    )
+    say(searched.summary)
+    print((request.out / "table.md").read_text(encoding="utf-8"))
+    print(_last_lines(request, report, storage))
+    return status
+
+
+def _file(request: DemoRequest) -> Path:
+    """demo.yaml, or a copy of it with other encoders in the output folder."""
+    if request.audio is None and request.text is None:
+        return DEMO_FILE
+    content = yaml.safe_load(DEMO_FILE.read_text(encoding="utf-8"))
+    given = {"audio": request.audio, "text": request.text}
+    content["base"]["backbone"] |= {kind: name for kind, name in given.items() if name is not None}
+    path = request.out / "demo.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def _last_lines(request: DemoRequest, report: Path, storage: str) -> str:
+    return "\n".join(
+        (
+            f"table     {request.out / 'table.md'} (.csv, .tex, .html)",
+            f"report    {report}",
+            f"database  {storage}",
+            f"next      whisq-study dashboard --storage {storage}",
+        )
+    )
