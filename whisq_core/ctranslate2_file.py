@@ -70,7 +70,7 @@ def whisper_settings(path: Path) -> dict[str, Any]:
         "pad_token_id": 0,
         "bos_token_id": None,
         "eos_token_id": None,
-        "decoder_start_token_id": None,
+        "decoder_start_token_id": 0,
         "encoder_ffn_dim": variables["encoder/layer_0/ffn/linear_0/weight"].shape[0],
         "max_source_positions": variables["encoder/position_encodings/encodings"].shape[0],
     }

@@ -33,7 +33,7 @@ class FeatureKey:
     kind: Literal["audio", "text"]
     checkpoint_digest: str
     preprocessing: str
-    precision: str
+    precision: Literal["float32", "bf16"]
 
     @property
     def digest(self) -> str:

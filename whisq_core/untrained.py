@@ -40,7 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {  # what differs from the defaults o
         "pad_token_id": 0,
         "bos_token_id": None,
         "eos_token_id": None,
-        "decoder_start_token_id": None,
+        "decoder_start_token_id": 0,
     },
     "wav2vec2": {
         "hidden_size": 256,
