@@ -1,19 +1,17 @@
 """Reads `ablations.yaml` into an `AblationFile`; every mistake is reported at once, with its line and row."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from study.file_schema import WrittenFile, WrittenRow, WrittenSection, shape_mistakes
-from study.paper import PUBLISHED
+from study.name_checks import compare_mistakes, row_name_mistakes
 from study.row_checks import design_warning, encoder_mistakes, row_mistakes, twin_warnings
 from study.search_space import Search, search_mistakes
 from study.seeds import expand_seeds, parse_seeds
 from study.table_design import AblationFile, Compare, Row, Section, SeededRow, settings_yaml
-from study.written_settings import WrittenSettings, without_mistakes, written_settings
+from study.written_settings import RowAsWritten, WrittenSettings, without_mistakes, written_settings
 from study.yaml_lines import Document, Position, read_yaml
-from whisq_core.errors import did_you_mean, raise_all
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.errors import raise_all
 from whisq_core.spec import RunSpec, setting_mistakes, with_settings
 
 __all__ = [
@@ -56,18 +54,6 @@ def read_ablation_file(
     return reader.build()
 
 
-@dataclass(frozen=True)
-class _RowAsWritten:
-    """A row of which only the place is certain; `settings` are those it makes itself."""
-
-    id: str
-    parent: str | None
-    stand_in: bool
-    seeds: tuple[int, ...]
-    settings: WrittenSettings
-    position: Position
-
-
 class _Reader:
     """Goes from the whole to its parts and notes mistakes; what is wrong is left out of the later checks."""
 
@@ -82,11 +68,14 @@ class _Reader:
         self.base = self._base(override)
         self.rows = self._rows()
         self.by_id = {row.id: row for row in reversed(self.rows)}
-        self._check_names()
+        for position, text in row_name_mistakes(self.rows, self.by_id):
+            self._add(position, text)
         self.merged = {row.id: self._merged(row) for row in self.rows}
         self.specs = {row.id: self._checked_spec(row) for row in self.rows}
-        self._check_compare()
-        self._check_search()
+        compare = self.data.get("compare")
+        for position, text in compare_mistakes(compare if isinstance(compare, dict) else {}, self.by_id):
+            self._add(position, text)
+        self.search = self._checked_search()
 
     def _add(self, position: Position, text: str) -> None:
         line = self.document.line_of(*position)
@@ -119,72 +108,39 @@ class _Reader:
         self.mistakes += [(0, f"{override.at(*position)}: {text}") for position, text in found]
         return with_settings(base, without_mistakes(base, over.values))
 
-    def _rows(self) -> list[_RowAsWritten]:
+    def _rows(self) -> list[RowAsWritten]:
         rows = []
         for number, section in enumerate(_list(self.data.get("sections"))):
             for index, data in enumerate(_list(section.get("rows")) if isinstance(section, dict) else []):
                 if not isinstance(data, dict):
                     continue
                 position: Position = ("sections", number, "rows", index)
-                parent = data.get("extends")
-                rows.append(
-                    _RowAsWritten(
-                        id=str(data.get("id", f"row {index + 1} of section {number + 1}")),
-                        parent=parent if isinstance(parent, str) else None,
-                        stand_in=section.get("stand_in") is True,
-                        seeds=_seeds(data["seeds"])[: self.num_own_seeds] if data.get("seeds") else self.seeds,
-                        settings=written_settings(data.get("set"), (*position, "set")),
-                        position=position,
-                    )
-                )
+                rows.append(self._row_as_written(data, position, section.get("stand_in") is True))
         return rows
 
-    def _check_names(self) -> None:
-        """Ids, the rows that are extended, and the published rows that are quoted."""
-        for row in self.rows:
-            first = self.by_id[row.id]
-            if first is not row:
-                line = self.document.line_of(*first.position)
-                self._add(row.position, f"this id stands twice, first in line {line}. Rename one.")
-            if row.parent is not None and row.parent not in self.by_id:
-                self._add(
-                    (*row.position, "extends"), f"unknown row '{row.parent}'. {did_you_mean(row.parent, self.by_id)}"
-                )
-            circle = self._circle(row)
-            if circle and row.position == min(self.by_id[row_id].position for row_id in circle):
-                route = " -> ".join((*circle, row.id))
-                text = f"extends runs in a circle: {route}. Let one of them start from base."
-                self._add((*row.position, "extends"), "a row cannot extend itself." if len(circle) == 1 else text)
-            quoted = self._raw(row).get("quoted")
-            if isinstance(quoted, str) and quoted not in PUBLISHED:
-                self._add(
-                    (*row.position, "quoted"), f"unknown published row '{quoted}'. {did_you_mean(quoted, PUBLISHED)}"
-                )
+    def _row_as_written(self, data: dict[str, Any], position: Position, stand_in: bool) -> RowAsWritten:
+        return RowAsWritten(
+            id=_text(data.get("id")) or f"row {int(position[3]) + 1} of section {int(position[1]) + 1}",
+            parent=_text(data.get("extends")),
+            quoted=_text(data.get("quoted")),
+            stand_in=stand_in,
+            seeds=_seeds(data["seeds"])[: self.num_own_seeds] if data.get("seeds") is not None else self.seeds,
+            settings=written_settings(data.get("set"), (*position, "set")),
+            position=position,
+            line=self.document.line_of(*position),
+        )
 
-    def _raw(self, row: _RowAsWritten) -> dict[str, Any]:
-        _, section, _, index = row.position
-        return self.data["sections"][section]["rows"][index]
-
-    def _circle(self, row: _RowAsWritten) -> list[str]:
-        """The rows on the way from `row` back to itself; empty when it does not come back."""
-        route = [row.id]
-        parent = row.parent
-        while parent in self.by_id and parent not in route:
-            route.append(parent)
-            parent = self.by_id[parent].parent
-        return route if parent == row.id else []
-
-    def _merged(self, row: _RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _merged(self, row: RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """The settings of `row` over base, without those that are wrong."""
         return without_mistakes(self.base, {**self._inherited(row, seen), **row.settings.values})
 
-    def _inherited(self, row: _RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _inherited(self, row: RowAsWritten, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         seen = (*seen, row.id)
         if row.parent not in self.by_id or row.parent in seen:
             return {}
         return self._merged(self.by_id[row.parent], seen)
 
-    def _checked_spec(self, row: _RowAsWritten) -> RunSpec:
+    def _checked_spec(self, row: RowAsWritten) -> RunSpec:
         spec = with_settings(self.base, self.merged[row.id])
         own = row.settings
         found = setting_mistakes(self.base, {**self._inherited(row), **own.values})
@@ -195,45 +151,16 @@ class _Reader:
             self._add(own.place(name, (*row.position, "set")), text)
         return spec
 
-    def _check_compare(self) -> None:
-        compare = self.data.get("compare")
-        if not isinstance(compare, dict):
-            return
-        reference, rows, metric = compare.get("to"), _list(compare.get("rows")), compare.get("metric")
-        if isinstance(reference, str) and reference not in self.by_id:
-            self._add(("compare", "to"), f"unknown row '{reference}'. {did_you_mean(reference, self.by_id)}")
-        if isinstance(metric, str) and metric not in (*METRICS, *EXTRA):
-            self._add(("compare", "metric"), f"unknown metric '{metric}'. {did_you_mean(metric, (*METRICS, *EXTRA))}")
-        for index, row_id in enumerate(rows):
-            text = self._compared_mistake(str(row_id), str(reference), twice=row_id in rows[:index])
-            if text:
-                self._add(("compare", "rows", index), text)
-
-    def _compared_mistake(self, row_id: str, reference: str, twice: bool) -> str:
-        row, to = self.by_id.get(row_id), self.by_id.get(reference)
-        if row is None:
-            return f"unknown row '{row_id}'. {did_you_mean(row_id, self.by_id)}"
-        if twice:
-            return f"row '{row_id}' stands twice. Remove one."
-        if row is to:
-            return f"row '{row_id}' is compared to itself. Remove it."
-        if row.stand_in or (to is not None and to.stand_in):
-            return f"row '{row_id if row.stand_in else reference}' is a stand-in, outside every comparison. Remove it."
-        if to is not None and row.seeds != to.seeds:
-            return (
-                f"row '{row_id}' has other seeds than '{reference}', and seeds are compared in pairs. Remove its seeds."
-            )
-        return ""
-
-    def _check_search(self) -> None:
-        self.search: Search | None = None
+    def _checked_search(self) -> Search | None:
         data = self.data.get("search")
-        if isinstance(data, dict) and not shape_mistakes(Search, data):
-            self.search = Search.model_validate(data)
-            for place, text in search_mistakes(self.search, self.base):
-                self._add(("search", *place), text)
         if data is None and self.data.get("hyperparameters") == "tuned":
             self._add(("hyperparameters",), "tuned rows need a search. Add 'search: {objective: ta.utterance.srcc}'.")
+        if not isinstance(data, dict) or shape_mistakes(Search, data):
+            return None
+        search = Search.model_validate(data)
+        for place, text in search_mistakes(search, self.base):
+            self._add(("search", *place), text)
+        return search
 
     def build(self) -> AblationFile:
         """The file as values; only after no mistake was found."""
@@ -272,7 +199,7 @@ class _Reader:
             note=row.note,
             quoted=row.quoted,
             compared=compare is not None and row.id in compare.rows,
-            line=self.document.line_of(*read.position),
+            line=read.line,
         )
 
     def _warnings(self, compare: Compare | None) -> list[str]:
@@ -294,6 +221,10 @@ def _layer_mistakes(base: RunSpec, written: WrittenSettings, top: Position) -> l
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _seeds(value: Any) -> tuple[int, ...]:

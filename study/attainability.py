@@ -1,9 +1,9 @@
 """Which rank correlations can occur at all between two rankings of n systems.
 
-With n untied systems, Spearman's coefficient is ``1 - 6 S / (n (n^2 - 1))`` with S the sum of squared rank differences,
-always even; Kendall's is ``k / P`` with P = n (n - 1) / 2 pairs and k = concordant - discordant, which has the parity of P.
-For n >= 4 every value of both grids does occur; at n = 29 their steps are 1/2030 and 1/203. A printed cell is attainable
-when a grid value rounds, or is cut towards zero, to the printed digits.
+With n untied systems, Spearman's coefficient is ``1 - 6 S / (n (n^2 - 1))`` with S the sum of squared rank
+differences, always even; Kendall's is ``k / P`` with P = n (n - 1) / 2 pairs and k = concordant - discordant, which
+has the parity of P. For n >= 4 every value of both grids does occur; at n = 29 their steps are 1/2030 and 1/203. A
+printed cell is attainable when a grid value rounds, or is cut towards zero, to the printed digits.
 """
 
 import math
@@ -25,8 +25,8 @@ class Attainability:
     """Whether a printed rank correlation can occur, and the untied grid values on either side of it.
 
     `tied_pairs` is the smallest number of pairs of tied systems (in the truth, the prediction or both) with which the
-    printed value passes the same check: 0 where none is needed, None where `MAX_TIED_PAIRS` do not help. Without ties the
-    check is exact; with ties it is a bound, a necessary condition.
+    printed value passes the same check: 0 where none is needed, None where `MAX_TIED_PAIRS` do not help. Without ties
+    the check is exact; with ties it is a bound, a necessary condition.
     """
 
     verdict: Verdict

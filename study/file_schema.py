@@ -82,7 +82,7 @@ def shape_mistakes(model: type[BaseModel], data: Any) -> list[tuple[Position, st
     try:
         model.model_validate(data)
     except ValidationError as error:
-        # A list whose items are wrong also counts as too short, and each branch of a union complains: one line is enough.
+        # A list whose items are wrong counts as too short too, and each branch of a union complains: one line will do.
         problems = [problem for problem in error.errors() if "too_short" not in problem["type"] or not problem["input"]]
         unknown = [problem for problem in problems if problem["type"] in ("extra_forbidden", "missing")]
         by_place = {_place(problem): _words(model, problem) for problem in problems if problem not in unknown}

@@ -43,7 +43,7 @@ UNTRAINED_ENCODERS = {
 
 
 def row_mistakes(settings: Mapping[str, Any], spec: RunSpec) -> Iterator[tuple[str, str]]:
-    """What is wrong with the settings that a row makes itself, `spec` being the whole row: (setting, what and what to do)."""
+    """What is wrong with the settings that a row makes itself: (setting, text); `spec` is the whole row."""
     for name in settings:
         reason = _unreachable(name, spec)
         if name == "seed":
@@ -84,7 +84,7 @@ def seeds_needed(num_comparisons: int) -> int:
 
 def smallest_p(num_seeds: int) -> float:
     """The smallest two-sided p of an exact sign-flip permutation test over paired seeds."""
-    return 2.0 / 2**num_seeds
+    return float(2.0 * 0.5**num_seeds)
 
 
 def design_warning(num_seeds: int, num_comparisons: int) -> str | None:

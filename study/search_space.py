@@ -176,7 +176,8 @@ def _suggested(trial: "BaseTrial", name: str, where: Range) -> Any:
     if choices:
         return trial.suggest_categorical(name, choices)
     low, high = where.low, where.high
-    assert low is not None and high is not None, "a checked range has both ends"
+    assert low is not None, "a checked range has both ends"
+    assert high is not None, "a checked range has both ends"
     if where.power_of_two:
         exponent = trial.suggest_int(param_name(name, where), int(low).bit_length() - 1, int(high).bit_length() - 1)
         return 2**exponent
@@ -225,14 +226,12 @@ def _outside(name: str, where: Range, value: Any) -> list[str]:
     elif value is None:
         inside, allowed = False, f"{where.low} to {where.high}"
     else:
-        inside, allowed = where.low <= value <= where.high, f"{where.low} to {where.high}"  # type: ignore[operator]
+        inside, allowed = where.low <= value <= where.high, f"{where.low} to {where.high}"
         if where.power_of_two:
             inside, allowed = inside and _is_power_of_two(value), f"{allowed}, a power of two"
     if inside:
         return []
-    return [
-        f"setting '{name}' = {value} lies outside the search space ({allowed}). Widen the space or change the value."
-    ]
+    return [f"setting '{name}' = {value} lies outside the search space ({allowed}). Widen it or change the value."]
 
 
 def difference(old_fingerprint: str, new: Search) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an ablation file describes, as values: base, sections, rows with their resolved run, declared comparisons, search."""
+"""What an ablation file describes, as values: base, sections, rows with their resolved run, comparisons, search."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

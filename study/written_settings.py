@@ -1,4 +1,4 @@
-"""Settings as a file writes them, nested by section or with dotted names, as one flat dictionary."""
+"""Rows and settings as a file writes them, before they are known to be right."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +21,20 @@ class WrittenSettings:
     def place(self, name: str, default: Position) -> Position:
         """Where a setting stands; `default` for what no single setting is to blame for."""
         return self.places.get(name, default)
+
+
+@dataclass(frozen=True)
+class RowAsWritten:
+    """A row of which only the place is certain: `settings` are those it makes itself, and all of it may be wrong."""
+
+    id: str
+    parent: str | None
+    quoted: str | None
+    stand_in: bool
+    seeds: tuple[int, ...]
+    settings: WrittenSettings
+    position: Position
+    line: int
 
 
 def written_settings(data: Any, position: Position) -> WrittenSettings:

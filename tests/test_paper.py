@@ -32,7 +32,7 @@ def test_cells_of_table_two_are_the_strings_that_the_paper_prints() -> None:
 
 
 def test_metrics_stand_in_the_order_of_the_table() -> None:
-    assert paper.METRIC_ORDER == tuple(METRICS)
+    assert tuple(METRICS) == paper.METRIC_ORDER
 
 
 def test_sections_have_the_titles_of_the_paper() -> None:
