@@ -136,7 +136,7 @@ def parse_number(text: str) -> float | None:
 def read_manifest(path: Path) -> Listing:
     """A CSV with the header of `MANIFEST_COLUMNS` in any order; further columns are ignored.
 
-    `audio` is relative to the manifest. `omq` and `ta` may be empty in split `eval` only.
+    `audio` is relative to the manifest; an utterance loses its ending .wav, as in the official lists. `omq` and `ta` may be empty in split `eval` only.
 
     Raises:
         InputError: with every mistake.
@@ -172,10 +172,11 @@ def _manifest_clip(path: Path, where: str, header: list[str], fields: list[str],
         seen.mistakes.append(f"{where}: found split '{cells['split']}', allowed: {', '.join(SPLITS)}.")
     unlabelled = cells["split"] == "eval" and not cells["omq"] and not cells["ta"]
     omq, ta = (math.nan, math.nan) if unlabelled else parse_labels(where, (cells["omq"], cells["ta"]), seen.mistakes)
-    if cells["utterance"] and not seen.is_new(cells["utterance"], where):
+    utterance = cells["utterance"].removesuffix(".wav")
+    if utterance and not seen.is_new(utterance, where):
         return None
     audio = os.path.abspath(path.parent / cells["audio"])
-    return Clip(cells["utterance"], cells["system"], cells["prompt"], audio, omq, ta, cells["split"])
+    return Clip(utterance, cells["system"], cells["prompt"], audio, omq, ta, cells["split"])
 
 
 def parse_labels(where: str, texts: tuple[str, str], mistakes: list[str]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ Conventions (the official scorer's formulas; values equal SciPy's, without its i
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,6 @@ TARGETS = ("omq", "ta")  # the columns of predictions and labels
 LEVELS = ("utterance", "system")
 _MEAN_DECIMALS = 12
 _MIN_WITHIN = 3  # clips a system needs for a rank correlation inside it
-_BLOCK = 2_048  # rows of the pairwise comparison held at once
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ def ktau(predicted: Values, truth: Values) -> float:
     if not differ_x or not differ_y:
         return math.nan
     concordant = 0
-    for start in range(0, len(x), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        concordant += int(np.count_nonzero((x[block, None] > x) & (y[block, None] > y)))
+    smaller_x: list[int] = []  # codes of y, sorted, of the points before
+    for value in y[np.lexsort((-y, x))].tolist():  # of equal x the largest y first, so that they count no pair
+        position = bisect_left(smaller_x, value)
+        concordant += position
+        smaller_x.insert(position, value)
     ordered_by_both = differ_x + differ_y - all_pairs + tied_in_both
     return (2 * concordant - ordered_by_both) / math.sqrt(differ_x * differ_y)
 
@@ -113,15 +115,15 @@ def evaluate(
     for column, target in enumerate(TARGETS):
         x, y = predicted[:, column].astype(np.float64), truth[:, column].astype(np.float64)
         if not np.isfinite(x).all():
-            values |= dict.fromkeys((name for name in METRICS + EXTRA if name.startswith(f"{target}.")), math.nan)
             continue
         by_system = group_means(y, member)
         if system_truth is not None:
             by_system = np.array([system_truth[str(name)][column] for name in names], dtype=np.float64)
-        for level, sides in (("utterance", (x, y)), ("system", (group_means(x, member), by_system))):
-            values |= {f"{target}.{level}.{name}": each.compute(*sides) for name, each in STATISTICS.items()}
+        with np.errstate(over="ignore", invalid="ignore"):  # of predictions near the largest float
+            for level, sides in (("utterance", (x, y)), ("system", (group_means(x, member), by_system))):
+                values |= {f"{target}.{level}.{name}": each.compute(*sides) for name, each in STATISTICS.items()}
         values[f"{target}.within_system.srcc"] = within_group_srcc(x, y, member)
-    return {name: values[name] for name in METRICS + EXTRA}
+    return {name: value if math.isfinite(value := values.get(name, math.nan)) else math.nan for name in METRICS + EXTRA}
 
 
 def group_means(values: Values, member: Int64[np.ndarray, " points"]) -> Float64[np.ndarray, " groups"]:
@@ -155,7 +157,8 @@ def _centred_ranks_within(
     """Average ranks among the points of the same group, minus their mean there."""
     order = np.lexsort((values, member))
     new = np.ones(len(values), dtype=bool)
-    new[1:] = (np.diff(member[order]) != 0) | (np.diff(values[order]) != 0)
+    groups, ordered = member[order], values[order]
+    new[1:] = (groups[1:] != groups[:-1]) | (ordered[1:] != ordered[:-1])
     starts = np.flatnonzero(new)
     lengths = np.diff(np.append(starts, len(values)))
     rank = np.empty(len(values))

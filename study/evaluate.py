@@ -1,0 +1,186 @@
+"""Score any predictions file, of this project or another, against the labels of a corpus."""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from whisq_core import corpus as corpora
+from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.listings import decode_lines, parse_number, read_bytes, read_records
+from whisq_core.metrics import EXTRA, LEVELS, METRICS, STATISTICS, TARGETS, evaluate, title
+
+COLUMNS = ("utterance", "omq", "ta")
+_MOST_LINES = 20  # listed for each kind of mistake
+_UNREADABLE = "lines that cannot be read"
+_Convention = Literal["clips", "csv"]
+_TRUTH_TEXT = {
+    "clips": "clips (mean label of the system's evaluated clips)",
+    "csv": "csv (the corpus' system_mos table)",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one predictions file, and what they were measured on."""
+
+    values: dict[str, float]
+    corpus: str
+    simulated: bool
+    split: str
+    system_truth: _Convention
+    num_clips: int
+    num_systems: int
+
+    def to_text(self) -> str:
+        """A table for reading: one line per target and level, then what was evaluated."""
+        lines = ["".join([" " * 14, *(f"{name.upper():>8}" for name in STATISTICS)])]
+        for target in TARGETS:
+            for level in LEVELS:
+                cells = [f"{_cell(self.values[f'{target}.{level}.{name}']):>8}" for name in STATISTICS]
+                lines.append("".join([f"{target.upper():4}{level:10}", *cells]))
+        lines += ["", *(f"{title(name)}: {_cell(self.values[name])}" for name in EXTRA)]
+        labels = ", simulated labels" if self.simulated else ""
+        lines.append(
+            f"Corpus {self.corpus}{labels}, split {self.split}: {self.num_clips} clips, {self.num_systems} systems."
+        )
+        lines.append(f"System truth: {_TRUTH_TEXT[self.system_truth]}.")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """One object with the 16 metrics of Table II; an undefined one is null."""
+        numbers = {name: None if math.isnan(self.values[name]) else self.values[name] for name in METRICS}
+        return json.dumps(numbers, indent=2, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class _Mistakes:
+    """Mistakes by kind, so that many of one kind do not hide another."""
+
+    by_kind: dict[str, list[str]] = field(default_factory=dict)
+
+    def of(self, kind: str) -> list[str]:
+        return self.by_kind.setdefault(kind, [])
+
+    def raise_all(self) -> None:
+        lines = []
+        for kind, mistakes in self.by_kind.items():
+            lines += mistakes[:_MOST_LINES]
+            if len(mistakes) > _MOST_LINES:
+                lines.append(f"... and {len(mistakes) - _MOST_LINES} more {kind}.")
+        raise_all(lines)
+
+
+def score_file(predictions: Path, data: Path, split: str, system_truth: _Convention) -> Scores:
+    """The metrics of `predictions` on the labelled `split` of the corpus at `data`.
+
+    `predictions` is an ``answer.txt`` (utterance,OMQ,TA without header), a CSV with the header ``utterance,omq,ta``
+    (further columns are ignored), or a zip that holds an answer.txt. Utterances may end in .wav.
+
+    Raises:
+        InputError: every mistake of the corpus; or a split without labels, and every line that cannot be read, is
+            not finite, stands twice, or names a clip that is not in the split, and every clip without a line.
+    """
+    corpus = corpora.read_corpus(data)
+    clips = corpus.clips[corpus.clips["split"] == split]
+    if not len(clips) or clips[["omq", "ta"]].isna().to_numpy().any():
+        labelled = corpus.clips.dropna(subset=["omq", "ta"])["split"].unique()
+        advice = did_you_mean(split, labelled) if len(labelled) else "No clip of this corpus has labels."
+        raise InputError(f"{data}: no labelled split '{split}'. {advice}")
+    truth_table = corpora.system_truth(corpus, system_truth, clips["system"])
+    predicted = _match(predictions, clips, split)
+    values = evaluate(predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth_table)
+    num_systems = clips["system"].nunique()
+    return Scores(values, corpus.name, corpus.simulated, split, system_truth, len(clips), num_systems)
+
+
+def _match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
+    """Predictions (OMQ, TA) in the order of `clips`."""
+    mistakes = _Mistakes()
+    rows = {utterance: position for position, utterance in enumerate(clips["utterance"])}
+    predicted = np.full((len(rows), 2), math.nan)
+    first: dict[str, str] = {}
+    for where, name, numbers in _read_predictions(path, mistakes):
+        utterance = name.removesuffix(".wav")
+        known = first.setdefault(utterance, where)
+        if known != where:
+            mistakes.of("duplicate lines").append(f"{where}: duplicate utterance '{name}', already at {known}.")
+        elif utterance not in rows:
+            found = f"unknown utterance '{name}'"
+            mistakes.of("unknown utterances").append(f"{where}: {found}, allowed: the clips of split '{split}'.")
+        elif numbers:
+            predicted[rows[utterance]] = _parse(where, numbers, mistakes)
+    readable = first or not mistakes.of(_UNREADABLE)  # else the one mistake is the file, not each of its clips
+    for utterance in sorted(rows.keys() - first.keys()) if readable else ():
+        mistakes.of("missing utterances").append(f"{path}: no prediction for '{utterance}' of split '{split}'.")
+    mistakes.raise_all()
+    return predicted
+
+
+def _parse(where: str, texts: Sequence[str], mistakes: _Mistakes) -> tuple[float, float]:
+    values = []
+    for name, text in zip(("OMQ", "TA"), texts, strict=True):
+        value = parse_number(text)
+        if value is None:
+            mistakes.of("values that are no numbers").append(f"{where}: {name} is '{text}', allowed: a finite number.")
+        values.append(math.nan if value is None else value)
+    return values[0], values[1]
+
+
+def _read_predictions(path: Path, mistakes: _Mistakes) -> list[tuple[str, str, list[str]]]:
+    """Lines of either form as (where, utterance, [OMQ, TA]); a CSV is known by its header.
+
+    A line with the wrong number of fields keeps its utterance and has no numbers, so that it is one mistake only.
+    """
+    broken = mistakes.of(_UNREADABLE)
+    label, content = _content(path, broken)
+    records = list(read_records(decode_lines(content, label, broken), broken))
+    if not records:
+        if not broken:
+            broken.append(f"{label}: found no line, allowed: utterance,OMQ,TA.")
+        return []
+    header = [name.strip().lower() for name in records[0][1]]
+    columns = [0, 1, 2]
+    if COLUMNS[0] in header:
+        absent = [name for name in COLUMNS if header.count(name) != 1]
+        if absent:
+            found = f"found the header '{','.join(header)}'"
+            broken.append(f"{label}:1: {found}, allowed: {','.join(COLUMNS)}, each once. Correct {', '.join(absent)}.")
+            return []
+        columns, records = [header.index(name) for name in COLUMNS], records[1:]
+    wanted = len(header) if COLUMNS[0] in header else 3
+    lines = []
+    for where, fields in records:
+        cells = [fields[column].strip() for column in columns if column < len(fields)]
+        if len(fields) != wanted:
+            broken.append(f"{where}: found {len(fields)} fields in '{','.join(fields)}', allowed: {wanted}.")
+        if len(fields) == wanted or columns[0] < len(fields):
+            lines.append((where, cells[0], cells[1:] if len(fields) == wanted else []))
+    return lines
+
+
+def _content(path: Path, broken: list[str]) -> tuple[str, bytes]:
+    """The text file's name for messages and its bytes; of a zip, the one answer.txt in it."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return str(path), read_bytes(path, broken) or b""
+    with zipfile.ZipFile(path) as archive:
+        answers = [name for name in archive.namelist() if name.rpartition("/")[2] == "answer.txt"]
+        if len(answers) != 1:
+            broken.append(f"{path}: found {len(answers)} files answer.txt in the zip, allowed: one.")
+            return str(path), b""
+        try:
+            return f"{path}/{answers[0]}", archive.read(answers[0])
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
+            broken.append(f"{path}: {answers[0]} cannot be unpacked ({error}). Zip it again.")
+            return str(path), b""
+
+
+def _cell(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
