@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -215,13 +215,14 @@ class FeatureTable:
         """The size of one frame."""
         return self.pooled_vectors.shape[2]
 
-    def frames(self, row: int) -> "torch.Tensor":
+    def frames(self, row: SupportsIndex) -> "torch.Tensor":
         """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
 
         Raises:
             InputError: when the file has vanished since the table was opened.
         """
-        return self._maps.frames(self.folder / f"{self.keys[row]}{_SUFFIX}", int(self.num_frames[row]), self.dim)
+        path = self.folder / f"{self.keys[row]}{_SUFFIX}"
+        return self._maps.frames(path, int(self.num_frames[row]), self.dim)
 
     def pooled(self, frames: Literal["all", "valid"]) -> "torch.Tensor":
         """float32 [rows, dim]: the mean over all frames, or over those that hold signal (as `model.audio_frames`)."""
