@@ -197,7 +197,7 @@ def _missing_folder(audio: Path) -> str | None:
     """One mistake for a whole missing folder instead of one for each of its clips."""
     if audio.parent.is_dir():
         return None
-    return f"{audio.parent}: no such folder; it should hold the clips of the lists, such as {audio.name}."
+    return f"{audio.parent}: no such folder; it should hold the clips that the lists name."
 
 
 def _read_cache(path: Path) -> dict[str, list[Any]]:

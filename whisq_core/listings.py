@@ -84,11 +84,11 @@ def decode_lines(content: bytes, path: Path | str, mistakes: list[str]) -> list[
 
 
 def read_lines(path: Path, mistakes: list[str]) -> list[Line] | None:
-    """The lines of a file that are not blank, or None with a mistake when it cannot be read."""
+    """The lines of a file that are not blank, or None with a mistake when nothing of it can be read."""
+    before = len(mistakes)
     content = read_bytes(path, mistakes)
-    if content is None:
-        return None
-    return [line for line in decode_lines(content, path, mistakes) if line.text.strip()]
+    lines = [line for line in decode_lines(content or b"", path, mistakes) if line.text.strip()]
+    return lines if lines or len(mistakes) == before else None
 
 
 def read_bytes(path: Path, mistakes: list[str]) -> bytes | None:
@@ -136,7 +136,8 @@ def parse_number(text: str) -> float | None:
 def read_manifest(path: Path) -> Listing:
     """A CSV with the header of `MANIFEST_COLUMNS` in any order; further columns are ignored.
 
-    `audio` is relative to the manifest; an utterance loses its ending .wav, as in the official lists. `omq` and `ta` may be empty in split `eval` only.
+    `audio` is relative to the manifest; an utterance loses its ending .wav, as in the official lists. `omq` and `ta`
+    may be empty in split `eval` only.
 
     Raises:
         InputError: with every mistake.

@@ -158,11 +158,12 @@ def _read_prompts(path: Path, mistakes: list[str]) -> dict[str, str] | None:
     lines = read_lines(path, mistakes)
     if lines is None:
         return None
-    if not lines or lines[0].text.strip() != _PROMPT_HEADER:
+    has_header = bool(lines) and lines[0].text.strip() == _PROMPT_HEADER
+    if not has_header:
         found = f"'{lines[0].text}'" if lines else "an empty file"
         mistakes.append(f"{path}:1: found {found}, allowed: the header 'id<TAB>text'.")
     texts: dict[str, str] = {}
-    for line in lines[1:]:
+    for line in lines[has_header:]:
         key, _, text = (part.strip() for part in line.text.partition("\t"))
         name = key.removesuffix(".wav")
         if not name or not text:
