@@ -31,22 +31,19 @@ def snapshot(name: str) -> Path:
         return cached
     from huggingface_hub import snapshot_download
 
+    fetch = f"hf download {repo}" + (f" --revision {match['revision']}" if match["revision"] else "")
+    way_out = f"Run `{fetch}` where there is a connection, or give a local folder."
     try:
         for weights in _WEIGHTS:
             patterns = [*_SMALL_FILES, weights]
             folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, etag_timeout=_TIMEOUT))
-            if any(folder.glob(weights)):
+            if _is_whole(folder):
                 return folder
     except Exception as error:  # whatever the hub's client raises, the user needs one line and a way out
-        command = f"hf download {repo}" + (f" --revision {match['revision']}" if match["revision"] else "")
-        raise InputError(
-            f"checkpoint '{name}': not in the Hugging Face cache and not to be had from the hub ({_reason(error)}). "
-            f"Run `{command}` where there is a connection, or give a local folder."
-        ) from None
-    raise InputError(
-        f"checkpoint '{name}': the hub has no weights of this model that can be loaded ({', '.join(_WEIGHTS)}). "
-        "Choose another one."
-    )
+        reason = f"not in the Hugging Face cache and not to be had from the hub ({_reason(error)})"
+        raise InputError(f"checkpoint '{name}': {reason}. {way_out}") from None
+    # Without a connection the client returns what an interrupted download has left.
+    raise InputError(f"checkpoint '{name}': {folder} lacks config.json or weights ({', '.join(_WEIGHTS)}). {way_out}")
 
 
 def _cached(repo: str, revision: str) -> Path | None:
@@ -60,11 +57,18 @@ def _cached(repo: str, revision: str) -> Path | None:
     reference = root / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     folder = root / "snapshots" / commit
-    weights = {path.name for pattern in _WEIGHTS for path in folder.glob(pattern)}
-    for index in folder.glob("*.index.json"):  # a model in several files; a download may have been cut off
-        weights |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    whole = weights and all((folder / file).exists() for file in ("config.json", *weights))
-    return folder if whole else None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a configuration and all weights are there; a model in several files has an index of them."""
+    for pattern in _WEIGHTS:
+        weights = {path.name for path in folder.glob(pattern)}
+        for index in folder.glob(f"*{Path(pattern).suffix}.index.json"):
+            weights |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if weights:
+            return all((folder / file).exists() for file in ("config.json", *weights))
+    return False
 
 
 def _reason(error: Exception) -> str:
