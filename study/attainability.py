@@ -55,6 +55,14 @@ class _Grid:
         return self.value(first) >= max(low, -1.0 - _TOLERANCE)
 
 
+def rank_statistic(metric: str) -> RankMetric | None:
+    """Which rank correlation over systems a metric such as `ta.system.srcc` is; None for every other metric."""
+    _, level, statistic = metric.split(".")
+    if level != "system":
+        return None
+    return "srcc" if statistic == "srcc" else "ktau" if statistic == "ktau" else None
+
+
 def attainability(metric: RankMetric, printed: str, num_systems: int, ties: int = 0) -> Attainability:
     """Judge one printed cell; up to `ties` pairs of tied systems are accepted before it counts as not attainable."""
     assert num_systems >= MIN_SYSTEMS, f"an audit needs at least {MIN_SYSTEMS} systems"
