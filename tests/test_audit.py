@@ -70,14 +70,10 @@ def test_gains_are_recomputed_in_points_and_percent() -> None:
     found = {(gain.claim.id, gain.metric): (round(gain.points, 2), round(gain.relative, 1)) for gain in gains()}
     assert found[("omq_srcc", "omq.utterance.srcc")] == (7.04, 10.2)
     assert found[("ta_srcc", "ta.system.srcc")] == (14.93, 20.7)
-    assert [found[("ot_srcc", f"{name}.srcc")] for name in ("ta.utterance", "ta.system")] == [
-        (12.14, 24.8),
-        (8.67, 11.1),
-    ]
-    assert [found[("ot_srcc", f"{name}.srcc")] for name in ("omq.utterance", "omq.system")] == [
-        (6.44, 9.3),
-        (7.34, 9.1),
-    ]
+    assert found[("ot_srcc", "ta.utterance.srcc")] == (12.14, 24.8)
+    assert found[("ot_srcc", "ta.system.srcc")] == (8.67, 11.1)
+    assert found[("ot_srcc", "omq.utterance.srcc")] == (6.44, 9.3)
+    assert found[("ot_srcc", "omq.system.srcc")] == (7.34, 9.1)
 
 
 def test_two_claims_are_points_and_the_third_agrees_with_no_pair_of_cells() -> None:
@@ -224,7 +220,7 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path: Path) -> None
         "table.csv:2, column 'TA S-SRCC': found '.88*'. Write a plain number, or leave it empty.",
         "table.csv:3, column 'systems': a whole number from 4 is needed.",
         "table.csv:3, column 'ties': a whole number from 0 to 3 is needed.",
-        "table.csv:5: 3 fields, found under a header of 4. Mend the line.",
+        "table.csv:5: found 3 fields under a header of 4. Mend the line.",
     ]
 
 
@@ -258,5 +254,5 @@ def test_a_missing_file_and_other_encodings_are_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_systems_are_refused() -> None:
-    with pytest.raises(InputError, match="--systems 3: at least 4 systems are needed."):
+    with pytest.raises(InputError, match=r"--systems 3: at least 4 systems are needed\."):
         audit(None, 3)
