@@ -80,7 +80,7 @@ def _undecodable(path: Path) -> str | None:
     with soundfile.SoundFile(path) as sound:
         seconds = sound.frames / sound.samplerate
         if seconds < MIN_SECONDS:
-            found = f"{1000 * seconds:.1f} ms of sound ({sound.frames} samples)"
+            found = f"{math.floor(10_000 * seconds) / 10} ms of sound ({sound.frames} samples)"
             return f"found {found}, allowed: at least {1000 * MIN_SECONDS:.0f} ms. Fetch the clip again."
         is_float = sound.subtype in ("FLOAT", "DOUBLE")
         wanted = sound.frames if is_float else min(sound.frames, _TAIL_FRAMES)
