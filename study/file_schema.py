@@ -152,13 +152,13 @@ def json_schema() -> dict[str, Any]:
             nested[section] = {"$ref": reference}
             fields = definitions[reference.rpartition("/")[2]]["properties"]
             flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
-    definitions["Settings"] = {"type": "object", "properties": flat, "additionalProperties": False}
+    definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
     metrics = {"enum": [*METRICS, *EXTRA]}
     definitions["WrittenRow"]["properties"]["set"] = {"$ref": "#/$defs/Settings"}
     definitions["WrittenCompare"]["properties"]["metric"] = {**metrics, "default": PRIMARY_METRIC}
     definitions["Search"]["properties"]["objective"] = {"anyOf": [metrics, {"type": "array", "items": metrics}]}
     definitions["Search"]["properties"]["space"]["propertyNames"] = {"enum": list(flat)}
-    schema["properties"]["base"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
+    schema["properties"]["base"] = {"$ref": "#/$defs/Settings"}
     schema["$defs"] = dict(sorted(definitions.items()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"} | {
         key: value for key, value in schema.items() if key != "title"
