@@ -1,0 +1,222 @@
+"""One table as values: what every format shows, before any format shows it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from study.collect import StudyResults
+from study.number_format import UNDEFINED
+from study.paper import PUBLISHED, PublishedRow
+from study.protocol import Mark, marks, row_marks, sentences, statement
+from study.statistics import Judgement
+from study.table_design import Row
+from study.uncertainty import Comparison, Interval, summarise
+from study.verdicts import Decision
+from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
+
+TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """A row minus the reference on the primary metric; `decision` is None for a row without a declared verdict."""
+
+    comparison: Comparison
+    decision: Decision | None
+
+    @property
+    def word(self) -> str:
+        """The verdict, or "exploratory"."""
+        return self.decision.verdict if self.decision else "exploratory"
+
+    @property
+    def text(self) -> str:
+        """The verdict with what limits it."""
+        return f"{self.word}: {self.decision.reason}" if self.decision else self.word
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of ours, with the published row beside it.
+
+    `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
+    while no seed is done. `verdict` is None for the reference, and for every row while the table grows.
+    """
+
+    id: str
+    label: str
+    note: str | None
+    marks: str
+    num_seeds: int
+    num_done: int
+    num_failed: int
+    values: dict[str, Interval]
+    published: PublishedRow | None
+    verdict: VerdictLine | None
+    is_reference: bool
+    num_trainable: int | None
+    num_total: int | None
+    macs: int | None
+
+    @property
+    def marked_label(self) -> str:
+        """The label with its warning symbols."""
+        return f"{self.label} {self.marks}" if self.marks else self.label
+
+    @property
+    def seeds(self) -> str:
+        """`10` when all seeds are done, `3/10` while the table grows, `9/10, 1 failed` when a cell has failed."""
+        if self.num_done == self.num_seeds:
+            return str(self.num_seeds)
+        failed = f", {self.num_failed} failed" if self.num_failed else ""
+        return f"{self.num_done}/{self.num_seeds}{failed}"
+
+    @property
+    def placeholder(self) -> str:
+        """What stands where this row has no number: undefined, failed, or nothing while it has not run."""
+        if self.num_done:
+            return UNDEFINED
+        return "failed" if self.num_failed else ""
+
+    def defined(self, metric: str) -> Interval | None:
+        """Mean and interval of a metric, or None when there is no number to show."""
+        value = self.values.get(metric)
+        return None if value is None or np.isnan(value.mean) else value
+
+
+@dataclass(frozen=True)
+class TableSection:
+    """A titled part of the table."""
+
+    title: str
+    note: str | None
+    stand_in: bool
+    rows: tuple[TableRow, ...]
+
+
+@dataclass(frozen=True)
+class TableFrame:
+    """The whole table. `incomplete` names every cell without a result, with its reason."""
+
+    name: str
+    corpus: str
+    split: str
+    metric: str
+    reference: str | None
+    sections: tuple[TableSection, ...]
+    marks: tuple[Mark, ...]
+    findings: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    protocol: tuple[str, ...]
+    statement: str
+
+    @property
+    def rows(self) -> Iterator[TableRow]:
+        """All rows, in the order of the file."""
+        return (row for section in self.sections for row in section.rows)
+
+    @property
+    def heading(self) -> str:
+        """The table's name with its warnings: they stand wherever its numbers do."""
+        warning = "".join(f" — {mark.short} {mark.symbol}" for mark in self.marks)
+        return f"{self.name}: {self.split} split of {self.corpus}{warning}"
+
+
+def table_frame(results: StudyResults, judgement: Judgement | None) -> TableFrame:
+    """Gather what the formats show; without a judgement (while the table grows) there are numbers but no verdicts."""
+    verdicts = _verdict_lines(judgement)
+    cells = dict(iter(results.cells.groupby("row", sort=False)))
+    compare = results.file.compare
+    sections = tuple(
+        TableSection(
+            section.title,
+            section.note,
+            section.stand_in,
+            tuple(_row(results, row, cells[row.id], verdicts.get(row.id)) for row in section.rows),
+        )
+        for section in results.file.sections
+    )
+    return TableFrame(
+        name=results.file.name,
+        corpus=results.corpus.name,
+        split=results.split,
+        metric=results.file.metric,
+        reference=compare.to if compare else None,
+        sections=sections,
+        marks=marks(results),
+        findings=_findings(results, judgement),
+        incomplete=_incomplete(results),
+        protocol=sentences(results),
+        statement=statement(results),
+    )
+
+
+def _verdict_lines(judgement: Judgement | None) -> dict[str, VerdictLine]:
+    if judgement is None:
+        return {}
+    primary = {row: judgement.primary(row) for row in judgement.rows}
+    return {
+        row: VerdictLine(comparison, judgement.rows[row].decision)
+        for row, comparison in primary.items()
+        if comparison is not None
+    }
+
+
+def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, ...]:
+    """Alarms first, then flags of single rows, then the check of OMQ where it holds."""
+    if judgement is None:
+        return ()
+    labels = {row.id: row.label for row in results.file.rows}
+    flags = [f"{labels[row]}: {flag}." for row, judged in judgement.rows.items() for flag in judged.flags]
+    same = [labels[row] for row, judged in judgement.rows.items() if judged.omq is not None and judged.omq.identical]
+    check = f"OMQ predictions equal those of the reference bit for bit, as they must, in: {', '.join(same)}."
+    return (*judgement.notes, *flags, *([check] if same else []))
+
+
+def _row(results: StudyResults, row: Row, cells: pd.DataFrame, verdict: VerdictLine | None) -> TableRow:
+    done = cells[cells["state"] == "done"]
+    names = METRICS + EXTRA
+    values = done[list(names)].to_numpy(np.float64) if len(done) else np.empty((0, len(names)))
+    compare = results.file.compare
+    return TableRow(
+        id=row.id,
+        label=row.label,
+        note=row.note,
+        marks=row_marks(results, row),
+        num_seeds=len(cells),
+        num_done=len(done),
+        num_failed=int((cells["state"] == "failed").sum()),
+        values={name: summarise(values[:, index]) for index, name in enumerate(names)} if len(done) else {},
+        published=PUBLISHED[row.quoted] if row.quoted else None,
+        verdict=verdict,
+        is_reference=compare is not None and row.id == compare.to,
+        **{name: _count(done, name) for name in ("num_trainable", "num_total", "macs")},
+    )
+
+
+def _count(done: pd.DataFrame, name: str) -> int | None:
+    known = done[name].dropna()
+    return None if known.empty else int(known.iloc[0])
+
+
+def _incomplete(results: StudyResults) -> tuple[str, ...]:
+    """Each cell that has failed or is out of date, with the reason; cells that simply have not run are not listed."""
+    cells = results.cells[results.cells["state"] != "done"]
+    labels = {row.id: row.label for row in results.file.rows}
+    return tuple(
+        f"{labels[cell.row]}, seed {cell.seed}: {cell.state} ({cell.reason})"
+        for cell in cells.itertuples()
+        if cell.state == "failed" or cell.reason not in ("", "not run yet")
+    )
+
+
+def short_title(metric: str) -> str:
+    """`U-SRCC`: the title of a metric under a heading that names its target."""
+    return title(metric).split(" ", 1)[1]
+
+
+def arrow(metric: str) -> str:
+    """Which way is better: up for correlations, down for errors."""
+    return "↑" if higher_is_better(metric) else "↓"
