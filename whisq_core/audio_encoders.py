@@ -50,7 +50,7 @@ def whisper(checkpoint: Checkpoint, preprocessing: str, options: Options) -> Aud
     HF Whisper ignores masks, so padding is encoded too; `valid` tells it apart.
     """
     config = model_config(checkpoint)
-    extractor = _extractor(checkpoint, "WhisperFeatureExtractor", {"feature_size": config.num_mel_bins})
+    extractor = _extractor(checkpoint, "WhisperFeatureExtractor", {"feature_size": config.num_mel_bins}, optional=True)
     num_frames = config.max_source_positions
 
     def prepare(wave: Wave) -> Prepared:
@@ -80,7 +80,7 @@ def wav2vec2(checkpoint: Checkpoint, preprocessing: str, options: Options) -> Au
     Paper silent: the length heard. Cut to Whisper's 30 s, so that both backbones hear the same audio.
     """
     config = model_config(checkpoint)
-    extractor = _extractor(checkpoint, "Wav2Vec2FeatureExtractor", None)
+    extractor = _extractor(checkpoint, "Wav2Vec2FeatureExtractor", {})
     window = WINDOW_SECONDS * SAMPLE_RATE
 
     def prepare(wave: Wave) -> Prepared:
@@ -184,17 +184,17 @@ def _ctranslate2_run(checkpoint: Checkpoint, options: Options) -> Any:
     return run
 
 
-def _extractor(checkpoint: Checkpoint, class_name: str, defaults: dict[str, Any] | None) -> Any:
-    """The folder's own feature extractor; without one the class's `defaults`, where they suffice."""
+def _extractor(checkpoint: Checkpoint, class_name: str, defaults: dict[str, Any], optional: bool = False) -> Any:
+    """The folder's own feature extractor; where a folder may do without, or there is none, one with `defaults`."""
     import transformers
 
     kind = getattr(transformers, class_name)
     if checkpoint.has_file(*_PREPROCESSORS):
         with quiet():
             return kind.from_pretrained(checkpoint.folder, local_files_only=True)
-    if defaults is None and not checkpoint.untrained:
+    if not optional and not checkpoint.untrained:
         raise InputError(
             f"checkpoint '{checkpoint.name}': {checkpoint.folder} has no {_PREPROCESSORS[0]}, which says how its input "
             "is normalised. Fetch the folder again, with that file."
         )
-    return kind(**(defaults or {}))
+    return kind(**defaults)

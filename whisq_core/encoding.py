@@ -209,7 +209,7 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
     on_cpu = torch.device(device).type == "cpu"
     workers = workers if on_cpu else max(workers, 4)  # one batch on the device, the next ones being decoded
     make = audio_encoder if job.kind == "audio" else text_encoder
-    with _threads(1 if on_cpu else torch.get_num_threads()):
+    with _undisturbed(1 if on_cpu else torch.get_num_threads()):
         encoder: Encoder[Any, Any] = make(job.checkpoint, job.store.key.precision, device, workers)
         job.store.describe(_meta(job.checkpoint, encoder))
         random.SystemRandom().shuffle(keys)
@@ -274,13 +274,14 @@ def _meta(checkpoint: Checkpoint, encoder: "Encoder[Any, Any]") -> StoreMeta:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Threads per operation of torch, put back afterwards."""
+def _undisturbed(threads: int) -> Iterator[None]:
+    """Sets torch's threads per operation; they and the random stream, from which Wav2Vec2 draws, are put back."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(before)
