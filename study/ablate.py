@@ -1,5 +1,6 @@
 """`whisq-study ablate`: run what the plan lacks, rewrite the table as it grows."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,11 @@ from study.cost import CostModel
 from study.database import CellEntry, Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
-from study.progress import say, ticket_progress
+from study.preparation import check_splits, make_folder, output_folder, resolved
+from study.publish import publish
 from study.runs import Workspace, identify
+from study.storage_url import check_worker_count
 from study.table_design import AblationFile, Row, SeededRow
-from study.tables import write_tables
-from study.tickets import AblationJob, create_study, enqueue
-from study.workers import Event, check_workers, run_workers
 from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.spec import BackboneSpec, RunSpec
 
@@ -65,7 +65,7 @@ def prepare(request: AblateRequest) -> Prepared:
     """
     file = read_ablation_file(request.file, request.base, request.seeds)
     rows = chosen_rows(file, request.rows)
-    check_workers(request.storage, request.workers)
+    check_worker_count(request.storage, request.workers)
     workspace = Workspace(request.data, request.features)
     check_splits(file, rows, workspace)
     make_folder(output_folder(request.out, file))
@@ -81,49 +81,6 @@ def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
     known = {row.id: row for row in file.rows}
     raise_all([f"--rows: unknown row '{name}'. {did_you_mean(name, known)}" for name in wanted if name not in known])
     return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
-
-
-def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> None:
-    """Every split that a row fits or scores must have labelled clips."""
-    clips = workspace.corpus.clips
-    labelled = set(clips.loc[clips["omq"].notna(), "split"])
-    mistakes = []
-    for row in rows:
-        needed = [row.spec.data.fit, *(name for name in row.spec.data.score if name != "inner")]
-        mistakes += [
-            f"{file.path}:{row.line}, row '{row.id}': split '{name}' has no labelled clips in {workspace.data}. "
-            f"Found: {', '.join(sorted(labelled)) or 'none'}."
-            for name in needed
-            if name not in labelled
-        ]
-    raise_all(mistakes)
-
-
-def output_folder(given: Path | None, file: AblationFile) -> Path:
-    """Where the tables of a file go: `--out`, else results/<its name>."""
-    return given or Path("results") / file.name
-
-
-def make_folder(folder: Path) -> None:
-    """Make the output folder and see that it can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror}). Give a folder that you own.") from None
-
-
-def resolved(spec: RunSpec) -> RunSpec:
-    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
-    if not spec.uses_features:
-        return spec
-    if "auto" in (spec.train.device, spec.train.precision):
-        from whisq_core.optimisation import resolve_auto  # imports torch: only where something is automatic
-
-        return spec.model_copy(update={"train": resolve_auto(spec.train)})
-    return spec
 
 
 def _cell(seeded: SeededRow, spec: RunSpec, workspace: Workspace) -> Cell:
@@ -144,7 +101,9 @@ def run(prepared: Prepared) -> StudyResults:
     todo = _encoded(workspace, database, file, prepared.to_run, request.workers)
     if todo:
         _train(prepared, todo)
-    return write(collect(file, database), prepared.out)
+    results = collect(file, database)
+    publish(results, database, prepared.out)
+    return results
 
 
 def _encoded(
@@ -188,6 +147,12 @@ def _entry(cell: Cell, corpus_digest: str) -> CellEntry:
 
 
 def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
+    """Queue the cells and work until they are done; the tables are rewritten after each."""
+    from study.progress import ticket_progress  # Optuna and rich: not needed by a table that is complete
+    from study.tables import write_tables
+    from study.tickets import AblationJob, create_study, enqueue
+    from study.workers import Event, run_workers
+
     request, file = prepared.request, prepared.file
     study = create_study(prepared.database, file.name, file.metric, "ablation")
     enqueue(study, prepared.database, todo)
@@ -212,20 +177,12 @@ def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
         run_workers(job, request.storage, request.workers, emit)
 
 
-def write(results: StudyResults, out: Path) -> StudyResults:
-    """The final tables, with verdicts."""
-    from study.judge import judge_results
-
-    write_tables(results, judge_results(results), out)
-    return results
-
-
 def exit_status(prepared: Prepared, results: StudyResults) -> int:
     """0 when every cell asked for is there, 1 when some failed; the failures are named on stderr."""
     rows = {planned.cell.row.id for planned in prepared.cells}
     failed = failures(results, sorted(rows))
     for line in failed:
-        say(f"failed: {line}")
+        print(f"failed: {line}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -237,9 +194,8 @@ def show_plan(prepared: Prepared) -> str:
     for planned in prepared.cells:
         minutes = costs.minutes(planned.cell.spec) if planned.to_run else 0.0
         total += minutes
-        lines.append(
-            f"{planned.cell.row.id:<20} {planned.cell.seed:>5}  {planned.state:<8} {minutes:>7.2f}  {planned.reason}".rstrip()
-        )
+        cell = f"{planned.cell.row.id:<20} {planned.cell.seed:>5}  {planned.state:<8} {minutes:>7.2f}"
+        lines.append(f"{cell}  {planned.reason}".rstrip())
     counts = {state: sum(planned.state == state for planned in prepared.cells) for state in _STATES}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     lines.append(

@@ -1,4 +1,4 @@
-"""What the database knows of one ablation file, as plain values: the input of statistics, tables, figures and report."""
+"""What the database knows of one ablation file, as plain values: the input of statistics, tables and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.table_design import AblationFile, Row
 from study.database import CellEntry, Database, Scored, StoredCorpus, StoredRun
-from study.runs import csv_truth
+from study.table_design import AblationFile, Row
+from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 from whisq_core.spec import differences
@@ -20,8 +20,8 @@ class StudyResults:
     """All cells of a table with their predictions; nothing here is ever retrained.
 
     `cells` has one line per (row, seed) in file order: row, seed, position (0..), state ("done", "failed", "missing"),
-    reason, run_id, seconds, num_trainable, num_total, macs, untrained (an encoder without pretrained weights), and the
-    16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in the order of
+    reason, run_id, seconds, num_trainable, num_total, macs, audio_dim, untrained (an encoder without pretrained
+    weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in the order of
     `seeds_done[row]`; columns are (OMQ, TA).
     """
 
@@ -59,7 +59,8 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
     split = file.base.data.score[0]
     lines, predictions, curves = [], {}, {}
     clip_indices: np.ndarray | None = None
-    truth_source = csv_truth(corpus.system_mos) if file.base.data.system_truth == "csv" else None
+    convention = file.base.data.system_truth
+    truth_source = system_truth(corpus, convention, corpus.clips.loc[corpus.clips["split"] == split, "system"])
     for row in file.rows:
         done = []
         for position, seed in enumerate(row.seeds):
@@ -70,7 +71,7 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
             if state == "done" and run is not None:
                 scored = run.scored[split]
                 clip_indices = scored.clip_indices if clip_indices is None else clip_indices
-                metrics = _metrics(scored, run, corpus, file.base.data.system_truth, truth_source)
+                metrics = _metrics(scored, run, corpus, convention, truth_source)
                 done.append((seed, scored.predicted))
                 curves[(row.id, seed)] = run.curve
             lines.append(_line(row, seed, position, state, reason, run, metrics))
@@ -141,7 +142,7 @@ def _line(
         "reason": reason,
         "run_id": run.run_id if run is not None else None,
         "seconds": run.seconds if run is not None else float("nan"),
-        **{name: details.get(name) for name in ("num_trainable", "num_total", "macs")},
+        **{name: details.get(name) for name in ("num_trainable", "num_total", "macs", "audio_dim")},
         "untrained": bool(details.get("untrained", False)),
         **{name: metrics.get(name, float("nan")) for name in METRICS + EXTRA},
     }

@@ -1,20 +1,31 @@
 """What a reviewer sees in optuna-dashboard: a note per study, saved figures, and the server on the right storage."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore
 
 from study.artifacts import artifact_folder
+from study.collect import StudyResults
 from study.database import Database
 from study.progress import say
 from study.queue import open_storage
+from study.statistics import Judgement
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 HOST = "127.0.0.1"  # a reviewer's own machine: the dashboard has no password
+
+
+def annotate_table(results: StudyResults, judgement: Judgement, database: Database, out: Path) -> None:
+    """Put the table with its verdicts and the figures on the study of an ablation."""
+    from study.figures import figures
+
+    note = (out / "table.md").read_text(encoding="utf-8")
+    annotate(database, results.file.name, note, figures(results, judgement))
 
 
 def annotate(database: Database, study_name: str, note: str, figures: Mapping[str, "Figure"]) -> None:

@@ -1,8 +1,8 @@
 """Fill the feature store for the encoders of a table, with progress."""
 
+import sys
 from collections.abc import Iterable
 
-from study.progress import item_progress, say
 from study.runs import Workspace
 from whisq_core.encoding import Progress, encode, missing
 from whisq_core.errors import InputError
@@ -21,7 +21,7 @@ def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], worker
             _encode(workspace, spec, workers)
         except InputError as error:
             problems[spec] = " ".join(error.mistakes)
-            say(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}")
+            print(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}", file=sys.stderr)
     return problems
 
 
@@ -31,6 +31,8 @@ def _encode(workspace: Workspace, spec: BackboneSpec, workers: int) -> None:
     clips, prompts = missing(*arguments)
     if clips + prompts == 0:
         return
+    from study.progress import item_progress  # Optuna and rich: not needed where nothing is missing
+
     with item_progress(f"encode {spec.audio} + {spec.text}") as bar:
 
         def show(progress: Progress) -> None:

@@ -11,7 +11,16 @@ import numpy as np
 
 from study.database import Scored, StoredCorpus, StoredRun
 from whisq_core.controls import predict_control
-from whisq_core.corpus import Corpus, Split, check_audio_files, corpus_digest, inner_split, read_corpus, split
+from whisq_core.corpus import (
+    Corpus,
+    Split,
+    check_audio_files,
+    corpus_digest,
+    inner_split,
+    read_corpus,
+    split,
+    system_truth,
+)
 from whisq_core.encoding import Backbone, open_dataset, resolve_backbone
 from whisq_core.features import Dataset, FeatureStore
 from whisq_core.metrics import evaluate
@@ -88,17 +97,6 @@ class Workspace:
             self._datasets[key] = open_dataset(self.corpus, self.audio_digests, backbone, self.features, indices)
         return self._datasets[key]
 
-    def system_truth(self, spec: RunSpec) -> dict[str, tuple[float, float]] | None:
-        """The published system scores when the spec asks for them, else None (the clips' own means)."""
-        return csv_truth(self.corpus.system_mos) if spec.data.system_truth == "csv" else None
-
-
-def csv_truth(system_mos: Any) -> dict[str, tuple[float, float]] | None:
-    """A `system_mos` frame as a dictionary system -> (OMQ, TA)."""
-    if system_mos is None:
-        return None
-    return {str(system): (float(line.omq), float(line.ta)) for system, line in system_mos.iterrows()}
-
 
 def identify(spec: RunSpec, workspace: Workspace) -> Identity:
     """The identity of a resolved `spec` on this corpus and these encoders."""
@@ -136,8 +134,9 @@ def execute(spec: RunSpec, workspace: Workspace, on_epoch: OnEpoch, *, watch: st
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
     """Metrics of predictions on some clips of the corpus."""
     clips = workspace.corpus.clips.iloc[clip_indices]
-    truth = clips[["omq", "ta"]].to_numpy(np.float64)
-    metrics = evaluate(predicted, truth, list(clips["system"]), workspace.system_truth(spec))
+    truth, systems = clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"])
+    published = system_truth(workspace.corpus, spec.data.system_truth, systems)
+    metrics = evaluate(predicted, truth, systems, published)
     return Scored(np.asarray(clip_indices), predicted, metrics)
 
 
@@ -190,6 +189,7 @@ def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dat
         "num_total": counts.trainable + encoders,
         "macs": None if None in encoder_macs else counts.macs + sum(encoder_macs),
         "untrained": backbone.audio.untrained or backbone.text.untrained,
+        "audio_dim": train.audio.dim,
         "num_train_clips": len(train),
         "frames": frames,
         "tokens": tokens,

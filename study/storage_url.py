@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from whisq_core.errors import InputError
 
+MAX_SQLITE_WORKERS = 8
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 _POSTGRESQL_LINE = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
@@ -51,6 +52,21 @@ def masked(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return url.split("@")[-1]
+
+
+def check_worker_count(url: str, workers: int) -> None:
+    """Refuse more local workers than SQLite bears (it lost some of 40, none of 16; 8 leaves room).
+
+    Raises:
+        InputError: with the PostgreSQL line to use instead.
+    """
+    if workers < 1:
+        raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
+    if sqlite_path(url) is not None and workers > MAX_SQLITE_WORKERS:
+        raise InputError(
+            f"--workers: found {workers}, SQLite is kept to at most {MAX_SQLITE_WORKERS} local workers. "
+            f"For more use PostgreSQL: --storage {_POSTGRESQL_LINE}."
+        )
 
 
 def full(url: str) -> str:

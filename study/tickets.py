@@ -3,6 +3,7 @@
 import json
 import math
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,9 @@ def create_study(database: Database, name: str, metric: str, kind: str) -> optun
         found = study.user_attrs.get("kind")
         if found is None:
             study.set_user_attr("kind", kind)
-            study.set_metric_names([metric])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric])
         elif found != kind:
             raise InputError(
                 f"storage '{database.masked_url}': study '{name}' is a {found}, not a {kind}. Give another name."

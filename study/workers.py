@@ -17,10 +17,9 @@ from optuna.trial import FrozenTrial
 
 from study.database import Database
 from study.queue import MAX_LOSSES, claim, heartbeat, losses, open_storage, put_back, reap, unfinished, worker_name
-from study.storage_url import sqlite_path
+from study.storage_url import check_worker_count
 from whisq_core.errors import InputError
 
-MAX_SQLITE_WORKERS = 8
 _MAX_CRASHES = 5  # workers that may die one after the other, with no ticket finished in between
 
 
@@ -66,24 +65,13 @@ class Job(Protocol):
         """The study with this worker's sampler and pruner."""
 
 
-def check_workers(url: str, workers: int) -> None:
-    """Refuse more local workers than SQLite bears (it lost some of 40, none of 16; 8 leaves room)."""
-    if workers < 1:
-        raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
-    if sqlite_path(url) is not None and workers > MAX_SQLITE_WORKERS:
-        raise InputError(
-            f"--workers: found {workers}, SQLite is kept to at most {MAX_SQLITE_WORKERS} local workers. "
-            "For more use PostgreSQL: --storage postgresql+psycopg://USER:PASSWORD@HOST/DATABASE."
-        )
-
-
 def run_workers(job: Job, url: str, workers: int, emit: Emit) -> None:
     """Work until no wanted ticket of the study waits or runs anywhere.
 
     One worker runs in this process. Several run in processes of their own; one that dies is replaced at once and its
     ticket goes back into the queue. Ctrl-C puts the running tickets back and raises KeyboardInterrupt.
     """
-    check_workers(url, workers)
+    check_worker_count(url, workers)
     if workers == 1:
         with _terminated_as_interrupt():
             _work(job, url, 0, emit)

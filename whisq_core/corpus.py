@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -143,8 +143,17 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
     return indices[~inner], indices[inner]
 
 
+class HasSystemScores(Protocol):
+    """A corpus, read or stored: its name for messages, and its published system scores."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def system_mos(self) -> pd.DataFrame | None: ...
+
+
 def system_truth(
-    corpus: Corpus, convention: Literal["clips", "csv"], systems: Iterable[str]
+    corpus: HasSystemScores, convention: Literal["clips", "csv"], systems: Iterable[str]
 ) -> dict[str, tuple[float, float]] | None:
     """True (OMQ, TA) of each system by the csv convention; None for `clips`, where the labels themselves give it.
 

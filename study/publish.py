@@ -1,0 +1,61 @@
+"""What leaves the database: tables with verdicts, the report, and what a reviewer sees in the dashboard."""
+
+import json
+from pathlib import Path
+
+from study.collect import StudyResults, collect
+from study.database import Database
+from study.preparation import make_folder, output_folder
+from whisq_core.files import write_atomically
+from whisq_core.spec import digest
+
+_STAMP = ".published.json"  # what the files in a folder were made from
+_VERSION = 1  # raise when the same results look different
+
+
+def publish(results: StudyResults, database: Database, out: Path) -> None:
+    """Write tables with verdicts into `out` and the study's note into the dashboard; skip what is up to date."""
+    stamp = _stamp(results)
+    if _read_stamp(out) == stamp:
+        return
+    from study.dashboard import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
+    from study.judge import judge_results
+    from study.tables import write_tables
+
+    judgement = judge_results(results)
+    write_tables(results, judgement, out)
+    annotate_table(results, judgement, database, out)
+    write_atomically(out / _STAMP, [json.dumps(stamp).encode()])
+
+
+def report(file_path: Path, storage: str, out: Path | None) -> str:
+    """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
+    from study.ablation_file import read_ablation_file
+    from study.judge import judge_results
+    from study.report import write_report
+    from study.tables import write_tables
+
+    file = read_ablation_file(file_path)
+    folder = output_folder(out, file)
+    make_folder(folder)
+    results = collect(file, Database(storage))
+    judgement = judge_results(results)
+    tables = write_tables(results, judgement, folder)
+    page = write_report(results, judgement, folder)
+    return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
+
+
+def _stamp(results: StudyResults) -> str:
+    """The file and the cells that a table was made from."""
+    cells = results.cells[["row", "seed", "state", "reason", "run_id"]].fillna("").values.tolist()
+    text = results.file.path.read_text(encoding="utf-8")
+    return digest([_VERSION, text, results.corpus.digest, results.split, cells])
+
+
+def _read_stamp(out: Path) -> str | None:
+    try:
+        stamp = json.loads((out / _STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    tables = ("table.md", "table.csv", "table_long.csv", "table.tex", "table.html")
+    return stamp if all((out / name).exists() for name in tables) else None
