@@ -9,6 +9,7 @@ Kendall's tau is tau-b, exactly as if the repeated clips were written out (the t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +17,83 @@ from numpy.typing import NDArray
 from whisq_core.metrics import TARGETS, group_means
 
 Array = NDArray[np.float64]
+Groups = NDArray[np.int64]
 _ROUNDING = 1e-12  # a variance below this share of the sum of squares is rounding of a constant
 
 
 @dataclass(frozen=True)
-class Resampling:
-    """Test items, and how often each system counts in each bootstrap draw.
+class Items:
+    """The truth of one target at one level, and how often each group of items counts in each draw.
 
-    Shapes: ``counts`` [draws, systems], ``system_of`` [clips] (a column of ``counts``), ``truth`` [clips, 2],
-    ``system_truth`` [systems, 2]; targets are (omq, ta).
+    Shapes: ``truth`` [items], ``group`` [items] (columns of ``counts``), ``counts`` [draws, groups]. An item is a clip
+    and its group the system, or an item is a system and a group of its own.
     """
 
-    counts: Array
-    system_of: NDArray[np.int64]
     truth: Array
-    system_truth: Array
+    group: Groups
+    counts: Array
 
-    @property
-    def num_systems(self) -> int:
-        return len(self.system_truth)
+    @cached_property
+    def members(self) -> Array:
+        """[items, groups], 1 where the item is in the group."""
+        return _one_hot(self.group, self.counts.shape[1])
+
+    @cached_property
+    def weights(self) -> Array:
+        """[draws, items]: how often each item counts."""
+        weights: Array = self.counts[:, self.group]
+        return weights
+
+    @cached_property
+    def total(self) -> Array:
+        """[draws]: how many items a draw has."""
+        total: Array = self.weights.sum(axis=1)
+        return total
+
+    @cached_property
+    def truth_ranks(self) -> tuple[Array, Array]:
+        """Centred midranks of the truth times weights [draws, items], and their variance (times total) [draws]."""
+        ranks = self.counts @ _centred_ranks(self.truth, self).T
+        weighted = self.weights * ranks
+        return weighted, np.einsum("di,di->d", weighted, ranks)
+
+    @cached_property
+    def variance_without_ties(self) -> Array:
+        """Variance (times total) of midranks [draws] where only repetitions of an item tie."""
+        return _rank_variance(self.total, self.weights)
+
+    def sums(self, values: Array) -> Array:
+        """Sums over items in each draw: [seeds, items] -> [draws, seeds]."""
+        sums: Array = self.counts @ (values @ self.members).T
+        return sums
+
+    def sums_over_pairs(self, values: Array) -> Array:
+        """Sums over ordered pairs of items in each draw: [items, items] -> [draws]."""
+        sums: Array = np.einsum("da,da->d", self.counts @ (self.members.T @ values @ self.members), self.counts)
+        return sums
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """The bootstrap draws of one set of clips; ``items`` by (target, level), ``system_of`` [clips]."""
+
+    items: Mapping[tuple[str, str], Items]
+    system_of: Groups
+    num_systems: int
 
     def seed_mean(self, metric: str, predictions: Array) -> Array:
-        """`metric` on each draw, averaged over seeds: [seeds, clips, 2] -> [draws]; NaN where undefined."""
+        """`metric` on each draw, averaged over seeds: [seeds, clips, 2] -> [draws]; NaN where undefined.
+
+        The metric is one of the 16 of Table II; predictions that are not finite make every draw NaN.
+        """
         target, level, statistic = metric.split(".")
-        column = TARGETS.index(target)
-        predicted = predictions[:, :, column]
+        items = self.items[target, level]
+        predicted = predictions[:, :, TARGETS.index(target)]
         if not np.isfinite(predicted).all():
-            return np.full(len(self.counts), np.nan)
-        if level == "utterance":
-            return _STATISTICS[statistic](predicted, self.truth[:, column], self.system_of, self.counts)
-        assert level == "system", f"{metric} has no bootstrap"
-        means = np.stack([group_means(values, self.system_of) for values in predicted])
-        truth = self.system_truth[:, column]
-        return _STATISTICS[statistic](means, truth, np.arange(self.num_systems), self.counts)
+            return np.full(len(items.counts), np.nan)
+        if level == "system":
+            predicted = np.stack([group_means(values, self.system_of) for values in predicted])
+        return _STATISTICS[statistic](predicted, items)
 
 
 def resample(
@@ -60,107 +105,93 @@ def resample(
 ) -> Resampling:
     """Draw systems with replacement `num_draws` times; every row of a table shares the draws.
 
-    ``system_truth`` None means the mean label of the system's clips.
+    Labels ``truth`` are [clips, 2]; ``system_truth`` None means the mean label of the system's clips.
     """
     names, system_of = np.unique(np.asarray(systems), return_inverse=True)
     num_systems = len(names)
-    if system_truth is None:
-        of_systems = np.stack([group_means(labels, system_of) for labels in truth.T], axis=1)
-    else:
-        of_systems = np.array([system_truth[name] for name in names], dtype=np.float64)
-    counts = generator.multinomial(num_systems, np.full(num_systems, 1 / num_systems), size=num_draws)
-    return Resampling(counts.astype(np.float64), system_of.astype(np.int64), truth, of_systems)
+    draws = generator.multinomial(num_systems, np.full(num_systems, 1 / num_systems), size=num_draws)
+    counts = draws.astype(np.float64)
+    items = {}
+    for column, target in enumerate(TARGETS):
+        labels = truth[:, column]
+        if system_truth is None:
+            of_systems = group_means(labels, system_of)
+        else:
+            of_systems = np.array([system_truth[str(name)][column] for name in names], dtype=np.float64)
+        items[target, "utterance"] = Items(labels, system_of, counts)
+        items[target, "system"] = Items(of_systems, np.arange(num_systems), counts)
+    return Resampling(items, system_of, num_systems)
 
 
-def _members(group: NDArray[np.int64], num_groups: int) -> Array:
-    members: Array = (group[:, None] == np.arange(num_groups)).astype(np.float64)
-    return members
+def _mse(predicted: Array, items: Items) -> Array:
+    squares = ((predicted - items.truth) ** 2).mean(axis=0, keepdims=True)
+    return items.sums(squares)[:, 0] / items.total
 
 
-def _mse(predicted: Array, truth: Array, group: NDArray[np.int64], counts: Array) -> Array:
-    members = _members(group, counts.shape[1])
-    squares = ((predicted - truth) ** 2).mean(axis=0) @ members
-    means: Array = (counts @ squares) / (counts @ members.sum(axis=0))
-    return means
-
-
-def _lcc(predicted: Array, truth: Array, group: NDArray[np.int64], counts: Array) -> Array:
-    members = _members(group, counts.shape[1])
+def _lcc(predicted: Array, items: Items) -> Array:
     x = predicted - predicted.mean(axis=1, keepdims=True)
-    y = truth - truth.mean()
-    total = (counts @ members.sum(axis=0))[:, None]
-
-    def of_draws(values: Array) -> Array:
-        sums: Array = counts @ (np.atleast_2d(values) @ members).T  # [draws, seeds]
-        return sums
-
-    sum_x, sum_y, squares_x, squares_y = of_draws(x), of_draws(y), of_draws(x * x), of_draws(y * y)
+    y = (items.truth - items.truth.mean())[None]
+    sum_x, sum_y, squares_x, squares_y = (items.sums(values) for values in (x, y, x * x, y * y))
+    total = items.total[:, None]
     variance_x = _no_rounding(squares_x - sum_x**2 / total, squares_x)
     variance_y = _no_rounding(squares_y - sum_y**2 / total, squares_y)
-    covariance = of_draws(x * y) - sum_x * sum_y / total
-    of_seeds = _ratio(covariance, variance_x * variance_y)
+    of_seeds = _ratio(items.sums(x * y) - sum_x * sum_y / total, variance_x * variance_y)
     of_seeds[:, np.ptp(predicted, axis=1) == 0] = np.nan
     mean: Array = of_seeds.mean(axis=1)
     return mean
 
 
-def _srcc(predicted: Array, truth: Array, group: NDArray[np.int64], counts: Array) -> Array:
-    weights = counts[:, group]  # [draws, items]
-    of_truth = counts @ _centred_ranks(truth, group, counts.shape[1]).T
-    weighted = weights * of_truth
-    variance_truth = (weighted * of_truth).sum(axis=1)
+def _srcc(predicted: Array, items: Items) -> Array:
+    weighted_truth, variance_truth = items.truth_ranks
     # Ranks are linear in the counts, and without ties every seed's ranks have the same variance, so that those seeds
     # are averaged before the draws are taken; a seed with ties has a variance of its own.
-    tied = np.array([len(np.unique(values)) < len(values) for values in predicted])
-    total = np.zeros(len(counts))
-    groups_of_seeds = [predicted[~tied], *(values[None] for values in predicted[tied])]
-    for seeds in groups_of_seeds:
-        if len(seeds) == 0:
-            continue
-        ranks = np.mean([_centred_ranks(values, group, counts.shape[1]) for values in seeds], axis=0)
-        covariance = np.einsum("di,di->d", counts @ ranks.T, weighted)
-        total += len(seeds) * _ratio(covariance, variance_truth * _rank_variance(seeds[0], weights))
+    tied = (np.diff(np.sort(predicted, axis=1), axis=1) == 0).any(axis=1)
+    total = np.zeros(len(items.counts))
+    if not tied.all():
+        ranks = np.sum([_centred_ranks(values, items) for values in predicted[~tied]], axis=0)
+        covariance = np.einsum("di,di->d", items.counts @ ranks.T, weighted_truth)
+        total += _ratio(covariance, variance_truth * items.variance_without_ties)
+    for values in predicted[tied]:
+        ties = items.weights @ _one_hot(np.unique(values, return_inverse=True)[1])
+        covariance = np.einsum("di,di->d", items.counts @ _centred_ranks(values, items).T, weighted_truth)
+        total += _ratio(covariance, variance_truth * _rank_variance(items.total, ties))
     return total / len(predicted)
 
 
-def _ktau(predicted: Array, truth: Array, group: NDArray[np.int64], counts: Array) -> Array:
-    members = _members(group, counts.shape[1])
-
-    def of_draws(pairs: Array) -> Array:
-        sums: Array = np.einsum("da,da->d", counts @ (members.T @ pairs @ members), counts)
-        return sums
-
-    order_truth = np.sign(truth[:, None] - truth[None])
-    untied_truth = of_draws(np.abs(order_truth))
-    total = np.zeros(len(counts))
+def _ktau(predicted: Array, items: Items) -> Array:
+    order_truth = np.sign(items.truth[:, None] - items.truth)
+    untied_truth = items.sums_over_pairs(np.abs(order_truth))
+    total = np.zeros(len(items.counts))
     for values in predicted:
-        order = np.sign(values[:, None] - values[None])
-        total += _ratio(of_draws(order * order_truth), of_draws(np.abs(order)) * untied_truth)
+        order = np.sign(values[:, None] - values)
+        total += _ratio(items.sums_over_pairs(order * order_truth), items.sums_over_pairs(np.abs(order)) * untied_truth)
     return total / len(predicted)
 
 
-def _centred_ranks(values: Array, group: NDArray[np.int64], num_groups: int) -> Array:
+def _centred_ranks(values: Array, items: Items) -> Array:
     """[items, groups] matrix R with ``counts @ R.T`` = midrank minus mean rank of each item in each draw.
 
     Its entry is how many items of the group lie below (ties count half), less half the size of the group.
     """
     order = np.argsort(values, kind="stable")
     ascending = values[order]
-    cumulative = np.zeros((len(values) + 1, num_groups))
-    cumulative[np.arange(1, len(values) + 1), group[order]] = 1
-    np.cumsum(cumulative, axis=0, out=cumulative)
+    cumulative = np.zeros((len(values) + 1, items.counts.shape[1]))
+    np.cumsum(items.members[order], axis=0, out=cumulative[1:])
     below = cumulative[np.searchsorted(ascending, values, "left")]
     up_to = cumulative[np.searchsorted(ascending, values, "right")]
     centred: Array = (below + up_to - cumulative[-1]) / 2
     return centred
 
 
-def _rank_variance(values: Array, weights: Array) -> Array:
-    """Sum of squared centred midranks in each draw: (N^3 - sum over ties t^3) / 12, whole numbers until the end."""
-    distinct, place = np.unique(values, return_inverse=True)
-    ties = weights if len(distinct) == len(values) else weights @ _members(place, len(distinct))
-    variance: Array = (weights.sum(axis=1) ** 3 - np.einsum("di,di,di->d", ties, ties, ties)) / 12
+def _rank_variance(total: Array, ties: Array) -> Array:
+    """Sum of squared centred midranks [draws] from group sizes [draws, ties]: whole numbers until the division."""
+    variance: Array = (total**3 - np.einsum("dt,dt,dt->d", ties, ties, ties)) / 12
     return variance
+
+
+def _one_hot(group: Groups, num_groups: int | None = None) -> Array:
+    members: Array = (group[:, None] == np.arange(num_groups or group.max() + 1)).astype(np.float64)
+    return members
 
 
 def _no_rounding(variance: Array, squares: Array) -> Array:
@@ -173,7 +204,7 @@ def _ratio(covariance: Array, product_of_variances: Array) -> Array:
     return np.divide(covariance, root, out=np.full_like(root, np.nan), where=root > 0)
 
 
-_STATISTICS: dict[str, Callable[[Array, Array, NDArray[np.int64], Array], Array]] = {
+_STATISTICS: dict[str, Callable[[Array, Items], Array]] = {
     "mse": _mse,
     "lcc": _lcc,
     "srcc": _srcc,

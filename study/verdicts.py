@@ -46,7 +46,7 @@ def decide(comparisons: Sequence[Comparison], margin: float, higher_is_better: b
     seeds = holm([_testable(item, item.p_seed) for item in comparisons])
     items = holm([_testable(item, item.p_item) for item in comparisons])
     return [
-        _decide(comparison, p, p_seed, p_item, len(comparisons), margin, higher_is_better)
+        _decide(comparison, float(p), float(p_seed), float(p_item), len(comparisons), margin, higher_is_better)
         for comparison, p, p_seed, p_item in zip(comparisons, adjusted, seeds, items, strict=True)
     ]
 
@@ -105,9 +105,9 @@ def _what_limits(
     num_seeds = _seeds_needed(comparison, num_comparisons)
     if num_seeds is None:
         num_systems, aim = _systems_needed(comparison, num_comparisons, margin)
-        text = f"seeds and items together; {_about(num_systems, 'systems')} would{aim}"
+        text = f"seeds and items together; {_about(num_systems, 'systems')} would settle this{aim}"
         return text, "seeds and items", None, num_systems
-    return f"seeds: {_about(num_seeds, 'seeds')} would", "seeds", num_seeds, None
+    return f"seeds: {_about(num_seeds, 'seeds')} would settle this", "seeds", num_seeds, None
 
 
 def _about(number: int | None, noun: str) -> str:
