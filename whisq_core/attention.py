@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from whisq_core.spec import ModelSpec
 
+Pooled = Float[Tensor, "batch dim"]
+
 
 @dataclass(frozen=True)
 class Side:
@@ -55,81 +57,84 @@ POOL = {"mean": masked_mean, "max": masked_max}
 
 
 @dataclass(frozen=True)
-class Projections:
-    """The parameters of one `nn.MultiheadAttention`, per head."""
+class Rows:
+    """The text side of the scores, with the audio side's projections absorbed; None for a direction not taken.
 
-    query: Float[Tensor, "heads head_dim dim"]
-    key: Float[Tensor, "heads head_dim dim"]
-    query_bias: Float[Tensor, "heads head_dim"]
-    num_heads: int
-    scale: float
+    Scores of frame x are `to_text` . x + `to_text_constants` where x queries tokens, and `to_audio` . x where
+    tokens query frames; each up to what cancels in the softmax.
+    """
+
+    to_text: Float[Tensor, "*tokens heads dim"] | None = None
+    to_text_constants: Float[Tensor, "*tokens heads"] | None = None
+    to_audio: Float[Tensor, "*tokens heads dim"] | None = None
 
 
-def projections(attention: nn.MultiheadAttention) -> Projections:
-    """The query and key projections per head; the key bias cancels in the softmax over keys."""
-    dim, heads = attention.embed_dim, attention.num_heads
-    query, key, _ = attention.in_proj_weight.chunk(3)
-    query_bias, _, _ = attention.in_proj_bias.chunk(3)
-    split = (heads, dim // heads)
-    return Projections(
-        query=query.view(*split, dim),
-        key=key.view(*split, dim),
-        query_bias=query_bias.view(split),
-        num_heads=heads,
-        scale=1 / math.sqrt(dim // heads),
-    )
+@dataclass(frozen=True)
+class Contexts:
+    """What the mean query of each direction finds, per head, before value and output projections."""
+
+    of_text: Float[Tensor, "batch heads dim"] | None = None
+    of_audio: Float[Tensor, "batch heads dim"] | None = None
+
+
+def key_rows(
+    attention: nn.MultiheadAttention, tokens: Float[Tensor, "*tokens dim"]
+) -> tuple[Float[Tensor, "*tokens heads dim"], Float[Tensor, "*tokens heads"]]:
+    """`Rows.to_text` and its constants: tokens are the keys. The key bias cancels."""
+    query, key, query_bias = _per_head(attention)
+    projected = torch.einsum("...d,hkd->...hk", tokens, key) / math.sqrt(key.shape[1])
+    return torch.einsum("...hk,hkd->...hd", projected, query), torch.einsum("...hk,hk->...h", projected, query_bias)
+
+
+def query_rows(
+    attention: nn.MultiheadAttention, tokens: Float[Tensor, "*tokens dim"]
+) -> Float[Tensor, "*tokens heads dim"]:
+    """`Rows.to_audio`: tokens are the queries."""
+    query, key, query_bias = _per_head(attention)
+    projected = torch.einsum("...d,hkd->...hk", tokens, query) + query_bias
+    return torch.einsum("...hk,hkd->...hd", projected / math.sqrt(key.shape[1]), key)
+
+
+def _per_head(attention: nn.MultiheadAttention) -> tuple[Tensor, Tensor, Tensor]:
+    """Query and key projections [heads, head_dim, dim], and the query bias [heads, head_dim]."""
+    heads = attention.num_heads
+    query, key, _ = attention.in_proj_weight.view(3, heads, -1, attention.embed_dim).unbind(0)
+    return query, key, attention.in_proj_bias.view(3, heads, -1)[0]
 
 
 def values_out(
     attention: nn.MultiheadAttention, context: Float[Tensor, "batch heads dim"]
 ) -> Float[Tensor, "batch dim"]:
-    """The value and output projections of each head's mean context."""
-    dim, heads = attention.embed_dim, attention.num_heads
-    weight = attention.in_proj_weight[2 * dim :].view(heads, dim // heads, dim)
-    values = torch.einsum("bhd,hkd->bhk", context, weight).flatten(1) + attention.in_proj_bias[2 * dim :]
-    return attention.out_proj(values)
+    """The value and output projections of each head's context."""
+    value = attention.in_proj_weight.view(3, attention.num_heads, -1, attention.embed_dim)[2]
+    projected = torch.einsum("bhd,hkd->bhk", context, value).flatten(1)
+    return attention.out_proj(projected + attention.in_proj_bias[2 * attention.embed_dim :])
 
 
-def query_rows(
-    attention: nn.MultiheadAttention, queries: Float[Tensor, "*batch dim"]
-) -> Float[Tensor, "*batch heads dim"]:
-    """Rows r with r . x = score of (query, key x), up to a constant per query that cancels over keys."""
-    p = projections(attention)
-    projected = torch.einsum("...d,hkd->...hk", queries, p.query) + p.query_bias
-    return torch.einsum("...hk,hkd->...hd", projected * p.scale, p.key)
+def find_in_text(rows: Rows, audio: Side, text: Side) -> Float[Tensor, "batch heads dim"]:
+    """`Contexts.of_text`: frames query tokens."""
+    assert rows.to_text is not None
+    assert rows.to_text_constants is not None
+    (frames, frame_mask), (tokens, token_mask) = audio.sequence, text.sequence
+    scores = torch.einsum("bjhd,bid->bhji", rows.to_text, frames) + rows.to_text_constants.mT.unsqueeze(3)
+    probabilities = scores.float().masked_fill(~token_mask[:, None, :, None], -math.inf).softmax(dim=2)
+    mean = torch.einsum("bhji,bi->bhj", probabilities, _uniform(frame_mask))
+    return torch.einsum("bhj,bjd->bhd", mean.to(tokens.dtype), tokens)
 
 
-def key_rows(
-    attention: nn.MultiheadAttention, keys: Float[Tensor, "*batch dim"]
-) -> tuple[Float[Tensor, "*batch heads dim"], Float[Tensor, "*batch heads"]]:
-    """Rows r and constants c with x . r + c = score of (query x, key), up to a constant per query."""
-    p = projections(attention)
-    projected = torch.einsum("...d,hkd->...hk", keys, p.key) * p.scale
-    return torch.einsum("...hk,hkd->...hd", projected, p.query), torch.einsum("...hk,hk->...h", projected, p.query_bias)
+def find_in_audio(
+    to_audio: Float[Tensor, "batch queries heads dim"], query_mask: Bool[Tensor, "batch queries"], audio: Side
+) -> Float[Tensor, "batch heads dim"]:
+    """`Contexts.of_audio`: tokens, or one pooled vector, query frames."""
+    frames, frame_mask = audio.sequence
+    scores = torch.einsum("bjhd,bid->bhji", to_audio, frames)
+    probabilities = scores.float().masked_fill(~frame_mask[:, None, None, :], -math.inf).softmax(dim=3)
+    mean = torch.einsum("bhji,bj->bhi", probabilities, _uniform(query_mask))
+    return torch.einsum("bhi,bid->bhd", mean.to(frames.dtype), frames)
 
 
-def attend_to_long(attention: nn.MultiheadAttention, short: Side, long: Side) -> Float[Tensor, "batch dim"]:
-    """Mean over the short side's frames of what they find in the long side (Eq. 4, pooled)."""
-    queries, query_mask = short.sequence
-    keys, key_mask = long.sequence
-    rows = query_rows(attention, queries)
-    scores = torch.einsum("bjhd,bid->bhji", rows, keys).float()
-    probabilities = scores.masked_fill(~key_mask[:, None, None, :], -math.inf).softmax(dim=3)
-    weights = query_mask.float() / query_mask.sum(dim=1, keepdim=True)
-    mean = torch.einsum("bhji,bj->bhi", probabilities, weights)
-    return values_out(attention, torch.einsum("bhi,bid->bhd", mean.to(keys.dtype), keys))
-
-
-def attend_to_short(attention: nn.MultiheadAttention, long: Side, short: Side) -> Float[Tensor, "batch dim"]:
-    """Mean over the long side's frames of what they find in the short side (Eq. 3, pooled)."""
-    queries, query_mask = long.sequence
-    keys, key_mask = short.sequence
-    rows, constants = key_rows(attention, keys)
-    scores = torch.einsum("bjhd,bid->bhji", rows, queries).float() + constants.float().transpose(1, 2).unsqueeze(3)
-    probabilities = scores.masked_fill(~key_mask[:, None, :, None], -math.inf).softmax(dim=2)
-    weights = query_mask.float() / query_mask.sum(dim=1, keepdim=True)
-    mean = torch.einsum("bhji,bi->bhj", probabilities, weights)
-    return values_out(attention, torch.einsum("bhj,bjd->bhd", mean.to(keys.dtype), keys))
+def _uniform(mask: Bool[Tensor, "batch length"]) -> Float[Tensor, "batch length"]:
+    return mask.float() / mask.sum(dim=1, keepdim=True)
 
 
 def attend_unpooled(attention: nn.MultiheadAttention, queries: Side, keys: Side) -> Float[Tensor, "batch queries dim"]:
@@ -139,7 +144,7 @@ def attend_unpooled(attention: nn.MultiheadAttention, queries: Side, keys: Side)
     return found
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """What the variants share: residual, layer norm and pooling around attentions named after their queries."""
 
     directions: tuple[str, ...] = ()
@@ -153,6 +158,14 @@ class _Attention(nn.Module):
             self.add_module(name, nn.MultiheadAttention(spec.feature_dim, spec.heads, batch_first=True))
             if spec.layer_norm:
                 self.add_module(f"{name}_norm", nn.LayerNorm(spec.feature_dim))
+
+    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
+        """What frames meet, for these tokens: nothing, unless a variant says otherwise."""
+        return Rows()
+
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
+        """The TA head's input from what the mean queries found, where the exact pooled form applies."""
+        raise NotImplementedError
 
     def of(self, direction: str) -> nn.MultiheadAttention:
         """The attention whose queries are `direction`."""
@@ -175,23 +188,34 @@ class _Attention(nn.Module):
         return self.pool(self.finish(direction, found, frames), mask)
 
 
-class SequenceCoAttention(_Attention):
+class SequenceCoAttention(Attention):
     """The proposed model: each sequence attends to the other, both are pooled (Eqs. 3-5)."""
 
     directions = ("audio", "text")
+
+    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
+        """What frames meet, for these tokens."""
+        return Rows(*key_rows(self.of("audio"), tokens), query_rows(self.of("text"), tokens))
+
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
+        """The TA head's input from what was found."""
+        assert contexts.of_text is not None
+        assert contexts.of_audio is not None
+        from_audio = self.finish("audio", values_out(self.of("audio"), contexts.of_text), audio)
+        from_text = self.finish("text", values_out(self.of("text"), contexts.of_audio), text)
+        return torch.cat([from_audio, from_text], dim=1)
 
     def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
         """[Pool(MHA(audio, text, text)); Pool(MHA(text, audio, audio))]."""
         if not self.pools_in_mean:
             return torch.cat([self.unpooled("audio", audio, text), self.unpooled("text", text, audio)], dim=1)
-        from_audio = attend_to_short(self.of("audio"), audio, text)
-        from_text = attend_to_long(self.of("text"), text, audio)
-        return torch.cat(
-            [self.finish("audio", from_audio, audio.pooled), self.finish("text", from_text, text.pooled)], 1
-        )
+        rows = self.rows(text.sequence[0])
+        assert rows.to_audio is not None
+        found = Contexts(find_in_text(rows, audio, text), find_in_audio(rows.to_audio, text.sequence[1], audio))
+        return self.embed(found, audio.pooled, text.pooled)
 
 
-class PooledCoAttention(_Attention):
+class PooledCoAttention(Attention):
     """Vanilla co-attention: pool first, then attend on single vectors.
 
     With one key the softmax is 1, so the query and key projections get no gradient.
@@ -199,19 +223,21 @@ class PooledCoAttention(_Attention):
 
     directions = ("audio", "text")
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
         """[MHA(Pool(audio), Pool(text), Pool(text)); MHA(Pool(text), Pool(audio), Pool(audio))]."""
-        from_audio = self._attend("audio", audio, text)
-        from_text = self._attend("text", text, audio)
-        return torch.cat([from_audio, from_text], dim=1)
+        return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
 
-    def _attend(self, direction: str, query: Side, key: Side) -> Float[Tensor, "batch dim"]:
+    def _attend(self, direction: str, query: Pooled, key: Pooled) -> Float[Tensor, "batch dim"]:
         attention = self.of(direction)
-        context = key.pooled.unsqueeze(1).expand(-1, attention.num_heads, -1)
-        return self.finish(direction, values_out(attention, context), query.pooled)
+        context = key.unsqueeze(1).expand(-1, attention.num_heads, -1)
+        return self.finish(direction, values_out(attention, context), query)
+
+    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
+        """As `embed`: only the pooled vectors matter."""
+        return self.embed(Contexts(), audio.pooled, text.pooled)
 
 
-class PooledQueryCoAttention(_Attention):
+class PooledQueryCoAttention(Attention):
     """Vanilla co-attention, second reading: each pooled vector attends to the other sequence."""
 
     directions = ("audio", "text")
@@ -221,33 +247,48 @@ class PooledQueryCoAttention(_Attention):
         return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
 
     def _attend(self, direction: str, query: Side, keys: Side) -> Float[Tensor, "batch dim"]:
-        single = Side(query.pooled, query.pooled.unsqueeze(1), torch.ones_like(query.pooled[:, :1], dtype=torch.bool))
-        return self.finish(direction, attend_to_long(self.of(direction), single, keys), query.pooled)
+        attention = self.of(direction)
+        single = torch.ones_like(query.pooled[:, :1], dtype=torch.bool)
+        found = find_in_audio(query_rows(attention, query.pooled.unsqueeze(1)), single, keys)
+        return self.finish(direction, values_out(attention, found), query.pooled)
 
 
-class CrossAttention(_Attention):
+class CrossAttention(Attention):
     """Text queries audio; the other half of the embedding is the pooled audio."""
 
     directions = ("text",)
 
+    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
+        """What frames meet, for these tokens."""
+        return Rows(to_audio=query_rows(self.of("text"), tokens))
+
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
+        """The TA head's input from what was found."""
+        assert contexts.of_audio is not None
+        return torch.cat([audio, self.finish("text", values_out(self.of("text"), contexts.of_audio), text)], dim=1)
+
     def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
         """[Pool(audio); Pool(MHA(text, audio, audio))]."""
-        if self.pools_in_mean:
-            from_text = self.finish("text", attend_to_long(self.of("text"), text, audio), text.pooled)
-        else:
-            from_text = self.unpooled("text", text, audio)
-        return torch.cat([audio.pooled, from_text], dim=1)
+        if not self.pools_in_mean:
+            return torch.cat([audio.pooled, self.unpooled("text", text, audio)], dim=1)
+        tokens, mask = text.sequence
+        found = Contexts(of_audio=find_in_audio(query_rows(self.of("text"), tokens), mask, audio))
+        return self.embed(found, audio.pooled, text.pooled)
 
 
-class NoAttention(_Attention):
+class NoAttention(Attention):
     """MLP Only: the two pooled vectors."""
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
         """[Pool(audio); Pool(text)]."""
-        return torch.cat([audio.pooled, text.pooled], dim=1)
+        return torch.cat([audio, text], dim=1)
+
+    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
+        """As `embed`."""
+        return self.embed(Contexts(), audio.pooled, text.pooled)
 
 
-ATTENTION: dict[str, type[_Attention]] = {
+ATTENTION: dict[str, type[Attention]] = {
     "sequence": SequenceCoAttention,
     "pooled": PooledCoAttention,
     "pooled_query": PooledQueryCoAttention,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whisq_core.attention import ATTENTION, POOL, Side
+from whisq_core.attention import ATTENTION, POOL, Attention, Side
 from whisq_core.batches import Batch, Sequences
 from whisq_core.spec import ModelSpec, RunSpec
 
@@ -63,7 +63,7 @@ class WhisQ(nn.Module):
         with torch.device("meta"):
             self.text_projection = nn.Linear(text_dim, dim)
             self.audio_projection = nn.Linear(audio_dim, dim) if audio_dim != dim else None
-            self.attention = ATTENTION[spec.model.attention](spec.model)
+            self.attention: Attention = ATTENTION[spec.model.attention](spec.model)
             self.omq_head = head(dim, spec.model)
             self.ta_head = head(2 * dim, spec.model)
         self.to_empty(device="cpu")

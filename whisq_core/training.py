@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
-from whisq_core.alignment import sinkhorn
-from whisq_core.batches import Batch, gather
+from whisq_core.batches import gather
 from whisq_core.features import Dataset
+from whisq_core.fused_step import FusedStep, can_fuse
+from whisq_core.losses import task_loss
 from whisq_core.model import WhisQ, stream
 from whisq_core.optimisation import Updater, autocast, num_threads, resolve_auto
-from whisq_core.spec import LossSpec, RunSpec
-
-PIECE = 8  # clips whose sequences are in memory at once
+from whisq_core.plain_step import PIECE, PlainStep
+from whisq_core.spec import RunSpec
 
 
 class Diverged(RuntimeError):
@@ -142,19 +141,6 @@ def load(folder: Path) -> WhisQ:
     return model
 
 
-def task_loss(
-    predicted: Float[Tensor, " batch"], truth: Float[Tensor, " batch"], loss: LossSpec, whole: int
-) -> Float[Tensor, ""]:
-    """One head's loss over a part of a batch of `whole` clips; the parts add up to the batch's loss."""
-    if loss.task == "huber":
-        values = functional.huber_loss(predicted, truth, reduction="sum", delta=loss.huber_delta)
-    elif loss.task == "l1":
-        values = functional.l1_loss(predicted, truth, reduction="sum")
-    else:
-        values = functional.mse_loss(predicted, truth, reduction="sum")
-    return values / whole if loss.reduction == "mean" else values
-
-
 class _Run:
     """The state of one training: the model, its optimiser and the stream of its batches."""
 
@@ -167,76 +153,44 @@ class _Run:
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in heads]
         self.updater = Updater(omq, rest, spec.train)
         self.order = stream(spec.seed, "batch order")
-        labels = np.stack([data.omq, data.ta], axis=1)
-        self.labels = torch.from_numpy(labels).float().to(self.device)
+        self.truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(self.device)
+        self.ta_step: FusedStep | PlainStep
+        if can_fuse(spec, data.audio.dim):
+            self.ta_step = FusedStep(self.model, data, self.truth[1])
+        else:
+            self.ta_step = PlainStep(self.model, data, self.truth[1], self.updater)
 
     def epoch(self, epoch: int) -> EpochRecord:
         """Every clip once, in a new order; the last, smaller batch is kept."""
         start = time.perf_counter()
         self.model.train()
         order = torch.randperm(len(self.data), generator=self.order)
-        share, terms = 0.0, []
-        for step, clips in enumerate(torch.split(order, self.spec.train.batch_size)):
-            if step == 0 and self.spec.loss.ot_weight > 0:
-                share = self._ot_gradient_share(clips)
-            terms.append(self._step(clips))
-            if not math.isfinite(terms[-1].huber_omq + terms[-1].huber_ta + terms[-1].ot):
+        share, terms = 0.0, list[_Terms]()
+        for clips in torch.split(order, self.spec.train.batch_size):
+            omq = self._omq_step(clips)
+            ta = self.ta_step.accumulate(clips, with_share=not terms and self.spec.loss.ot_weight > 0)
+            share = share if ta.share is None else ta.share
+            norms = self.updater.step()
+            terms.append(_Terms(len(clips), omq, ta.ta, ta.ot, norms.omq, norms.ta))
+            if not math.isfinite(omq + ta.ta + ta.ot):
                 raise Diverged(epoch)
         weights = np.array([term.clips for term in terms])
-        omq, ta, ot, norm_omq, norm_ta = (
-            float(np.average([getattr(term, name) for term in terms], weights=weights))
+        means = {
+            name: float(np.average([getattr(term, name) for term in terms], weights=weights))
             for name in ("huber_omq", "huber_ta", "ot", "gradient_norm_omq", "gradient_norm_ta")
-        )
-        loss = (omq + ta) / 2 + ot
-        return EpochRecord(epoch, loss, omq, ta, ot, share, norm_omq, norm_ta, time.perf_counter() - start)
+        }
+        loss = (means["huber_omq"] + means["huber_ta"]) / 2 + means["ot"]
+        seconds = time.perf_counter() - start
+        return EpochRecord(epoch=epoch, loss=loss, ot_gradient_share=share, seconds=seconds, **means)
 
-    def _step(self, clips: Int[Tensor, " batch"]) -> _Terms:
-        omq = self._omq_loss(clips)
-        torch.autograd.backward(self.updater.scale(omq / 2))
-        total_ta = total_ot = 0.0
-        for ta, ot in self._pieces(clips):
-            torch.autograd.backward(self.updater.scale(ta / 2 + ot))
-            total_ta, total_ot = total_ta + float(ta.detach()), total_ot + float(ot.detach())
-        norms = self.updater.step()
-        return _Terms(len(clips), float(omq.detach()), total_ta, total_ot, norms.omq, norms.ta)
-
-    def _omq_loss(self, clips: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+    def _omq_step(self, clips: Int[Tensor, " batch"]) -> float:
         """On the whole batch's stored pooled audio: the same operations in every row of a table."""
         with autocast(self.spec.train):
             batch = gather(self.data, clips.numpy(), self.spec.model.audio_frames, False, self.device)
             predicted = self.model.omq(batch.audio_pooled)
-        return task_loss(predicted.float(), self.labels[clips, 0], self.spec.loss, len(clips))
-
-    def _pieces(self, clips: Int[Tensor, " batch"]) -> Iterator[tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
-        """The TA loss and the OT term of each piece of a batch; the pieces add up."""
-        piece = PIECE if self.spec.needs_frames else len(clips)
-        for part in torch.split(clips, piece):
-            batch = gather(self.data, part.numpy(), self.spec.model.audio_frames, self.spec.needs_frames, self.device)
-            yield self._ta_and_ot(batch, self.labels[part, 1], len(clips))
-
-    def _ta_and_ot(
-        self, batch: Batch, truth: Float[Tensor, " piece"], whole: int
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        loss = self.spec.loss
-        with autocast(self.spec.train):
-            audio, text = self.model.sides(batch)
-            ta = task_loss(self.model.ta(audio, text).float(), truth, loss, whole)
-        if loss.ot_weight == 0:
-            return ta, torch.zeros_like(ta)
-        divergence = sinkhorn(*audio.sequence, *text.sequence, loss)
-        return ta, loss.ot_weight * divergence.sum() / whole
-
-    def _ot_gradient_share(self, clips: Int[Tensor, " batch"]) -> float:
-        """How the OT term pulls at the text projection, relative to the task."""
-        parameters = list(self.model.text_projection.parameters())
-        task = [torch.zeros_like(parameter) for parameter in parameters]
-        aligned = [torch.zeros_like(parameter) for parameter in parameters]
-        for ta, ot in self._pieces(clips[:PIECE]):
-            for total, part in zip(task, torch.autograd.grad(ta / 2, parameters, retain_graph=True), strict=True):
-                total += part
-            for total, part in zip(aligned, torch.autograd.grad(ot, parameters), strict=True):
-                total += part
-        return float(torch.nn.utils.get_total_norm(aligned) / torch.nn.utils.get_total_norm(task))
+        loss = task_loss(predicted.float(), self.truth[0, clips], self.spec.loss, len(clips))
+        torch.autograd.backward(self.updater.scale(loss / 2))
+        return float(loss.detach())
 
 
 class _Patience:

@@ -1,0 +1,135 @@
+"""One thread's share of a fused step: the clips whose frames it reads, and the gradients it gathers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whisq_core.alignment import Points, Solution, raw_by_geomloss, solve
+from whisq_core.features import FeatureTable
+from whisq_core.kernel import Meeting, Scratch, TextSide
+from whisq_core.spec import LossSpec
+
+_SOLVED_TOGETHER = 40_000  # scores of clips whose transport is solved in one go: as many as stay in cache
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch's distinct prompts: what frames meet, where each prompt's tokens lie, their half squared norms."""
+
+    side: TextSide
+    starts: Int[np.ndarray, " prompts_and_end"]
+    half_norms: Float[Tensor, " tokens"]
+
+    def span(self, prompt: int) -> slice:
+        """The tokens of one prompt."""
+        return slice(int(self.starts[prompt]), int(self.starts[prompt + 1]))
+
+
+@dataclass(frozen=True)
+class _Clip:
+    row: int
+    tokens: slice
+    num_frames: int
+    meeting: Meeting
+
+
+class FrameWorker:
+    """Takes some clips forward, keeps what lies in between, and takes their gradients back."""
+
+    def __init__(self, audio: FeatureTable, num_frames: Int[np.ndarray, " clips"], loss: LossSpec) -> None:
+        self._audio, self._num_frames, self._loss = audio, num_frames, loss
+        self._scratch = Scratch()
+        self._half_norms: dict[int, Float[Tensor, " frames"]] = {}
+        self._clips: list[_Clip] = []
+        self.found_in_text: list[Tensor | None] = []
+        self.found_in_audio: list[Tensor | None] = []
+
+    def begin(self, prompts: Prompts) -> None:
+        """Forget the last batch."""
+        self._prompts = prompts
+        self.gradient = prompts.side.zeros(self._scratch)
+
+    @torch.no_grad()
+    def forward(self, rows: Int[np.ndarray, " clips"], prompts: Int[np.ndarray, " clips"]) -> None:
+        """What each clip's mean query finds goes to `found_in_text` and `found_in_audio`, None where not asked."""
+        self._clips, self.found_in_text, self.found_in_audio = [], [], []
+        for slot, (row, prompt) in enumerate(zip(rows.tolist(), prompts.tolist(), strict=True)):
+            tokens = self._prompts.span(prompt)
+            meeting = Meeting(self._scratch, slot, self._prompts.side.span(tokens), self.gradient.span(tokens))
+            self._clips.append(_Clip(row, tokens, int(self._num_frames[row]), meeting))
+            of_text, of_audio = meeting.forward(self._frames(row))
+            self.found_in_text.append(of_text)
+            self.found_in_audio.append(of_audio)
+
+    @torch.no_grad()
+    def backward(self, of_text: Sequence[Tensor | None], of_audio: Sequence[Tensor | None]) -> None:
+        """Gather gradients, given those of what was found."""
+        for clip, to_text, to_audio in zip(self._clips, of_text, of_audio, strict=True):
+            clip.meeting.backward(self._frames(clip.row), to_text, to_audio)
+
+    @torch.no_grad()
+    def align(self, weight: float) -> float:
+        """`weight` x the sum of raw(frames, tokens) over the clips; prepares its gradient for `backward`."""
+        total, group = 0.0, list[_Clip]()
+        for clip in self._clips:
+            if group and _padded_size([*group, clip]) > _SOLVED_TOGETHER:
+                total += self._align(group, weight)
+                group = []
+            group.append(clip)
+        return total + (self._align(group, weight) if group else 0.0)
+
+    def _align(self, group: list[_Clip], weight: float) -> float:
+        solution, tokens = self._solve(group)
+        trusted = solution.trusted.tolist()
+        plan = solution.plan_of_tokens(tokens).mul_(-weight)
+        total = 0.0
+        for clip, value, one_plan, is_trusted in zip(group, solution.value.tolist(), plan, trusted, strict=True):
+            products, gradient = clip.meeting.products, self.gradient.aligned
+            values = self._prompts.side.aligned
+            assert gradient is not None
+            assert values is not None
+            if is_trusted:
+                products.copy_(one_plan[: products.shape[0], : products.shape[1]])
+                gradient[clip.tokens].add_(values[clip.tokens], alpha=weight / products.shape[0])
+                total += weight * value
+            else:
+                exact, towards_tokens, _ = raw_by_geomloss(self._frames(clip.row), values[clip.tokens], self._loss)
+                products.zero_()
+                gradient[clip.tokens].add_(towards_tokens, alpha=weight)
+                total += weight * float(exact)
+        return total
+
+    def _solve(self, group: list[_Clip]) -> tuple[Solution, Points]:
+        """The transport of some clips, padded to one size."""
+        shape = len(group), max(clip.meeting.products.shape[0] for clip in group), max(c.num_frames for c in group)
+        products = self._scratch.take("products", *shape).zero_()
+        frames = Points(torch.zeros(shape[0], shape[2]), torch.full((shape[0], shape[2]), -math.inf))
+        tokens = Points(torch.zeros(shape[:2]), torch.full(shape[:2], -math.inf))
+        for position, clip in enumerate(group):
+            found = clip.meeting.products
+            num_tokens, num_frames = found.shape
+            products[position, :num_tokens, :num_frames] = found
+            frames.half_norms[position, :num_frames] = self._half_norms[clip.row]
+            frames.log2_weights[position, :num_frames] = -math.log2(num_frames)
+            tokens.half_norms[position, :num_tokens] = self._prompts.half_norms[clip.tokens]
+            tokens.log2_weights[position, :num_tokens] = -math.log2(num_tokens)
+        return solve(products, frames, tokens, self._loss, self._scratch.take("kernel", *shape)), tokens
+
+    def _frames(self, row: int) -> Float[Tensor, "frames dim"]:
+        """The clip's frames in float32, in an array that the next call overwrites."""
+        count = int(self._num_frames[row])
+        frames = self._scratch.take("frames", count, self._audio.dim)
+        frames.copy_(self._audio.frames(row)[:count])
+        if row not in self._half_norms:
+            self._half_norms[row] = torch.linalg.vector_norm(frames, dim=1).square_().div_(2)
+        return frames
+
+
+def _padded_size(clips: list[_Clip]) -> int:
+    num_tokens = max(clip.tokens.stop - clip.tokens.start for clip in clips)
+    return len(clips) * num_tokens * max(clip.num_frames for clip in clips)

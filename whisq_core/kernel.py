@@ -1,0 +1,183 @@
+"""The frame-sized part of a training step on a CPU: one product with a clip's frames forward, one backward.
+
+Everything of the size frames x tokens happens here, clip by clip, so that nothing is padded and a clip stays in
+cache. The text side arrives as rows (`attention.Rows`), the result leaves as one vector per head
+(`attention.Contexts`); what lies before and after is small and left to autograd. So forward and backward are
+written out: the softmax's normalisation never touches an array of that size, exponentials are taken in base 2
+(twice as fast), and arrays are kept from clip to clip.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_LOG2_E = 1 / math.log(2)
+
+
+class Scratch:
+    """Named arrays that are kept and grow: nothing is allocated per clip."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """The float32 array of this name, with this shape and whatever it held."""
+        size = math.prod(shape)
+        if name not in self._kept or self._kept[name].numel() < size:
+            self._kept[name] = torch.empty(size)
+        return self._kept[name][:size].view(shape)
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """The tokens of some prompts, one after the other, and the rows that frames meet; or the gradients of these.
+
+    `aligned` are the tokens again, as the OT term meets them: its gradient can be told from that of the task.
+    """
+
+    tokens: Float[Tensor, "tokens dim"]
+    aligned: Float[Tensor, "tokens dim"] | None = None
+    to_text: Float[Tensor, "heads tokens dim"] | None = None
+    to_text_constants: Float[Tensor, "heads tokens"] | None = None
+    to_audio: Float[Tensor, "heads tokens dim"] | None = None
+
+    def zeros(self, scratch: Scratch) -> "TextSide":
+        """Room for the gradients."""
+
+        def room(name: str, values: Tensor | None) -> Tensor | None:
+            return None if values is None else scratch.take(f"gradient of {name}", *values.shape).zero_()
+
+        return TextSide(
+            scratch.take("gradient of tokens", *self.tokens.shape).zero_(),
+            room("aligned", self.aligned),
+            room("to_text", self.to_text),
+            room("to_text_constants", self.to_text_constants),
+            room("to_audio", self.to_audio),
+        )
+
+    def span(self, tokens: slice) -> "TextSide":
+        """Views of the arrays for these tokens."""
+        return TextSide(
+            self.tokens[tokens],
+            None if self.aligned is None else self.aligned[tokens],
+            None if self.to_text is None else self.to_text[:, tokens],
+            None if self.to_text_constants is None else self.to_text_constants[:, tokens],
+            None if self.to_audio is None else self.to_audio[:, tokens],
+        )
+
+    def add_(self, other: "TextSide") -> None:
+        """Add another part of the same gradients."""
+        for name in ("tokens", "aligned", "to_text", "to_text_constants", "to_audio"):
+            if getattr(self, name) is not None:
+                getattr(self, name).add_(getattr(other, name))
+
+
+class Meeting:
+    """One clip's frames and its prompt's rows: `forward`, and later `backward` from the state in between.
+
+    `slot` names the score array that is occupied in between.
+    """
+
+    def __init__(self, scratch: Scratch, slot: int, text: TextSide, gradient: TextSide) -> None:
+        self._scratch, self._slot = scratch, slot
+        self._text, self._gradient = text, gradient
+        self._blocks = [block for block in (text.to_text, text.to_audio) if block is not None]
+        self._num_rows = sum(block.shape[0] * block.shape[1] for block in self._blocks)
+        self._num_rows += 0 if text.aligned is None else len(text.aligned)
+        self._in_text: _InText | None = None
+        self._in_audio: _InAudio | None = None
+
+    @property
+    def products(self) -> Float[Tensor, "tokens frames"]:
+        """Inner products of tokens and frames after `forward`; the OT term leaves its gradient's plan here."""
+        assert self._text.aligned is not None
+        return self._scores[-len(self._text.aligned) :]
+
+    def forward(self, frames: Float[Tensor, "frames dim"]) -> tuple[Tensor | None, Tensor | None]:
+        """What the mean query finds in text, and in audio: [heads, dim] each, None for a direction not taken."""
+        rows = self._scratch.take("rows", self._num_rows, frames.shape[1])
+        self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, len(frames))
+        scores, at, views = self._scores, 0, []
+        for block in self._blocks:
+            end = at + block.shape[0] * block.shape[1]
+            torch.mul(block, _LOG2_E, out=rows[at:end].view_as(block))
+            views.append(scores[at:end].view(*block.shape[:2], -1))
+            at = end
+        if self._text.aligned is not None:
+            rows[at:].copy_(self._text.aligned)
+        torch.mm(rows, frames.t(), out=scores)
+        if self._text.to_text is not None:
+            assert self._text.to_text_constants is not None
+            self._in_text = _InText(views.pop(0), self._text.to_text_constants)
+        if self._text.to_audio is not None:
+            self._in_audio = _InAudio(views.pop(0))
+        of_text = None if self._in_text is None else self._in_text.mean @ self._text.tokens
+        return of_text, None if self._in_audio is None else self._in_audio.mean @ frames
+
+    def backward(self, frames: Float[Tensor, "frames dim"], of_text: Tensor | None, of_audio: Tensor | None) -> None:
+        """Add to the gradient's rows, given the gradients of what was found."""
+        work = self._scratch.take("work", self._num_rows, len(frames))
+        if self._in_text is not None:
+            assert of_text is not None
+            assert self._gradient.to_text_constants is not None
+            self._gradient.tokens.addmm_(self._in_text.mean.t(), of_text)
+            self._in_text.to_gradient(of_text @ self._text.tokens.t(), work, self._gradient.to_text_constants)
+        if self._in_audio is not None:
+            assert of_audio is not None
+            self._in_audio.to_gradient(of_audio @ frames.t(), work)
+        rows = self._scratch.take("rows", self._num_rows, frames.shape[1])
+        torch.mm(self._scores, frames, out=rows)
+        at = 0
+        for block in (self._gradient.to_text, self._gradient.to_audio):
+            if block is not None:
+                end = at + block.shape[0] * block.shape[1]
+                block.add_(rows[at:end].view_as(block))
+                at = end
+        if self._gradient.aligned is not None:
+            self._gradient.aligned.add_(rows[at:])
+
+
+class _InText:
+    """Frames query tokens: the softmax runs over tokens, the mean over frames.
+
+    The scores become exp(scores - maximum) in place; `per_frame` = 1 / (frames x their sums) normalises them.
+    """
+
+    def __init__(self, scores: Float[Tensor, "heads tokens frames"], constants: Float[Tensor, "heads tokens"]) -> None:
+        scores.add_((constants * _LOG2_E).unsqueeze(2))
+        self._weights = scores.sub_(scores.amax(dim=1, keepdim=True)).exp2_()
+        self._per_frame = scores.sum(dim=1).mul_(scores.shape[2]).reciprocal_()
+        self.mean = torch.bmm(self._per_frame.unsqueeze(1), scores.mT).squeeze(1)
+
+    def to_gradient(self, means: Float[Tensor, "heads tokens"], work: Tensor, constants: Tensor) -> None:
+        """Turn the weights into the gradient of the scores, given that of `mean`; add that of the constants."""
+        heads, num_tokens, num_frames = self._weights.shape
+        sums = torch.bmm(means.unsqueeze(1), self._weights).squeeze(1)
+        sums.mul_(self._per_frame.square()).mul_(-num_frames)
+        slopes = work[: heads * num_tokens].view(self._weights.shape)
+        torch.addcmul(sums.unsqueeze(1), means.unsqueeze(2), self._per_frame.unsqueeze(1), out=slopes)
+        constants.add_(self._weights.mul_(slopes).sum(dim=2))
+
+
+class _InAudio:
+    """Tokens query frames: the softmax runs over frames, the mean over tokens.
+
+    The scores become exp(scores - maximum) in place; `per_token` = 1 / (tokens x their sums) normalises them.
+    """
+
+    def __init__(self, scores: Float[Tensor, "heads tokens frames"]) -> None:
+        self._weights = scores.sub_(scores.amax(dim=2, keepdim=True)).exp2_()
+        self._per_token = scores.sum(dim=2).mul_(scores.shape[1]).reciprocal_()
+        self.mean = torch.bmm(self._per_token.unsqueeze(1), scores).squeeze(1)
+
+    def to_gradient(self, means: Float[Tensor, "heads frames"], work: Tensor) -> None:
+        """Turn the weights into the gradient of the scores, given that of `mean`."""
+        heads, num_tokens, _ = self._weights.shape
+        sums = torch.bmm(means.unsqueeze(1), self._weights.mT).squeeze(1)
+        sums.mul_(self._per_token.square()).mul_(-num_tokens)
+        slopes = work[: heads * num_tokens].view(self._weights.shape)
+        torch.addcmul(sums.unsqueeze(2), self._per_token.unsqueeze(2), means.unsqueeze(1), out=slopes)
+        self._weights.mul_(slopes)

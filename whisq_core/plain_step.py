@@ -1,0 +1,60 @@
+"""The gradient of the TA loss and the OT term by autograd over padded pieces: any device, precision and model."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from whisq_core.alignment import sinkhorn
+from whisq_core.batches import gather
+from whisq_core.features import Dataset
+from whisq_core.losses import TaTerms, gradient_share, task_loss
+from whisq_core.model import WhisQ
+from whisq_core.optimisation import Updater, autocast
+
+PIECE = 8  # clips whose sequences are in memory at once
+
+
+class PlainStep:
+    """The reference for `FusedStep`, and what runs on CUDA."""
+
+    def __init__(self, model: WhisQ, data: Dataset, truth: Float[Tensor, " clips"], updater: Updater) -> None:
+        self._model, self._data, self._truth, self._updater = model, data, truth, updater
+        self._spec = model.spec
+        self._audio_frames = model.spec.model.audio_frames
+
+    def accumulate(self, clips: Int[Tensor, " batch"], with_share: bool) -> TaTerms:
+        """Add the gradients of these clips' TA loss (halved, Eq. 9) and OT term to the parameters'."""
+        share = self._share(clips) if with_share else None
+        total_ta = total_ot = 0.0
+        for ta, ot in self._pieces(clips):
+            torch.autograd.backward(self._updater.scale(ta / 2 + ot))
+            total_ta, total_ot = total_ta + float(ta.detach()), total_ot + float(ot.detach())
+        return TaTerms(total_ta, total_ot, share)
+
+    def _pieces(self, clips: Int[Tensor, " batch"]) -> Iterator[tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
+        """The TA loss and the OT term of each piece of a batch; the pieces add up."""
+        spec = self._spec
+        for piece in torch.split(clips, PIECE if spec.needs_frames else len(clips)):
+            batch = gather(self._data, piece.numpy(), self._audio_frames, spec.needs_frames, self._truth.device)
+            with autocast(spec.train):
+                audio, text = self._model.sides(batch)
+                predicted = self._model.ta(audio, text).float()
+            ta = task_loss(predicted, self._truth[piece], spec.loss, len(clips))
+            ot = torch.zeros_like(ta)
+            if spec.loss.ot_weight > 0:
+                divergence = sinkhorn(*audio.sequence, *text.sequence, spec.loss)
+                ot = spec.loss.ot_weight * divergence.sum() / len(clips)
+            yield ta, ot
+
+    def _share(self, clips: Int[Tensor, " batch"]) -> float:
+        """How the OT term pulls at the text projection, relative to the task."""
+        parameters = list(self._model.text_projection.parameters())
+        totals = [[torch.zeros_like(parameter) for parameter in parameters] for _ in range(2)]
+        for ta, ot in self._pieces(clips):
+            for total, term in zip(totals, (ot, ta / 2), strict=True):
+                parts = torch.autograd.grad(term, parameters, retain_graph=True)
+                for whole, part in zip(total, parts, strict=True):
+                    whole.add_(part)
+        return gradient_share(*totals)
