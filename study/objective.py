@@ -1,0 +1,30 @@
+"""The number that a search improves: one metric, or the mean of several."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from whisq_core.metrics import higher_is_better
+
+MAX_REPORTS = 50  # of the objective per trial: each is a transaction, and pruning needs no more
+
+
+def objective_name(names: Sequence[str]) -> str:
+    """What the objective is called wherever it is shown; a metric that runs the other way is subtracted."""
+    signed = [name if _agrees(name, names) else f"-{name}" for name in names]
+    return signed[0] if len(names) == 1 else f"mean of {', '.join(signed)}"
+
+
+def objective_value(metrics: Mapping[str, float], names: Sequence[str]) -> float:
+    """The objective in the direction of its first metric; NaN where a part is not finite, so that it never wins."""
+    parts = [metrics[name] if _agrees(name, names) else -metrics[name] for name in names]
+    value = sum(parts) / len(parts)
+    return value if math.isfinite(value) else math.nan
+
+
+def stride(epochs: int) -> int:
+    """Every how many epochs the objective is reported."""
+    return math.ceil(epochs / MAX_REPORTS)
+
+
+def _agrees(name: str, names: Sequence[str]) -> bool:
+    return higher_is_better(name) == higher_is_better(names[0])
