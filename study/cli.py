@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,6 +40,7 @@ SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the
 BaseOption = Annotated[
     Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")
 ]
+SystemTruth = Literal["clips", "csv"]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
@@ -221,7 +222,7 @@ def evaluate(
     data: DataOption,
     split: Annotated[str, typer.Option("--split", help="train, dev or test.")] = "dev",
     system_truth: Annotated[
-        str, typer.Option("--system-truth", help="clips: mean of the scored clips; csv: system_mos.")
+        SystemTruth, typer.Option("--system-truth", help="clips: mean of the scored clips; csv: system_mos.")
     ] = "clips",
     as_json: JsonOption = False,
 ) -> None:
@@ -229,7 +230,7 @@ def evaluate(
     from study.evaluate import score_file
 
     scores = score_file(predictions, data, split, system_truth)
-    typer.echo(scores.json() if as_json else scores.text())
+    typer.echo(scores.to_json() if as_json else scores.to_text())
 
 
 @app.command()

@@ -22,7 +22,7 @@ from whisq_core.corpus import (
     system_truth,
 )
 from whisq_core.encoding import Backbone, open_dataset, resolve_backbone
-from whisq_core.features import Dataset, FeatureStore
+from whisq_core.features import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
@@ -141,12 +141,14 @@ def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace,
 
 
 def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:
+    name = spec.model.predictor
+    assert name != "whisq", "a control hears nothing"
     fitted = workspace.corpus.clips.iloc[parts.fit]
     labels = fitted[["omq", "ta"]].to_numpy(np.float64)
     systems = workspace.corpus.clips["system"]
     return {
-        name: predict_control(spec.model.predictor, labels, list(fitted["system"]), list(systems.iloc[indices]))
-        for name, indices in parts.score.items()
+        part: predict_control(name, labels, list(fitted["system"]), list(systems.iloc[indices]))
+        for part, indices in parts.score.items()
     }
 
 
@@ -181,19 +183,25 @@ def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dat
     frames = int(np.mean(train.audio.num_valid if spec.model.audio_frames == "valid" else train.audio.num_frames))
     tokens = int(np.mean(train.text.num_frames))
     counts = count(spec.model, train.audio.dim, train.text.dim, frames, tokens)
-    stores = [FeatureStore(workspace.features, key) for key in (backbone.audio_key, backbone.text_key)]
-    encoders = sum(store.meta.num_parameters for store in stores)
-    encoder_macs = [store.meta.macs for store in stores]
+    encoders = [_described(FeatureStore(workspace.features, key)) for key in (backbone.audio_key, backbone.text_key)]
+    encoder_macs = [encoder.macs for encoder in encoders if encoder.macs is not None]
     return {
         "num_trainable": counts.trainable,
-        "num_total": counts.trainable + encoders,
-        "macs": None if None in encoder_macs else counts.macs + sum(encoder_macs),
+        "num_total": counts.trainable + sum(encoder.num_parameters for encoder in encoders),
+        "macs": counts.macs + sum(encoder_macs) if len(encoder_macs) == len(encoders) else None,
         "untrained": backbone.audio.untrained or backbone.text.untrained,
         "audio_dim": train.audio.dim,
         "num_train_clips": len(train),
         "frames": frames,
         "tokens": tokens,
     }
+
+
+def _described(store: FeatureStore) -> StoreMeta:
+    """What a store that has been opened says about its encoder."""
+    meta = store.meta
+    assert meta is not None, f"{store.folder} has features but no description"
+    return meta
 
 
 def stored(

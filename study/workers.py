@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import optuna
 from optuna.storages import RDBStorage
@@ -158,9 +158,10 @@ class _Pool:
 
     def _listen(self) -> None:
         """Pass on the events that are there; a pipe that ends tells that its worker has ended."""
-        for pipe in wait(list(self._pipes), timeout=1.0):
+        for ready in wait(list(self._pipes), timeout=1.0):
+            pipe = cast("Connection", ready)
             try:
-                event = pipe.recv()
+                event: Event = pipe.recv()
             except EOFError:
                 self._ended(self._pipes.pop(pipe))
                 pipe.close()
