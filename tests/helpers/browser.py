@@ -49,7 +49,12 @@ class Page:
 
     def open(self, path: Path, limit: float = 60.0) -> Self:
         """Load a file and wait for its load event."""
-        self._call("Page.navigate", {"url": path.resolve().as_uri()})
+        return self.visit(path.resolve().as_uri(), limit)
+
+    def visit(self, url: str, limit: float = 60.0) -> Self:
+        """Load an address of this machine and wait for its load event."""
+        self.loaded = False
+        self._call("Page.navigate", {"url": url})
         self.pipe.until(lambda: self.loaded, limit)
         return self
 
