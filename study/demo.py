@@ -6,8 +6,11 @@ from pathlib import Path
 import yaml
 
 from study import ablate, optimize
+from study.audit import audit
+from study.preparation import make_folder
 from study.progress import item_progress, say
-from study.report import write_report
+from study.publish import report
+from whisq_core.files import write_atomically
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
 SEARCH_TRIALS = 8
@@ -28,7 +31,7 @@ def demo(request: DemoRequest) -> int:
     from study.demo_corpus import render_demo_corpus
 
     corpus, storage = request.out / "corpus", f"sqlite:///{request.out / 'whisq.db'}"
-    ablate.make_folder(request.out)
+    make_folder(request.out)
     with item_progress("render the demo corpus") as bar:
         render_demo_corpus(corpus, progress=bar)
     file = _file(request)
@@ -38,7 +41,10 @@ def demo(request: DemoRequest) -> int:
     say(f"table {prepared.file.name}: {len(prepared.to_run)} of {len(prepared.cells)} cells to run")
     results = ablate.run(prepared)
     status = ablate.exit_status(prepared, results)
-    report = write_report(results, request.out, database=prepared.database)
+    written = report(file, storage, request.out)
+    published = audit()
+    write_atomically(request.out / "audit.md", [f"```\n{published.text()}\n```\n".encode()])
+    write_atomically(request.out / "audit.csv", [published.csv().encode()])
     searched = optimize.optimize(
         optimize.OptimizeRequest(
             file=file,
@@ -52,7 +58,7 @@ def demo(request: DemoRequest) -> int:
     )
     say(searched.summary)
     print((request.out / "table.md").read_text(encoding="utf-8"))
-    print(_last_lines(request, report, storage))
+    print(f"{written}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
     return status
 
 
@@ -67,13 +73,3 @@ def _file(request: DemoRequest) -> Path:
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
 
-
-def _last_lines(request: DemoRequest, report: Path, storage: str) -> str:
-    return "\n".join(
-        (
-            f"table     {request.out / 'table.md'} (.csv, .tex, .html)",
-            f"report    {report}",
-            f"database  {storage}",
-            f"next      whisq-study dashboard --storage {storage}",
-        )
-    )

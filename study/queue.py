@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -83,7 +84,7 @@ Wanted = Callable[[FrozenTrial], bool]
 
 def claim(study: optuna.Study, database: Database, worker: str, wanted: Wanted) -> optuna.Trial | None:
     """Take the oldest waiting ticket that is `wanted`, or return None when none waits."""
-    storage = study._storage
+    storage: Any = study._storage  # Optuna's cache around RDBStorage: its type says less than it does
     with database.exclusive():
         waiting = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)) if wanted(trial)]
         if not waiting:
@@ -115,7 +116,8 @@ def put_back(study: optuna.Study, trial_id: int) -> bool:
 
 def lost(study: optuna.Study) -> list[FrozenTrial]:
     """Running tickets whose worker is gone: dead on this host, or silent for the grace period anywhere."""
-    stale = set(study._storage._get_stale_trial_ids(study._study_id))
+    storage: Any = study._storage
+    stale = set(storage._get_stale_trial_ids(study._study_id))
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [
         trial for trial in running if trial._trial_id in stale or is_dead(trial.user_attrs.get(_WORKER, "unknown:0:0"))
@@ -151,10 +153,11 @@ def unfinished(study: optuna.Study, wanted: Wanted) -> list[FrozenTrial]:
 def heartbeat(trial: optuna.Trial, interval: float = HEARTBEAT_SECONDS) -> Iterator[None]:
     """Say that this process is alive, every `interval` seconds while the block runs."""
     stop = threading.Event()
+    storage: Any = trial.storage
 
     def beat() -> None:
         while not stop.wait(interval):
-            with_retry(lambda: trial.storage.record_heartbeat(trial._trial_id), patience_seconds=interval)
+            with_retry(lambda: storage.record_heartbeat(trial._trial_id), patience_seconds=interval)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
