@@ -21,7 +21,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -127,14 +127,17 @@ class Outcome:
     item_error: float
 
 
-def simulate(world: World, table: int) -> Table:
-    """Make and judge one table; its random numbers depend on the world's name and size and on `table` only."""
+def simulate(world: World, scale: float, table: int) -> Table:
+    """Make and judge one table; the first row's error is `scale` times as large (see `error_scale`).
+
+    Its random numbers depend on the world's name and size and on `table` only.
+    """
     key = [*world.name.encode(), world.num_seeds, world.num_systems, round(world.effect * 1000), table]
     generator = np.random.default_rng(key)
     system_of, signal, labels = _corpus(world.num_systems, generator)
     shared = _error(system_of, world.num_systems, world.shared_error, generator)
-    scales = [1.0, _scale_of(world), *[1.0] * (NUM_ROWS - 1)]
-    rows = [_predictions(world, system_of, signal, shared, scale, generator) for scale in scales]
+    scales = [1.0, scale, *[1.0] * (NUM_ROWS - 1)]
+    rows = [_predictions(world, system_of, signal, shared, one, generator) for one in scales]
     truth = np.stack([labels, labels], axis=1)
     resampling = resample(truth, [f"S{system:03}" for system in system_of], None, NUM_DRAWS, generator)
     values = [np.array([_value(world.metric, one, labels, system_of) for one in row]) for row in rows]
@@ -183,26 +186,27 @@ def _predictions(
     return predictions
 
 
-@lru_cache
-def _scale_of(world: World) -> float:
+def error_scale(world: World) -> float:
     """By what a row's error must grow to cost `effect` of population SRCC: bisection on one very large corpus."""
-    if world.effect == 0:
-        return 1.0
-    num_systems = 20_000
-    reference = _population_srcc(world, 1.0, num_systems)
+    return _scale(replace(world, name="", num_seeds=3, num_systems=20_000)) if world.effect else 1.0
+
+
+@lru_cache
+def _scale(population: World) -> float:
+    reference = _population_srcc(population, 1.0)
     low, high = 1.0, 5.0
     for _ in range(20):
         middle = (low + high) / 2
-        worse = reference - _population_srcc(world, middle, num_systems)
-        low, high = (middle, high) if worse < world.effect else (low, middle)
+        worse = reference - _population_srcc(population, middle)
+        low, high = (middle, high) if worse < population.effect else (low, middle)
     return high
 
 
-def _population_srcc(world: World, scale: float, num_systems: int) -> float:
+def _population_srcc(population: World, scale: float) -> float:
     generator = np.random.default_rng(0)  # the same corpus for every scale
-    system_of, signal, labels = _corpus(num_systems, generator)
-    shared = _error(system_of, num_systems, world.shared_error, generator)
-    predictions = _predictions(replace(world, num_seeds=3), system_of, signal, shared, scale, generator)
+    system_of, signal, labels = _corpus(population.num_systems, generator)
+    shared = _error(system_of, population.num_systems, population.shared_error, generator)
+    predictions = _predictions(population, system_of, signal, shared, scale, generator)
     return float(np.mean([srcc(predicted, labels) for predicted in predictions]))
 
 
@@ -269,18 +273,18 @@ def summarise_tables(world: World, tables: list[Table]) -> Outcome:
     )
 
 
-def run(world: World, num_tables: int, pool: ProcessPoolExecutor | None = None) -> Outcome:
-    """Simulate `num_tables` tables; the result does not depend on the number of processes."""
-    _scale_of(world)
+def run(world: World, num_tables: int, pool: Executor | None = None) -> Outcome:
+    """Simulate `num_tables` tables; the result does not depend on the number of workers."""
+    scale = error_scale(world)
     if pool is None:
-        return summarise_tables(world, [simulate(world, table) for table in range(num_tables)])
+        return summarise_tables(world, _simulate_many(world, scale, range(num_tables)))
     chunks = [range(start, min(start + CHUNK, num_tables)) for start in range(0, num_tables, CHUNK)]
-    futures = [pool.submit(_simulate_many, world, chunk) for chunk in chunks]
+    futures = [pool.submit(_simulate_many, world, scale, chunk) for chunk in chunks]
     return summarise_tables(world, [table for future in futures for table in future.result()])
 
 
-def _simulate_many(world: World, tables: range) -> list[Table]:
-    return [simulate(world, table) for table in tables]
+def _simulate_many(world: World, scale: float, tables: range) -> list[Table]:
+    return [simulate(world, scale, table) for table in tables]
 
 
 def _one_thread() -> None:

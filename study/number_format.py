@@ -28,7 +28,7 @@ def p_value(value: float) -> str:
 
 def mean_sd(value: Interval) -> str:
     """`0.611 ± 0.012`; a single seed has no deviation."""
-    return number(value.mean) if math.isnan(value.sd) else f"{number(value.mean)} ± {number(value.sd)}"
+    return f"{number(value.mean)} {deviation(value)}".rstrip()
 
 
 def interval(value: Interval) -> str:
@@ -41,6 +41,11 @@ def interval(value: Interval) -> str:
 def percent(value: float) -> str:
     """`+12.3 %` of a share, or a dash."""
     return UNDEFINED if math.isnan(value) else f"{100 * value:+.1f} %"
+
+
+def deviation(value: Interval) -> str:
+    """`± 0.012`, or nothing for a single seed."""
+    return "" if math.isnan(value.sd) else f"± {number(value.sd)}"
 
 
 def amount(value: int | None) -> str:

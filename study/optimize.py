@@ -76,6 +76,7 @@ def optimize(request: OptimizeRequest) -> SearchOutcome:
     Raises:
         InputError: with every mistake; nothing has been started or written then. Also when ten trials failed in a row.
     """
+    from study.dashboard import annotate  # plotly and scikit-learn: not needed while rows are tuned for a table
     from study.importance import importances
     from study.search_figures import search_figures, write_figures
 
@@ -88,10 +89,12 @@ def optimize(request: OptimizeRequest) -> SearchOutcome:
     plan = plan_search(file, row, workspace, request)
     folder = request.out / plan.name
     make_folder(folder)
-    result = run_search(plan, workspace, Database(request.storage), request)
+    database = Database(request.storage)
+    result = run_search(plan, workspace, database, request)
     text = summary(result, importances(result.study))
     figures = search_figures(result.study, plan.search)
     write_figures(figures, folder / "plots.html")
+    annotate(database, plan.name, markdown_note(result, text), figures)
     best = write_best(result, folder)
     return SearchOutcome(result, _with_paths(text, folder, best), folder, best, figures)
 
@@ -213,7 +216,3 @@ def _with_paths(text: str, folder: Path, best: Path | None) -> str:
         lines.append(f"best    {best} (use it: whisq-study ablate --base {best})")
     return "\n".join(lines)
 
-
-def note(outcome: SearchOutcome) -> str:
-    """The study's note for the dashboard."""
-    return markdown_note(outcome.result, outcome.summary)

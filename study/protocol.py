@@ -156,7 +156,7 @@ def _quotations(results: StudyResults) -> tuple[str, ...]:
         return ()
     sources = "; ".join(dict.fromkeys(row.source for row in quoted))
     other = ", and on other data, so that they cannot be compared with ours" if results.corpus.simulated else ""
-    return (f"Lines in italics are quoted ({sources}): single runs without seeds or intervals{other}.",)
+    return (f"Quoted numbers ({sources}) are single runs without seeds or intervals{other}.",)
 
 
 def _ranges(seeds: tuple[int, ...]) -> str:

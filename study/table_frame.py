@@ -73,6 +73,10 @@ class TableRow:
         failed = f", {self.num_failed} failed" if self.num_failed else ""
         return f"{self.num_done}/{self.num_seeds}{failed}"
 
+    def quoted(self, metric: str) -> str:
+        """The published number as it was printed; empty when there is none."""
+        return self.published.values.get(metric, "") if self.published else ""  # noqa: PD011
+
     @property
     def placeholder(self) -> str:
         """What stands where this row has no number: undefined, failed, or nothing while it has not run."""

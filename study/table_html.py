@@ -3,28 +3,30 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
-from study.number_format import amount, interval, mean_sd, p_value, percent, signed
+from study.number_format import amount, deviation, interval, number, p_value, percent, signed
 from study.table_frame import TARGETS, TableFrame, TableRow, arrow, short_title
 from whisq_core.metrics import EXTRA, METRICS, title
 
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; color: #222;
-  background: #fff; max-width: 1200px; margin: 2rem auto; padding: 0 1.5rem; }
+  background: #fff; max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; font-weight: 600; line-height: 1.25; }
 h2 { font-size: 1.2rem; font-weight: 600; margin: 2.4rem 0 .6rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; min-width: 100%; }
+table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; min-width: 100%;
+  margin-bottom: 1.8rem; }
 caption { text-align: left; font-weight: 600; padding: .4rem 0; }
-th, td { padding: .28rem .55rem; text-align: right; white-space: nowrap; }
-th { font-weight: 600; border-bottom: 1px solid #222; vertical-align: bottom; }
+th, td { padding: .25rem .42rem; text-align: right; white-space: nowrap; }
+th { white-space: normal; font-weight: 600; border-bottom: 1px solid #222; vertical-align: bottom; }
 thead tr:first-child th { border-top: 2px solid #222; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
-td.text { white-space: normal; min-width: 20rem; }
+td.text { white-space: normal; min-width: 13rem; }
+td i { color: #6b6b6b; } td small { color: #6b6b6b; font-size: 11px; }
 tbody.section tr:first-child td { padding-top: .9rem; font-style: italic; color: #444; white-space: normal; }
 tbody tr.quoted td { color: #6b6b6b; font-style: italic; padding-top: 0; }
 tbody tr.reference td { background: #f4f6f8; }
-tbody:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
+tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
 .note { color: #555; font-size: 12.5px; }
 .warning { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .5rem .9rem; margin: .6rem 0; }
 .word { font-weight: 600; border-radius: 3px; padding: 0 .35em; background: #eee; color: #333; }
@@ -56,11 +58,12 @@ def warnings(frame: TableFrame) -> str:
 def verdict_table(frame: TableFrame) -> str:
     """Each row against the reference on the primary metric, both intervals, and the verdict in words."""
     reference = next((row.label for row in frame.rows if row.is_reference), None)
-    header = ("configuration", "seeds", title(frame.metric), "difference", "relative", "95 % seeds", "95 % systems",
-              "p (Holm)", "verdict")  # fmt: skip
+    columns = ("quoted", "difference", "relative", "95 % seeds", "95 % systems", "p (Holm)", "verdict")
+    header = ("configuration", "seeds", title(frame.metric), *columns)
 
     def line(row: TableRow) -> Cells:
-        first = (_label(row), escape(row.seeds), _mean(row, frame.metric))
+        quoted = f"<i>{_minus(row.quoted(frame.metric))}</i>"
+        first = (_label(row), escape(row.seeds), _mean(row, frame.metric), quoted)
         if row.is_reference:
             return (*first, "", "", "", "", "", '<span class="word">reference</span>')
         if row.verdict is None:
@@ -76,11 +79,8 @@ def verdict_table(frame: TableFrame) -> str:
             _word(row),
         )
 
-    def quoted(row: TableRow) -> Cells:
-        return ("", row.published.values[frame.metric]) if row.published else ()
-
     caption = f"Verdicts on {title(frame.metric)}" + (f", differences from {reference}" if reference else "")
-    return _table("verdicts", caption, header, frame, line, quoted)
+    return _table("verdicts", caption, header, frame, line, lambda row: ())
 
 
 def metric_tables(frame: TableFrame) -> list[str]:
@@ -95,7 +95,7 @@ def metric_tables(frame: TableFrame) -> list[str]:
             return (_label(row), escape(row.seeds), *(_mean(row, metric) for metric in names))
 
         def quoted(row: TableRow, names: list[str] = names) -> Cells:
-            return ("", *(row.published.values.get(metric, "") for metric in names)) if row.published else ()
+            return ("", *(_minus(row.quoted(metric)) for metric in names)) if row.published else ()
 
         tables.append(_table(target, name, header, frame, line, quoted))
     return [*tables, _sizes(frame)]
@@ -163,8 +163,8 @@ def _mean(row: TableRow, metric: str) -> str:
     value = row.defined(metric)
     if value is None:
         return escape(row.placeholder)
-    exact = f' title="{value.mean!r}"'
-    return f"<span{exact}>{_minus(mean_sd(value))}</span>"
+    mean = f'<span title="{value.mean!r}">{_minus(number(value.mean))}</span>'
+    return f"{mean} <small>{deviation(value)}</small>"
 
 
 def _word(row: TableRow) -> str:

@@ -65,19 +65,17 @@ def _verdicts(frame: TableFrame) -> str:
     bold = bold_rows(frame)
 
     def lines(row: TableRow) -> Lines:
-        own = [_label(row), _seeds(row), _mean(row, frame.metric, row.id in bold), *_difference(row)]
-        if row.published is None:
-            return [own]
-        return [own, [_quoted(row), "", row.published.values[frame.metric]]]
+        quoted = row.quoted(frame.metric)
+        return [[_label(row), _seeds(row), _mean(row, frame.metric, row.id in bold), quoted, *_difference(row)]]
 
     reference = next((row.label for row in frame.rows if row.is_reference), None)
     difference = "{difference}" if reference is None else r"{difference\textsuperscript{a}}"
-    header = ["Configuration", "seeds", f"{{{title(frame.metric)}}}", difference]
+    header = ["Configuration", "seeds", f"{{{title(frame.metric)}}}", "{quoted}", difference]
     header += [r"95\,\% (seeds)", r"95\,\% (systems)", "{$p$ (Holm)}", "verdict"]
     against = [rf"\textsuperscript{{a}} From {escape(reference)}, with 95\,\% intervals."] if reference else []
     decided = [(row.label, row.verdict) for row in frame.rows if row.verdict and row.verdict.decision]
     reasons = [escape(" ".join(f"{label}: {verdict.text}." for label, verdict in decided))]
-    tabular = _tabular("llS[table-format=-1.4(2)]S[table-format=+1.3]ccll", header, frame, lines)
+    tabular = _tabular("llS[table-format=-1.3(3)]S[table-format=-1.4]S[table-format=+1.3]ccll", header, frame, lines)
     caption = f"{frame.heading}: verdicts on {title(frame.metric)}."
     return _float(
         "verdicts",
@@ -112,7 +110,7 @@ def _numbers(frame: TableFrame) -> str:
             own = [_label(row), *(_mean(row, metric, False) for metric in names)]
             if row.published is None:
                 return [own]
-            return [own, [_quoted(row), *(row.published.values.get(metric, "") for metric in names)]]
+            return [own, [_quoted(row), *(row.quoted(metric) for metric in names)]]
 
         header = [escape(name), *(f"{{{_heading(metric)}}}" for metric in names)]
         columns = "l" + "S[table-format=-1.3(2)]" * len(names)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from study.number_format import amount, interval, mean_sd, p_value, signed
+from study.number_format import amount, interval, mean_sd, p_value, percent, signed
 from study.table_frame import TARGETS, TableFrame, TableRow, arrow, short_title
 from whisq_core.metrics import EXTRA, METRICS, title
 
@@ -30,29 +30,27 @@ def markdown(frame: TableFrame) -> str:
 
 
 def _verdicts(frame: TableFrame) -> str:
-    columns = ("difference", "95 % seeds", "95 % systems", "p (Holm)", "verdict")
+    columns = ("quoted", "difference", "relative", "95 % seeds", "95 % systems", "p (Holm)", "verdict")
     header = ("configuration", "seeds", title(frame.metric), *columns)
 
     def line(row: TableRow) -> Line:
-        first = (row.marked_label, row.seeds, _cell(row, frame.metric))
+        first = (row.marked_label, row.seeds, _cell(row, frame.metric), _italic(row.quoted(frame.metric)))
         if row.is_reference:
-            return (*first, "reference", "", "", "", "")
+            return (*first, "", "", "", "", "", "**reference**")
         if row.verdict is None:
-            return (*first, "", "", "", "", "")
+            return first
         comparison, decision = row.verdict.comparison, row.verdict.decision
         return (
             *first,
             signed(comparison.mean),
+            percent(comparison.relative),
             interval(comparison.seeds),
             interval(comparison.items),
             p_value(decision.p_holm) if decision else "",
             f"**{decision.verdict}**: {decision.reason}" if decision else "exploratory",
         )
 
-    def quoted(row: TableRow) -> Line | None:
-        return ("", row.published.values[frame.metric]) if row.published else None
-
-    return _table(header, _lines(frame, line, quoted))
+    return _table(header, _lines(frame, line, lambda row: None))
 
 
 def _metrics(frame: TableFrame, target: str) -> str:
@@ -63,7 +61,7 @@ def _metrics(frame: TableFrame, target: str) -> str:
         return (row.marked_label, row.seeds, *(_cell(row, name) for name in names))
 
     def quoted(row: TableRow) -> Line | None:
-        return ("", *(row.published.values.get(name, "") for name in names)) if row.published else None
+        return ("", *map(row.quoted, names)) if row.published else None
 
     return _table(header, _lines(frame, line, quoted))
 
@@ -91,7 +89,11 @@ def _lines(
             yield line(row)
             numbers = quoted(row)
             if row.published and numbers:
-                yield tuple(f"_{text}_" if text else "" for text in (f"quoted: {row.published.source}", *numbers))
+                yield tuple(_italic(text) for text in (f"quoted: {row.published.source}", *numbers))
+
+
+def _italic(text: str) -> str:
+    return f"_{text}_" if text else ""
 
 
 def _table(header: Line, lines: Iterable[Line]) -> str:

@@ -81,7 +81,7 @@ def _wide_line(frame: TableFrame, section: str, row: TableRow) -> dict[str, Any]
         value = row.values.get(name)
         numbers = (value.mean, value.sd, value.low, value.high) if value else (np.nan,) * 4
         line |= zip((name, f"{name}.sd", f"{name}.low", f"{name}.high"), map(_digits, numbers), strict=True)
-        line[f"{name}.quoted"] = row.published.values.get(name, "") if row.published else ""
+        line[f"{name}.quoted"] = row.quoted(name)
     return line | {name: getattr(row, name) for name in ("num_trainable", "num_total", "macs")}
 
 

@@ -1,0 +1,66 @@
+"""Small tables of predictions whose truth is known, as `Evidence` and as comparisons."""
+
+import numpy as np
+
+from study.resampling import Array
+from study.statistics import Evidence
+from study.uncertainty import Comparison, compare
+
+METRIC = "ta.utterance.srcc"
+
+
+def evidence(
+    *,
+    errors: dict[str, float],
+    num_seeds: int = 10,
+    num_systems: int = 12,
+    clips_per_system: int = 8,
+    seed: int = 0,
+) -> Evidence:
+    """Rows that predict the truth with an error of their own of the given sd; `whisq` is the reference.
+
+    Every other row is declared; errors by seed have sd .05. The caller replaces what it wants to be different.
+    """
+    generator = np.random.default_rng(seed)
+    systems = np.repeat(np.arange(num_systems), clips_per_system)
+    latent = generator.normal(0, 0.6, num_systems)[systems] + generator.normal(0, 0.5, len(systems))
+    truth = np.clip(np.round((3 + latent[:, None] + generator.normal(0, 0.2, (len(systems), 2))) * 5) / 5, 1, 5)
+    shape = (num_seeds, len(systems), 2)
+    predictions = {
+        row: 3 + latent[None, :, None] + generator.normal(0, sd, (1, *shape[1:])) + generator.normal(0, 0.05, shape)
+        for row, sd in errors.items()
+    }
+    return Evidence(
+        predictions=predictions,
+        positions={row: tuple(range(num_seeds)) for row in errors},
+        truth=truth,
+        systems=tuple(f"S{system:03}" for system in systems),
+        system_truth=None,
+        reference="whisq",
+        compared=tuple(row for row in errors if row != "whisq"),
+        metric=METRIC,
+        margin=0.01,
+        num_draws=400,
+    )
+
+
+def comparison(
+    mean: float,
+    *,
+    seed_sd: float = 0.01,
+    item_error: float = 0.03,
+    num_seeds: int = 10,
+    num_systems: int = 29,
+    metric: str = METRIC,
+) -> Comparison:
+    """A comparison whose differences over seeds have exactly this mean and sd, and whose item error is this one."""
+    differences = mean + seed_sd * _standard(num_seeds)
+    draws = mean + item_error * np.sqrt((num_systems - 1) / num_systems) * _standard(200)
+    return compare(metric, 0.5 + differences, np.full(num_seeds, 0.5), draws, num_systems)
+
+
+def _standard(size: int) -> Array:
+    """Values of mean 0 and sd 1, in no particular order; a single one is 0."""
+    values = np.random.default_rng(size).normal(size=size)
+    values -= values.mean()
+    return values / values.std(ddof=1) if size > 1 else values
