@@ -298,6 +298,13 @@ def outcomes(num_tables: int, num_workers: int) -> Iterator[Outcome]:
             yield run(world, max(num_tables // share, 1), pool)
 
 
+def _shown(value: str | int | float) -> str:
+    """Four digits; nothing where a rate has no meaning."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tables", type=int, default=5000, help="simulated tables under each null")
@@ -306,9 +313,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start, lines = time.monotonic(), []
     for outcome in outcomes(arguments.tables, arguments.workers):
-        lines.append(
-            {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in asdict(outcome).items()}
-        )
+        lines.append({name: _shown(value) for name, value in asdict(outcome).items()})
         print(f"{time.monotonic() - start:6.0f} s  {lines[-1]}", file=sys.stderr, flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", newline="", encoding="utf-8") as file:

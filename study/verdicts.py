@@ -160,8 +160,8 @@ class Design:
         return self.num_seeds >= self.min_seeds
 
 
-TYPICAL_SEED_SD = 0.01  # of an SRCC (FACTS: the simulation of whole tables)
-TYPICAL_ITEM_ERROR = 0.33  # times 1 / sqrt(systems): of a difference of two SRCC with independent errors
+TYPICAL_SEED_SD = 0.01  # of an utterance SRCC near .6
+TYPICAL_ITEM_ERROR = 0.33  # times 1 / sqrt(systems): of a difference of two such SRCC (results/calibration.csv)
 
 
 def design(num_comparisons: int, num_seeds: int, num_systems: int) -> Design:
