@@ -1,0 +1,99 @@
+"""Searches small enough for tests: a corpus of half-second tones, tiny untrained encoders, two epochs a trial."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from helpers.corpora import write_official_corpus
+from optuna.trial import FrozenTrial
+
+from study.database import Database
+from study.encode import encode_backbones
+from study.optimize import OptimizeRequest
+from study.queue import open_storage
+from study.runs import Workspace
+from whisq_core.spec import BackboneSpec
+
+BACKBONE = {"audio": "untrained:wav2vec2", "text": "untrained:modernbert"}
+SPACE = {
+    "train.learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
+    "train.momentum": {"low": 0.0, "high": 0.9},
+}
+
+
+def write_data(root: Path) -> Path:
+    """A corpus and its features under `root`; returns `root`."""
+    write_official_corpus(root / "corpus", num_train=20, num_dev=8, num_systems=4, seconds=0.3)
+    encode_backbones(Workspace(root / "corpus", root / "features"), [BackboneSpec(**BACKBONE)])
+    return root
+
+
+def request(data: Path, folder: Path, url: str | None = None, **search: Any) -> OptimizeRequest:
+    """A request for a search in `folder` on the data of `write_data`; `search` goes over the file's search."""
+    return OptimizeRequest(
+        file=write_file(folder, **search),
+        data=data / "corpus",
+        features=data / "features",
+        storage=url or f"sqlite:///{folder}/whisq.db",
+        out=folder / "results",
+        trials=3,
+    )
+
+
+def write_file(folder: Path, train: dict[str, Any] | None = None, **search: Any) -> Path:
+    """The ablation file: a row to tune, one that fixes lambda, one control."""
+    content = {
+        "name": "tiny",
+        "base": {
+            "backbone": BACKBONE,
+            "model": {"feature_dim": 32},
+            "train": {"epochs": 2, "batch_size": 16, "learning_rate": 0.01, **(train or {})},
+        },
+        "seeds": [0, 1],
+        "sections": [
+            {
+                "title": "Rows",
+                "rows": [
+                    {"id": "whisq", "label": "WhisQ"},
+                    {"id": "no_ot", "label": "Without OT", "set": {"loss.ot_weight": 0}},
+                    {"id": "constant", "label": "Constant", "set": {"model.predictor": "constant"}},
+                ],
+            }
+        ],
+        "search": {"objective": "omq.utterance.lcc", "top": 1, "space": SPACE, **search},
+    }
+    path = folder / "ablations.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def trials(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[FrozenTrial]:
+    """The trials of a search as they are stored."""
+    study = optuna.load_study(study_name=name, storage=open_storage(Database(asked.storage)))
+    return study.get_trials()
+
+
+def trained(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[tuple[dict[str, Any], float | None]]:
+    """Parameters and value of each trial."""
+    return [(trial.params, trial.value) for trial in trials(asked, name)]
+
+
+def start(asked: OptimizeRequest) -> "subprocess.Popen[str]":
+    """`optimize` in a process of its own, for tests that end it."""
+    program = (
+        "import sys; from pathlib import Path; from study.optimize import OptimizeRequest, optimize\n"
+        "if __name__ == '__main__':\n"
+        f"    optimize({_as_code(asked)})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
+
+
+def _as_code(asked: OptimizeRequest) -> str:
+    return repr(asked).replace("PosixPath(", "Path(")
+
