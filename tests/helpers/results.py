@@ -13,6 +13,8 @@ import study
 from study.ablation_file import read_ablation_file
 from study.collect import StudyResults
 from study.database import StoredCorpus
+from study.judge import evidence
+from study.statistics import Judgement, judge
 from study.table_design import AblationFile, Row
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
@@ -68,6 +70,11 @@ def synthetic_results(
             "packages": {"torch": "2.13.0", "ctranslate2": None},
         },
     )
+
+
+def quick_judgement(results: StudyResults) -> Judgement:
+    """The verdicts from few bootstrap draws: for tests of how they are shown, not of what they are."""
+    return judge(replace(evidence(results), num_draws=200))
 
 
 def with_cell(results: StudyResults, row: str, position: int, state: str, reason: str) -> StudyResults:
@@ -133,6 +140,7 @@ def _cells(
                     "num_total": 619_693_314 if learns else 0,
                     "macs": 1_234_567_890 if learns else 0,
                     "untrained": False,
+                    "audio_dim": 512 if learns else None,
                     **evaluate(predictions[row.id][position], truth, list(systems)),
                 }
             )
@@ -156,6 +164,3 @@ def _curve(generator: np.random.Generator, num_epochs: int) -> list[dict[str, fl
         }
         for epoch, part in zip(epochs, fall, strict=True)
     ]
-
-
-__all__ = ["METRICS", "synthetic_results", "untrained", "with_cell"]
