@@ -1,7 +1,7 @@
 """`whisq-study ablate`: run what the plan lacks, rewrite the table as it grows."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from study.cost import CostModel
 from study.database import CellEntry, Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
-from study.preparation import check_splits, make_folder, output_folder, resolved
-from study.publish import publish
+from study.preparation import check_splits, check_writable, noted, output_folder, resolved
+from study.publish import is_published, publish
 from study.runs import Workspace, identify
 from study.storage_url import check_worker_count
 from study.table_design import AblationFile, Row, SeededRow
 from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec, RunSpec
 
 
@@ -63,17 +64,46 @@ def prepare(request: AblateRequest) -> Prepared:
     Raises:
         InputError: with every mistake; nothing has been started or written then.
     """
-    file = read_ablation_file(request.file, request.base, request.seeds)
-    rows = chosen_rows(file, request.rows)
-    check_worker_count(request.storage, request.workers)
-    workspace = Workspace(request.data, request.features)
-    check_splits(file, rows, workspace)
-    make_folder(output_folder(request.out, file))
-    database = Database(request.storage)
-    cells = [_cell(cell, resolved(cell.spec), workspace) for cell in file.cells() if cell.row in rows]
+    mistakes: list[str] = []
+    with noted(mistakes):
+        file = read_ablation_file(request.file, request.base, request.seeds)
+        with noted(mistakes):
+            rows = chosen_rows(file, request.rows)
+        with noted(mistakes):
+            check_writable(output_folder(request.out, file), "--out")
+    with noted(mistakes):
+        check_worker_count(request.storage, request.workers)
+    with noted(mistakes):
+        workspace = Workspace(request.data, request.features)
+    with noted(mistakes):
+        check_writable(request.features, "--features")
+    raise_all(mistakes)
+    with noted(mistakes):
+        check_splits(file, rows, workspace)
+    with noted(mistakes):
+        specs = _resolved(file, rows)
+    with noted(mistakes):
+        workspace.check_audio()
+    raise_all(mistakes)
+    cells = [_cell(cell, specs[cell.row.id], workspace) for cell in file.cells() if cell.row in rows]
+    raise_all(_nothing_can_run(cells))
     run_ids = [cell.identity.run_id for cell in cells if cell.identity]
+    database = Database(request.storage)
     planned = plan(cells, database.headers(file.name, run_ids), file.name)
     return Prepared(request, file, workspace, database, tuple(planned))
+
+
+def _resolved(file: AblationFile, rows: Sequence[Row]) -> dict[str, RunSpec]:
+    """The run of each row with device and precision of this machine."""
+    specs: dict[str, RunSpec] = {}
+    mistakes: list[str] = []
+    for row in rows:
+        try:
+            specs[row.id] = resolved(row.spec)
+        except InputError as error:
+            mistakes += [f"{file.path}:{row.line}, row '{row.id}': {mistake}" for mistake in error.mistakes]
+    raise_all(mistakes)
+    return specs
 
 
 def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
@@ -83,7 +113,8 @@ def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
     return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
 
 
-def _cell(seeded: SeededRow, spec: RunSpec, workspace: Workspace) -> Cell:
+def _cell(seeded: SeededRow, row_spec: RunSpec, workspace: Workspace) -> Cell:
+    spec = row_spec.model_copy(update={"seed": seeded.seed})
     try:
         identity, problem = identify(spec, workspace), None
     except InputError as error:  # this row's weights are missing; the others can still run
@@ -91,18 +122,26 @@ def _cell(seeded: SeededRow, spec: RunSpec, workspace: Workspace) -> Cell:
     return Cell(seeded.row, seeded.seed, seeded.position, spec, identity, problem)
 
 
+def _nothing_can_run(cells: Sequence[Cell]) -> list[str]:
+    """When no cell has an identity the input as a whole is wrong."""
+    if any(cell.identity is not None for cell in cells):
+        return []
+    return list(dict.fromkeys(cell.problem or "" for cell in cells))
+
+
 def run(prepared: Prepared) -> StudyResults:
     """Encode what is missing, run the cells that lack a result, and leave complete tables in the output folder."""
     request, file, database = prepared.request, prepared.file, prepared.database
     workspace = prepared.workspace
-    raise_all(_nothing_can_run(prepared))
     database.save_corpus(workspace.stored_corpus())
     database.save_cells(file.name, [_entry(planned.cell, workspace.digest) for planned in prepared.cells])
+    sweep(prepared.out)
     todo = _encoded(workspace, database, file, prepared.to_run, request.workers)
-    if todo:
-        _train(prepared, todo)
     results = collect(file, database)
-    publish(results, database, prepared.out)
+    if todo or not is_published(results, prepared.out):
+        _work(prepared, todo)
+        results = collect(file, database)
+        publish(results, database, prepared.out)
     return results
 
 
@@ -126,19 +165,17 @@ def _problem(cell: Cell, problems: dict[BackboneSpec, str]) -> str | None:
 
 def encode_rows(path: Path, data: Path, features: Path, wanted: Sequence[str], workers: int) -> int:
     """`whisq-study encode`: fill the feature store for the rows of a file; 1 when an encoder failed."""
-    file = read_ablation_file(path)
-    rows = chosen_rows(file, wanted)
-    workspace = Workspace(data, features)
-    make_folder(features)
+    mistakes: list[str] = []
+    with noted(mistakes):
+        rows = chosen_rows(read_ablation_file(path), wanted)
+    with noted(mistakes):
+        workspace = Workspace(data, features)
+    with noted(mistakes):
+        check_writable(features, "--features")
+    raise_all(mistakes)
+    workspace.check_audio()
     problems = encode_backbones(workspace, [row.spec.backbone for row in rows if row.spec.uses_features], workers)
     return 1 if problems else 0
-
-
-def _nothing_can_run(prepared: Prepared) -> list[str]:
-    """When no cell has an identity the input as a whole is wrong."""
-    if any(planned.state != "blocked" for planned in prepared.cells):
-        return []
-    return list(dict.fromkeys(planned.reason for planned in prepared.cells))
 
 
 def _entry(cell: Cell, corpus_digest: str) -> CellEntry:
@@ -146,17 +183,23 @@ def _entry(cell: Cell, corpus_digest: str) -> CellEntry:
     return CellEntry(cell.row.id, cell.seed, run_id, cell.problem, corpus_digest)
 
 
-def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
-    """Queue the cells and work until they are done; the tables are rewritten after each."""
+def _work(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
+    """Queue the cells and work until they are done; the tables are rewritten after each.
+
+    Tickets that a killed worker left open after it had stored their run are closed too.
+    """
     from study.progress import ticket_progress  # Optuna and rich: not needed by a table that is complete
     from study.tables import write_tables
-    from study.tickets import AblationJob, create_study, enqueue
+    from study.tickets import AblationJob, create_study, enqueue, open_run_ids
     from study.workers import Event, run_workers
 
     request, file = prepared.request, prepared.file
     study = create_study(prepared.database, file.name, file.metric, "ablation")
     enqueue(study, prepared.database, todo)
-    run_ids = {planned.cell.identity.run_id for planned in todo if planned.cell.identity}
+    left_open = open_run_ids(study) & _run_ids(planned for planned in prepared.cells if planned.state == "done")
+    run_ids = _run_ids(todo) | left_open
+    if not run_ids:
+        return
     job = AblationJob(
         study_name=file.name,
         table_name=file.name,
@@ -164,7 +207,7 @@ def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
         features=request.features,
         metric=file.metric,
         split=file.base.data.score[0],
-        run_ids=frozenset(run_ids),
+        run_ids=run_ids,
         models=prepared.out / "models" if request.save_models else None,
     )
     with ticket_progress(f"{file.name}: cells", len(run_ids)) as show:
@@ -174,7 +217,11 @@ def _train(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
             if event.kind in ("done", "failed"):
                 write_tables(collect(file, prepared.database), None, prepared.out)
 
-        run_workers(job, request.storage, request.workers, emit)
+        run_workers(job, request.storage, min(request.workers, len(run_ids)), emit)
+
+
+def _run_ids(cells: Iterable[PlannedCell]) -> frozenset[str]:
+    return frozenset(planned.cell.identity.run_id for planned in cells if planned.cell.identity)
 
 
 def exit_status(prepared: Prepared, results: StudyResults) -> int:

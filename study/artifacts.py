@@ -1,15 +1,22 @@
 """What a reviewer can open from a trial in optuna-dashboard: its settings, its predictions, its learning curve."""
 
+import json
+import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 import pandas as pd
+import sqlalchemy as sa
 import yaml
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.storages._rdb.models import TrialUserAttributeModel
 
-from study.database import StoredRun
+from study.database import Database, StoredRun
 from study.storage_url import sqlite_path
+from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.files import write_atomically
 
 
 def artifact_folder(url: str) -> Path:
@@ -20,13 +27,41 @@ def artifact_folder(url: str) -> Path:
     return folder
 
 
+def show_metrics(trial: optuna.Trial, metrics: Mapping[str, float], database: Database) -> None:
+    """Give a trial one user attribute per metric: the dashboard sorts and plots numbers, not a dictionary of them.
+
+    An undefined metric has none.
+    """
+    model, trial_id = TrialUserAttributeModel, trial._trial_id
+    lines = [
+        {"trial_id": trial_id, "key": name, "value_json": json.dumps(round(value, 6))}
+        for name, value in metrics.items()
+        if math.isfinite(value)
+    ]
+    old = sa.delete(model).where(model.trial_id == trial_id, model.key.in_(metrics))
+    with database.engine.begin() as connection:  # one transaction: each on its own would cost a disk write
+        connection.execute(old)
+        if lines:
+            connection.execute(sa.insert(model), lines)
+
+
+def shown_metrics(trial: optuna.trial.FrozenTrial) -> dict[str, float]:
+    """What `show_metrics` has put on a trial."""
+    return {name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs}
+
+
 def attach_run(trial: optuna.Trial, run: StoredRun, clips: pd.DataFrame, folder: Path) -> None:
-    """Attach spec.yaml, predictions.csv and curve.csv to a trial, once."""
-    if get_all_artifact_meta(trial):
-        return
+    """Attach spec.yaml, predictions.csv and curve.csv to a trial, each once.
+
+    One that is attached already is written again: a worker may have died before its file was whole.
+    """
+    attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial)}
     store = FileSystemArtifactStore(folder)
     with tempfile.TemporaryDirectory() as temporary:
         for name, text in _files(run, clips).items():
+            if name in attached:
+                write_atomically(folder / attached[name], [text.encode()])
+                continue
             path = Path(temporary) / name
             path.write_text(text, encoding="utf-8")
             upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)

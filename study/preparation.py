@@ -1,12 +1,23 @@
 """Checks that every command makes before it starts anything."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from study.runs import Workspace
 from study.table_design import AblationFile, Row
 from whisq_core.errors import InputError, raise_all
 from whisq_core.spec import RunSpec
+
+
+@contextmanager
+def noted(mistakes: list[str]) -> Iterator[None]:
+    """Keep what the block finds wrong for later, so that checks which do not need each other report together."""
+    try:
+        yield
+    except InputError as error:
+        mistakes.extend(error.mistakes)
 
 
 def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> None:
@@ -30,15 +41,27 @@ def output_folder(given: Path | None, file: AblationFile) -> Path:
     return given or Path("results") / file.name
 
 
+def check_writable(folder: Path, option: str) -> None:
+    """See that `folder` can be written, or made; nothing is made yet.
+
+    Raises:
+        InputError: naming the `option` that gave it.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise InputError(f"{option} {folder}: cannot be written, {existing} is a file. Give a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {folder}: cannot be written, {existing} is not yours. Give a folder that is.")
+
+
 def make_folder(folder: Path) -> None:
-    """Make the output folder and see that it can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be written ({error.strerror}). Give a folder that you own.") from None
+    """Make the folder that `--out` names.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    check_writable(folder, "--out")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def resolved(spec: RunSpec) -> RunSpec:

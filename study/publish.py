@@ -13,11 +13,13 @@ _STAMP = ".published.json"  # what the files in a folder were made from
 _VERSION = 1  # raise when the same results look different
 
 
+def is_published(results: StudyResults, out: Path) -> bool:
+    """Whether the files in `out` show just these results."""
+    return _read_stamp(out) == _stamp(results)
+
+
 def publish(results: StudyResults, database: Database, out: Path) -> None:
-    """Write tables with verdicts into `out` and the study's note into the dashboard; skip what is up to date."""
-    stamp = _stamp(results)
-    if _read_stamp(out) == stamp:
-        return
+    """Write tables with verdicts into `out`, and the study's note and figures into the dashboard."""
     from study.dashboard import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
     from study.judge import judge_results
     from study.tables import write_tables
@@ -25,7 +27,7 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
     judgement = judge_results(results)
     write_tables(results, judgement, out)
     annotate_table(results, judgement, database, out)
-    write_atomically(out / _STAMP, [json.dumps(stamp).encode()])
+    write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
 
 
 def report(file_path: Path, storage: str, out: Path | None) -> str:

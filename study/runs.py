@@ -70,6 +70,14 @@ class Workspace:
         self._cache.mkdir(parents=True, exist_ok=True)
         return check_audio_files(self.corpus, self._cache / "audio.json")
 
+    def check_audio(self) -> None:
+        """Look at every sound file that is new or has changed.
+
+        Raises:
+            InputError: with every one that is broken.
+        """
+        _ = self.audio_digests
+
     @cached_property
     def digest(self) -> str:
         """The digest of the corpus: ids, audio, prompts, labels, split."""

@@ -1,6 +1,5 @@
 """The tickets of an ablation: one Optuna trial per cell, enqueued once, run by any worker."""
 
-import json
 import math
 import traceback
 import warnings
@@ -15,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from study.artifacts import artifact_folder, attach_run
+from study.artifacts import artifact_folder, attach_run, show_metrics
 from study.database import Database, StoredRun
 from study.manifest import manifest
 from study.plan import PlannedCell
@@ -56,7 +55,7 @@ def create_study(database: Database, name: str, metric: str, kind: str) -> optun
 def enqueue(study: optuna.Study, database: Database, cells: Sequence[PlannedCell]) -> int:
     """Put the cells that are not queued yet into the queue, in the order given; returns how many were new there."""
     with database.exclusive():
-        queued = {trial.user_attrs.get("run_id") for trial in unfinished(study, lambda _: True)}
+        queued = set(open_run_ids(study))
         added = 0
         for planned in cells:
             cell = planned.cell
@@ -76,6 +75,11 @@ def enqueue(study: optuna.Study, database: Database, cells: Sequence[PlannedCell
             queued.add(cell.identity.run_id)
             added += 1
     return added
+
+
+def open_run_ids(study: optuna.Study) -> frozenset[str]:
+    """The runs whose tickets wait or run."""
+    return frozenset(trial.user_attrs["run_id"] for trial in unfinished(study, lambda _: True))
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class AblationSession:
     def _close(self, trial: optuna.Trial, run: StoredRun) -> None:
         """Show the run in Optuna: metrics, a thinned loss curve, and its value. An undefined value is PRUNED, not 0."""
         scored = run.scored[self.job.split]
-        trial.set_user_attr("metrics", {name: _rounded(value) for name, value in scored.metrics.items()})
+        show_metrics(trial, scored.metrics, self.database)
         stride = max(1, math.ceil(len(run.curve) / _MAX_REPORTS))
         reported = trial.storage.get_trial(trial._trial_id).intermediate_values
         for record in run.curve[::-stride][::-1]:
@@ -209,7 +213,3 @@ def failure_reason(error: Exception) -> str:
         return "out of memory: try a smaller train.batch_size or fewer --workers"
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"unexpected {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-
-
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else float(json.dumps(round(value, 6)))
