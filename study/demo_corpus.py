@@ -170,12 +170,19 @@ def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
 def _sweep(folder: Path) -> None:
     """Remove what killed renders of this folder left beside it."""
     for path in folder.parent.glob(f".{folder.name}.unfinished-*"):
-        try:
-            os.kill(int(path.name.rpartition("-")[2]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True)
-        except (PermissionError, ValueError):
-            continue
+        process = int(path.name.rpartition("-")[2])
+        if process == os.getpid() or not _is_alive(process):  # a container gives the same numbers again
+            shutil.rmtree(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and another user's
+    return True
 
 
 def _render_clips(

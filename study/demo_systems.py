@@ -160,7 +160,7 @@ def _wobble(audio: np.ndarray, strength: float, generator: np.random.Generator) 
     cents, rate = 90 * strength, generator.uniform(2.0, 5.0)  # depth, Hz
     time = np.arange(len(audio)) / SAMPLE_RATE
     swing = (2 ** (cents / 1200) - 1) / (2 * np.pi * rate) * np.sin(2 * np.pi * rate * time)
-    return np.interp(time + swing, time, audio)
+    return np.asarray(np.interp(time + swing, time, audio))
 
 
 def _dropouts(audio: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
