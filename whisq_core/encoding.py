@@ -127,8 +127,8 @@ def encode(
     item's features do not depend on the number of workers. On CUDA batches are decoded while others are computed.
 
     Raises:
-        InputError: when a checkpoint cannot be loaded, or, after everything else has been encoded, with each item
-            that could not be.
+        InputError: when a checkpoint cannot be loaded, or, when all other items of its kind have been encoded, with
+            each one that could not be.
     """
     started = time.perf_counter()
     audio, text = _jobs(corpus, audio_digests, backbone, root)
@@ -209,13 +209,14 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
     on_cpu = torch.device(device).type == "cpu"
     workers = workers if on_cpu else max(workers, 4)  # one batch on the device, the next ones being decoded
     make = audio_encoder if job.kind == "audio" else text_encoder
-    with _undisturbed(1 if on_cpu else torch.get_num_threads()):
+    with _undisturbed():
         encoder: Encoder[Any, Any] = make(job.checkpoint, job.store.key.precision, device, workers)
         job.store.describe(_meta(job.checkpoint, encoder))
         random.SystemRandom().shuffle(keys)
         size = encoder.batch_size
         batches = [keys[start : start + size] for start in range(0, len(keys), size)]
-        pool = ThreadPoolExecutor(workers, "encode")
+        # OpenMP and MKL keep the number of threads per operation for each calling thread.
+        pool = ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (1,))
         try:
             futures = {pool.submit(_encode_batch, job, encoder, batch): len(batch) for batch in batches}
             started, done = time.perf_counter(), 0
@@ -274,12 +275,11 @@ def _meta(checkpoint: Checkpoint, encoder: "Encoder[Any, Any]") -> StoreMeta:
 
 
 @contextmanager
-def _undisturbed(threads: int) -> Iterator[None]:
-    """Sets torch's threads per operation; they and the random stream, from which Wav2Vec2 draws, are put back."""
+def _undisturbed() -> Iterator[None]:
+    """Puts back torch's threads per operation and its random stream, from which Wav2Vec2 draws."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(devices=[]):
             yield
