@@ -131,14 +131,14 @@ class TableFrame:
 def table_frame(results: StudyResults, judgement: Judgement | None) -> TableFrame:
     """Gather what the formats show; without a judgement (while the table grows) there are numbers but no verdicts."""
     verdicts = _verdict_lines(judgement)
-    cells = dict(iter(results.cells.groupby("row", sort=False)))
+    cells = _Cells.of(results.cells)
     compare = results.file.compare
     sections = tuple(
         TableSection(
             section.title,
             section.note,
             section.stand_in,
-            tuple(_row(results, row, cells[row.id], verdicts.get(row.id)) for row in section.rows),
+            tuple(_row(results, row, cells, verdicts.get(row.id)) for row in section.rows),
         )
         for section in results.file.sections
     )
@@ -179,30 +179,52 @@ def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, 
     return (*judgement.notes, *flags, *([check] if same else []))
 
 
-def _row(results: StudyResults, row: Row, cells: pd.DataFrame, verdict: VerdictLine | None) -> TableRow:
-    done = cells[cells["state"] == "done"]
-    names = METRICS + EXTRA
-    values = done[list(names)].to_numpy(np.float64) if len(done) else np.empty((0, len(names)))
+@dataclass(frozen=True)
+class _Cells:
+    """The columns of `StudyResults.cells` as arrays: the table is rewritten after every cell."""
+
+    row: np.ndarray
+    state: np.ndarray
+    metrics: np.ndarray
+    sizes: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> "_Cells":
+        names = ("num_trainable", "num_total", "macs")
+        return cls(
+            row=cells["row"].to_numpy(),
+            state=cells["state"].to_numpy(),
+            metrics=cells[list(METRICS + EXTRA)].to_numpy(np.float64),
+            sizes={name: cells[name].to_numpy(np.float64, na_value=np.nan) for name in names},
+        )
+
+
+def _row(results: StudyResults, row: Row, cells: _Cells, verdict: VerdictLine | None) -> TableRow:
+    of_row = cells.row == row.id
+    done = of_row & (cells.state == "done")
+    num_done = int(done.sum())
+    values = cells.metrics[done].T
     compare = results.file.compare
     return TableRow(
         id=row.id,
         label=row.label,
         note=row.note,
         marks=row_marks(results, row),
-        num_seeds=len(cells),
-        num_done=len(done),
-        num_failed=int((cells["state"] == "failed").sum()),
-        values={name: summarise(values[:, index]) for index, name in enumerate(names)} if len(done) else {},
+        num_seeds=int(of_row.sum()),
+        num_done=num_done,
+        num_failed=int((of_row & (cells.state == "failed")).sum()),
+        values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if num_done else {},
         published=PUBLISHED[row.quoted] if row.quoted else None,
         verdict=verdict,
         is_reference=compare is not None and row.id == compare.to,
-        **{name: _count(done, name) for name in ("num_trainable", "num_total", "macs")},
+        **{name: _known(sizes[done]) for name, sizes in cells.sizes.items()},
     )
 
 
-def _count(done: pd.DataFrame, name: str) -> int | None:
-    known = done[name].dropna()
-    return None if known.empty else int(known.iloc[0])
+def _known(values: np.ndarray) -> int | None:
+    """The first number that is known; every seed of a row has the same."""
+    known = values[~np.isnan(values)]
+    return int(known[0]) if len(known) else None
 
 
 def _incomplete(results: StudyResults) -> tuple[str, ...]:
