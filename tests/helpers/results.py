@@ -83,6 +83,8 @@ def with_cell(results: StudyResults, row: str, position: int, state: str, reason
     here = (cells["row"] == row) & (cells["position"] == position)
     cells.loc[here, ["state", "reason"]] = state, reason
     cells.loc[here, list(METRICS + EXTRA)] = np.nan
+    for name in ("num_trainable", "num_total", "macs", "audio_dim"):
+        cells[name] = cells[name].astype(object).mask(here, None)
     seeds = results.seeds_done[row]
     kept = [index for index, seed in enumerate(seeds) if not (here & (cells["seed"] == seed)).any()]
     predictions, seeds_done = dict(results.predictions), dict(results.seeds_done)
