@@ -188,7 +188,7 @@ def _placed(model: nn.Module, options: Options) -> nn.Module:
 
 
 def _check_weights(checkpoint: Checkpoint, missing: Iterable[str]) -> None:
-    needed = sorted(key for key in missing if not any(part in key for part in _UNUSED_PARTS))
+    needed = sorted(key for key in missing if not key.startswith(_UNUSED_PARTS))
     if needed:
         raise InputError(
             f"checkpoint '{checkpoint.name}': the weights in {checkpoint.folder} lack {len(needed)} tensors that "
