@@ -94,7 +94,7 @@ def _placed(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, lis
         if row.published:
             intervals = {metric: one_more_run(row.values[metric]) for metric in row.values}
             placed = {cell.metric: cell for cell in place_row(row.id, row.published, intervals, reason)}
-            yield row.marked_label, [_shown(placed[metric], row) for metric in METRICS]
+            yield row.label, [_shown(placed[metric], row) for metric in METRICS]
 
 
 def _shown(cell: PlacedCell, row: TableRow) -> ShownCell:
