@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -143,6 +143,7 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
     return indices[~inner], indices[inner]
 
 
+@runtime_checkable
 class HasSystemScores(Protocol):
     """A corpus, read or stored: its name for messages, and its published system scores."""
 
