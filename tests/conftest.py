@@ -1,9 +1,14 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from helpers.studies import Place
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +36,22 @@ def postgresql_url(postgresql_server: str, request: pytest.FixtureRequest) -> st
         connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
     engine.dispose()
     return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> "Place":
+    """Table II on tiny encoders, encoded and run by the commands; shared, so not to be changed."""
+    from helpers.command import run, run_script
+    from helpers.studies import Place, built_once, write_place
+
+    of_all_workers = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        of_all_workers = of_all_workers.parent
+    folder = of_all_workers / "finished-study"
+    place = Place(folder / "corpus", folder / "weights", folder / "features", folder / "study")
+    with built_once(folder) as first:
+        if first:
+            write_place(folder)
+            for finished in (run_script(place.folder, *place.encode), run(place.folder, *place.ablate)):
+                assert finished.status == 0, finished.err
+    return place
