@@ -13,10 +13,10 @@ import yaml
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.storages._rdb.models import TrialUserAttributeModel
 
-from study.database import Database, StoredRun
+from study.database import Database, StoredRun, with_retry
 from study.storage_url import sqlite_path
-from whisq_core.metrics import EXTRA, METRICS
 from whisq_core.files import write_atomically
+from whisq_core.metrics import EXTRA, METRICS
 
 
 def artifact_folder(url: str) -> Path:
@@ -39,10 +39,14 @@ def show_metrics(trial: optuna.Trial, metrics: Mapping[str, float], database: Da
         if math.isfinite(value)
     ]
     old = sa.delete(model).where(model.trial_id == trial_id, model.key.in_(metrics))
-    with database.engine.begin() as connection:  # one transaction: each on its own would cost a disk write
-        connection.execute(old)
-        if lines:
-            connection.execute(sa.insert(model), lines)
+
+    def write() -> None:
+        with database.engine.begin() as connection:  # one transaction: each attribute alone would cost a disk write
+            connection.execute(old)
+            if lines:
+                connection.execute(sa.insert(model), lines)
+
+    with_retry(write)
 
 
 def shown_metrics(trial: optuna.trial.FrozenTrial) -> dict[str, float]:

@@ -23,7 +23,7 @@ console = Console(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """One line of log on stderr."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from study.artifacts import artifact_folder, attach_run
+from study.artifacts import artifact_folder, attach_run, show_metrics
 from study.bad_trials import failure, too_many_failures
 from study.database import Database, StoredRun
 from study.manifest import manifest
@@ -120,6 +120,7 @@ class SearchSession:
 
         spec = with_settings(self.job.spec, suggest(trial, self.job.search.space))
         identity = identify(spec, self.workspace)
+        trial.set_user_attr("seed", spec.seed)
         trial.set_user_attr("run_id", identity.run_id)
         run, text = self._stored(identity.run_id), "stored already"
         if run is None:
@@ -158,7 +159,7 @@ class SearchSession:
             step = int(line["epoch"])
             if set(search.objective) <= set(line) and step not in reported:  # trained before this trial
                 trial.report(objective_value(_numbers(line), search.objective), step)
-        trial.set_user_attr("metrics", {name: _rounded(value) for name, value in metrics.items()})
+        show_metrics(trial, metrics, self.database)
         attach_run(trial, run, self.workspace.corpus.clips, artifact_folder(self.database.url))
         value = objective_value(metrics, search.objective)
         if math.isnan(value):
@@ -244,7 +245,3 @@ def _last_report(trial: optuna.Trial) -> float | None:
 def _numbers(line: dict[str, Any]) -> dict[str, float]:
     """A stored line of a learning curve: undefined numbers are null there."""
     return {name: math.nan if value is None else float(value) for name, value in line.items()}
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None

@@ -7,6 +7,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from study.artifacts import shown_metrics
 from study.importance import MIN_TRIALS, Importances
 from study.objective import objective_name
 from study.search_fresh import FRESH_SEEDS, TRIAL_SEED, Candidate
@@ -71,7 +72,7 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
             "run_id": trial.user_attrs.get("run_id"),
             "seconds": (ended - started).total_seconds() if started and ended else math.nan,
         }
-        lines.append({**line, **settings_of(trial, result.plan.search), **trial.user_attrs.get("metrics", {})})
+        lines.append({**line, **settings_of(trial, result.plan.search), **shown_metrics(trial)})
     return pd.DataFrame(lines)
 
 
