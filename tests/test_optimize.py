@@ -210,7 +210,7 @@ def test_the_mean_of_several_metrics_can_be_searched(data: Path, tmp_path: Path)
     outcome = optimize(replace(asked, trials=1))
 
     trial = trials(asked)[0]
-    metrics = trial.user_attrs["metrics"]
+    metrics = trial.user_attrs
     assert trial.value == pytest.approx((metrics["omq.utterance.lcc"] - metrics["ta.utterance.mse"]) / 2, abs=1e-6)
     assert "objective: mean of omq.utterance.lcc, -ta.utterance.mse" in outcome.summary
     assert math.isfinite(outcome.result.candidates[0].mean)
