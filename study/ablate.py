@@ -1,14 +1,14 @@
 """`whisq-study ablate`: run what the plan lacks, rewrite the table as it grows."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from study.ablation_file import read_ablation_file
 from study.collect import StudyResults, collect, failures
 from study.cost import CostModel
-from study.database import CellEntry, Database
+from study.database import CellEntry, Database, Tuned
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
 from study.preparation import check_splits, check_writable, noted, output_folder, resolved
@@ -43,6 +43,7 @@ class Prepared:
 
     request: AblateRequest
     file: AblationFile
+    rows: tuple[Row, ...]
     workspace: Workspace
     database: Database
     cells: tuple[PlannedCell, ...]
@@ -85,12 +86,46 @@ def prepare(request: AblateRequest) -> Prepared:
     with noted(mistakes):
         workspace.check_audio()
     raise_all(mistakes)
-    cells = [_cell(cell, specs[cell.row.id], workspace) for cell in file.cells() if cell.row in rows]
+    cells = _cells(file, rows, specs, workspace)
     raise_all(_nothing_can_run(cells))
-    run_ids = [cell.identity.run_id for cell in cells if cell.identity]
     database = Database(request.storage)
-    planned = plan(cells, database.headers(file.name, run_ids), file.name)
-    return Prepared(request, file, workspace, database, tuple(planned))
+    prepared = Prepared(request, file, rows, workspace, database, tuple(_plan(cells, file, database)))
+    return prepared if file.hyperparameters == "shared" else _over_rows(prepared, database.tuned(file.name))
+
+
+def _plan(cells: Sequence[Cell], file: AblationFile, database: Database) -> list[PlannedCell]:
+    run_ids = [cell.identity.run_id for cell in cells if cell.identity]
+    return plan(cells, database.headers(file.name, run_ids), file.name)
+
+
+def _over_rows(prepared: Prepared, tuned: Mapping[str, Tuned]) -> Prepared:
+    """The same request with what the rows' own searches chose, planned anew."""
+    file = prepared.file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
+    rows = tuple(file.row(row.id) for row in prepared.rows)
+    cells = _cells(file, rows, _resolved(file, rows), prepared.workspace)
+    return replace(prepared, file=file, rows=rows, cells=tuple(_plan(cells, file, prepared.database)))
+
+
+def _tune(prepared: Prepared) -> Prepared:
+    """Give each row its search, all with the same budget and first guess, and plan with what they chose."""
+    from study.optimize import OptimizeRequest
+    from study.tune import tune_rows
+
+    request = prepared.request
+    asked = OptimizeRequest(
+        file=request.file,
+        data=request.data,
+        features=request.features,
+        storage=request.storage,
+        out=prepared.out,
+        base=request.base,
+        workers=request.workers,
+    )
+    untuned = read_ablation_file(request.file, request.base, request.seeds)
+    rows = [untuned.row(row.id) for row in prepared.rows]
+    tuned = tune_rows(untuned, rows, prepared.workspace, prepared.database, asked)
+    prepared.database.save_tuned(untuned.name, tuned)
+    return _over_rows(replace(prepared, file=untuned), tuned)
 
 
 def _resolved(file: AblationFile, rows: Sequence[Row]) -> dict[str, RunSpec]:
@@ -113,6 +148,12 @@ def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
     return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
 
 
+def _cells(file: AblationFile, rows: Sequence[Row], specs: Mapping[str, RunSpec], workspace: Workspace) -> list[Cell]:
+    """The cells of the chosen rows, seed-major: a whole table exists after the first seed."""
+    chosen = {row.id for row in rows}
+    return [_cell(cell, specs[cell.row.id], workspace) for cell in file.cells() if cell.row.id in chosen]
+
+
 def _cell(seeded: SeededRow, row_spec: RunSpec, workspace: Workspace) -> Cell:
     spec = row_spec.model_copy(update={"seed": seeded.seed})
     try:
@@ -131,6 +172,8 @@ def _nothing_can_run(cells: Sequence[Cell]) -> list[str]:
 
 def run(prepared: Prepared) -> StudyResults:
     """Encode what is missing, run the cells that lack a result, and leave complete tables in the output folder."""
+    if prepared.file.hyperparameters == "tuned":
+        prepared = _tune(prepared)
     request, file, database = prepared.request, prepared.file, prepared.database
     workspace = prepared.workspace
     database.save_corpus(workspace.stored_corpus())

@@ -1,7 +1,7 @@
 """What the database knows of one ablation file, as plain values: the input of statistics, tables and figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ class StudyResults:
 
     `cells` has one line per (row, seed) in file order: row, seed, position (0..), state ("done", "failed", "missing"),
     reason, run_id, seconds, num_trainable, num_total, macs, audio_dim, untrained (an encoder without pretrained
-    weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in the order of
-    `seeds_done[row]`; columns are (OMQ, TA).
+    weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
+    the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
+    file asks for tuned rows; `file` then holds what the searches chose.
     """
 
     file: AblationFile
@@ -37,6 +38,7 @@ class StudyResults:
     system_truth: dict[str, tuple[float, float]] | None
     curves: dict[tuple[str, int], list[dict[str, float]]]
     manifest: dict[str, Any]
+    trials: dict[str, int] = field(default_factory=dict)
 
 
 def collect(file: AblationFile, database: Database) -> StudyResults:
@@ -53,6 +55,8 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
             f"storage '{database.masked_url}': holds nothing of table '{file.name}'. "
             f"Run: whisq-study ablate {file.path} --data DIR."
         )
+    tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
+    file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
     corpus_digest = list(entries.values())[-1].corpus_digest
     corpus = database.corpus(corpus_digest)
     runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
@@ -93,6 +97,7 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
         system_truth=truth_source,
         curves=curves,
         manifest={} if newest is None else newest.manifest,
+        trials={row: choice.num_trials for row, choice in tuned.items()},
     )
 
 

@@ -6,7 +6,7 @@ A finished run is written in one transaction; `run_id` is unique, so finishing a
 import fcntl
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -55,6 +55,14 @@ _cells = sa.Table(
     sa.Column("run_id", sa.String(32)),
     sa.Column("problem", sa.Text),
     sa.Column("corpus_digest", sa.String(32), nullable=False),
+)
+_tuned = sa.Table(
+    "whisq_tuned",
+    _metadata,
+    sa.Column("table_name", sa.String(200), primary_key=True),
+    sa.Column("row", sa.String(200), primary_key=True),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("num_trials", sa.Integer, nullable=False),
 )
 _metrics = sa.Table(
     "whisq_metrics",
@@ -114,6 +122,17 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What a row's own search chose: dotted settings to put over the row, after so many finished trials.
+
+    A row that cannot be tuned (a control, or one that sets everything that is searched) has no trials and no settings.
+    """
+
+    settings: dict[str, Any]
+    num_trials: int
+
+
+@dataclass(frozen=True)
 class CellEntry:
     """Which run a cell of a table stands for now, or why it has none."""
 
@@ -143,7 +162,7 @@ Result = TypeVar("Result")
 
 
 def with_retry(action: Callable[[], Result], *, patience_seconds: float = 600.0) -> Result:
-    """Run `action` again while the database connection is lost or locked, waiting 0.1 s, 0.2 s, ... 30 s between tries."""
+    """Run `action` again while the connection is lost or locked, waiting 0.1 s, 0.2 s, ... 30 s between tries."""
     pause, deadline = 0.1, time.monotonic() + patience_seconds
     while True:
         try:
@@ -314,6 +333,22 @@ class Database:
         with self.engine.begin() as connection:
             lines = connection.execute(sa.select(*columns).where(_cells.c.table_name == table_name)).all()
         return {(line.row, line.seed): CellEntry(*line) for line in lines}
+
+    # --- tuned rows --------------------------------------------------------------------------------------------------
+
+    def save_tuned(self, table_name: str, rows: Mapping[str, Tuned]) -> None:
+        """Remember what the rows of a table were tuned to; rows that are not named stay as they are."""
+        with self.exclusive(), self.engine.begin() as connection:
+            for row, tuned in rows.items():
+                connection.execute(_tuned.delete().where(_tuned.c.table_name == table_name, _tuned.c.row == row))
+                connection.execute(_tuned.insert(), {"table_name": table_name, "row": row, **asdict(tuned)})
+
+    def tuned(self, table_name: str) -> dict[str, Tuned]:
+        """The tuned rows of a table."""
+        columns = (_tuned.c.row, _tuned.c.settings, _tuned.c.num_trials)
+        with self.engine.begin() as connection:
+            lines = connection.execute(sa.select(*columns).where(_tuned.c.table_name == table_name)).all()
+        return {line.row: Tuned(line.settings, line.num_trials) for line in lines}
 
     def count_runs(self) -> int:
         """How many runs are stored."""

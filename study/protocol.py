@@ -62,7 +62,7 @@ def sentences(results: StudyResults) -> tuple[str, ...]:
         _data(results),
         _backbone(results.file),
         _training(results.file),
-        _seeds(results.file),
+        _seeds(results),
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
@@ -118,16 +118,23 @@ def _training(file: AblationFile) -> str:
     )
 
 
-def _seeds(file: AblationFile) -> str:
-    tuned = (
-        "all rows share one set of hyper-parameters"
-        if file.hyperparameters == "shared"
-        else "each row has its own hyper-parameters from a search of the same budget"
-    )
+def _seeds(results: StudyResults) -> str:
+    file = results.file
     return (
         f"Each row is trained with {len(file.seeds)} seeds ({_ranges(file.seeds)}) unless it declares others; "
-        f"{tuned}. Shown are mean ± standard deviation over seeds."
+        f"{_tuning(results)}. Shown are mean ± standard deviation over seeds."
     )
+
+
+def _tuning(results: StudyResults) -> str:
+    """Who chose the hyper-parameters; unequal budgets are said aloud, since they favour the rows with more trials."""
+    if results.file.hyperparameters == "shared":
+        return "all rows share one set of hyper-parameters"
+    budgets = {row: count for row, count in results.trials.items() if count}
+    if len(set(budgets.values())) == 1:
+        return f"each tuned row has its own search of {next(iter(budgets.values()))} trials on an inner split of train"
+    counts = ", ".join(f"{row} {count}" for row, count in budgets.items()) or "none yet"
+    return f"each row has its own search, WITH UNEQUAL BUDGETS (trials: {counts})"
 
 
 def _system_truth(results: StudyResults) -> str:

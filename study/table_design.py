@@ -1,7 +1,7 @@
 """What an ablation file describes, as values: base, sections, rows with their resolved run, comparisons, search."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import yaml
 
 from study.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.spec import RunSpec, differences
+from whisq_core.spec import RunSpec, differences, with_settings
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,14 @@ class AblationFile:
             raise InputError(f"{self.path}: unknown row '{row_id}'. {did_you_mean(row_id, found)}")
         return found[row_id]
 
+    def with_row_settings(self, settings: Mapping[str, Mapping[str, Any]]) -> "AblationFile":
+        """This table with more dotted settings over some of its rows (by id): what a search chose for each of them."""
+        sections = tuple(
+            replace(section, rows=tuple(_over(row, settings.get(row.id, {})) for row in section.rows))
+            for section in self.sections
+        )
+        return replace(self, sections=sections)
+
     def cells(self) -> Iterator[SeededRow]:
         """Every cell, seed-major: a whole table exists after the first seed of each row."""
         for position in range(max(len(row.seeds) for row in self.rows)):
@@ -127,3 +135,7 @@ def settings_yaml(settings: Mapping[str, Any]) -> str:
         if key:
             nested.setdefault(section, {})[key] = value
     return yaml.safe_dump(nested, sort_keys=False, default_flow_style=False, allow_unicode=True)
+
+
+def _over(row: Row, settings: Mapping[str, Any]) -> Row:
+    return replace(row, spec=with_settings(row.spec, settings)) if settings else row

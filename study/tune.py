@@ -1,25 +1,12 @@
 """Per-row tuning: each row of a table gets a search of its own, with the same budget and the same first guess."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from study.database import Database
+from study.database import Database, Tuned
 from study.optimize import OptimizeRequest, plan_search, run_search, search_of, write_best
 from study.preparation import make_folder
 from study.runs import Workspace
 from study.table_design import AblationFile, Row
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What a row's search chose: dotted settings to put over the row, after so many finished trials.
-
-    A row that cannot be tuned (a control, or one that sets everything that is searched) has no trials and no settings.
-    """
-
-    settings: dict[str, Any]
-    num_trials: int
 
 
 def tune_rows(
