@@ -8,11 +8,12 @@ from pathlib import Path
 from study.ablation_file import read_ablation_file
 from study.collect import StudyResults, collect, failures
 from study.cost import CostModel
-from study.database import CellEntry, Database, Tuned
+from study.database import Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
 from study.preparation import check_splits, check_writable, noted, output_folder, resolved
 from study.publish import is_published, publish
+from study.records import CellEntry, Tuned
 from study.runs import Workspace, identify
 from study.storage_url import check_worker_count
 from study.table_design import AblationFile, Row, SeededRow

@@ -13,7 +13,8 @@ import yaml
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.storages._rdb.models import TrialUserAttributeModel
 
-from study.database import Database, StoredRun, with_retry
+from study.database import Database, with_retry
+from study.records import StoredRun
 from study.storage_url import sqlite_path
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS

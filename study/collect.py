@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.database import CellEntry, Database, Scored, StoredCorpus, StoredRun
+from study.database import Database
+from study.records import CellEntry, Scored, StoredCorpus, StoredRun
 from study.table_design import AblationFile, Row
 from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError

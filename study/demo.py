@@ -1,4 +1,4 @@
-"""`whisq-study demo`: corpus -> features -> table -> report -> search, on real audio and real encoders, without a hub."""
+"""`whisq-study demo`: corpus -> features -> table -> report -> search, with real encoders and without a hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,4 +72,3 @@ def _file(request: DemoRequest) -> Path:
     path = request.out / "demo.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
-

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.table_design import Row
-from study.database import RunHeader
+from study.records import RunHeader
 from study.runs import Identity
+from study.table_design import Row
 from whisq_core.spec import RunSpec, differences
 
 

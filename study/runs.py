@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from study.database import Scored, StoredCorpus, StoredRun
+from study.records import Scored, StoredCorpus, StoredRun
 from whisq_core.controls import predict_control
 from whisq_core.corpus import (
     Corpus,

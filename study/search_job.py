@@ -16,11 +16,12 @@ from sqlalchemy.exc import DBAPIError
 
 from study.artifacts import artifact_folder, attach_run, show_metrics
 from study.bad_trials import failure, too_many_failures
-from study.database import Database, StoredRun
+from study.database import Database
 from study.manifest import manifest
 from study.objective import objective_name, objective_value, stride
 from study.patient_storage import PatientStorage, patiently
 from study.queue import owns, worker_name
+from study.records import StoredRun
 from study.runs import Outcome, Workspace, execute, identify, score, stored
 from study.search_sampler import TicketSampler, make_pruner
 from study.search_space import Search, suggest

@@ -15,10 +15,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from study.artifacts import artifact_folder, attach_run, show_metrics
-from study.database import Database, StoredRun
+from study.database import Database
 from study.manifest import manifest
 from study.plan import PlannedCell
 from study.queue import open_storage, owns, unfinished, worker_name
+from study.records import StoredRun
 from study.runs import Identity, Workspace, execute, stored
 from study.workers import Emit, Event
 from whisq_core.errors import InputError

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from study.database import Database, Tuned
+from study.database import Database
 from study.optimize import OptimizeRequest, plan_search, run_search, search_of, write_best
 from study.preparation import make_folder
+from study.records import Tuned
 from study.runs import Workspace
 from study.table_design import AblationFile, Row
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.database import CellEntry, Database, Scored, StoredCorpus, StoredRun
+from study.database import Database
+from study.records import CellEntry, Scored, StoredCorpus, StoredRun
 from study.storage_url import masked, parse
 from whisq_core.errors import InputError
 
@@ -70,7 +71,8 @@ def test_a_done_run_replaces_a_failed_one(database: Database) -> None:
 
 
 def test_a_corpus_comes_back_without_paths(database: Database) -> None:
-    clips = pd.DataFrame({"utterance": ["u1", "u2"], "system": ["S1", "S2"], "omq": [3.2, 1.0], "split": ["dev", "dev"]})
+    columns = {"utterance": ["u1", "u2"], "system": ["S1", "S2"], "omq": [3.2, 1.0], "split": ["dev", "dev"]}
+    clips = pd.DataFrame(columns)
     system_mos = pd.DataFrame({"omq": [3.0], "ta": [2.0]}, index=["S1"])
     database.save_corpus(StoredCorpus("d" * 32, "demo", True, clips, system_mos))
 

@@ -11,8 +11,9 @@ from helpers.command import run
 from helpers.studies import Place, changed, copied_to, row
 
 from study.ablation_file import SHIPPED_FILE, read_ablation_file
-from study.database import Database, StoredRun
+from study.database import Database
 from study.paper import PUBLISHED
+from study.records import StoredRun
 from whisq_core.metrics import EXTRA, METRICS
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from study.database import RunHeader
 from study.plan import Cell, plan
+from study.records import RunHeader
 from study.runs import Identity
 from study.table_design import Row
 from whisq_core.spec import RunSpec
@@ -54,7 +54,9 @@ def test_the_same_row_of_another_table_does_not_make_a_cell_stale() -> None:
 
 
 def test_a_failed_cell_runs_again_and_says_why_it_failed() -> None:
-    assert states(CELL, replace(DONE, state="failed", reason="out of memory")) == ("new", "failed before: out of memory")
+    failed = replace(DONE, state="failed", reason="out of memory")
+
+    assert states(CELL, failed) == ("new", "failed before: out of memory")
 
 
 def test_a_cell_without_weights_is_blocked() -> None:

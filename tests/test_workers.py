@@ -80,7 +80,8 @@ def test_the_ticket_of_a_killed_only_worker_is_run_again_with_its_parameters(url
     study = new_study(url, "alone", 5)
     program = (
         "import sys; from pathlib import Path; from helpers.jobs import TinyJob; from study.workers import run_workers;"
-        "run_workers(TinyJob('alone', Path(sys.argv[2]), seconds=30.0), sys.argv[1], 1, lambda event: print(event.kind, flush=True))"
+        "job = TinyJob('alone', Path(sys.argv[2]), seconds=30.0);"
+        "run_workers(job, sys.argv[1], 1, lambda event: print(event.kind, flush=True))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     worker = subprocess.Popen(

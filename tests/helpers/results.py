@@ -12,8 +12,8 @@ import pandas as pd
 import study
 from study.ablation_file import read_ablation_file
 from study.collect import StudyResults
-from study.database import StoredCorpus
 from study.judge import evidence
+from study.records import StoredCorpus
 from study.statistics import Judgement, judge
 from study.table_design import AblationFile, Row
 from whisq_core.metrics import EXTRA, METRICS, evaluate

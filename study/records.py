@@ -1,0 +1,83 @@
+"""What the database keeps, as values: corpora without audio, runs with predictions, cells, tuned rows."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class StoredCorpus:
+    """The labels that runs were scored on; audio stays outside the database."""
+
+    digest: str
+    name: str
+    simulated: bool
+    clips: pd.DataFrame
+    system_mos: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions of one run on one split: float64 [clips, 2] for rows `clip_indices` of the corpus, and metrics."""
+
+    clip_indices: np.ndarray
+    predicted: np.ndarray
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One finished or failed run. `identity` is everything its `run_id` was made from."""
+
+    run_id: str
+    table_name: str
+    row: str
+    seed: int
+    state: str
+    identity: dict[str, Any]
+    reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished_at: float = 0.0
+    scored: dict[str, Scored] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a row's own search chose: dotted settings to put over the row, after so many finished trials.
+
+    A row that cannot be tuned (a control, or one that sets everything that is searched) has no trials and no settings.
+    """
+
+    settings: dict[str, Any]
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class CellEntry:
+    """Which run a cell of a table stands for now, or why it has none."""
+
+    row: str
+    seed: int
+    run_id: str | None
+    problem: str | None
+    corpus_digest: str
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What planning needs of a run."""
+
+    run_id: str
+    table_name: str
+    row: str
+    seed: int
+    state: str
+    reason: str | None
+    identity: dict[str, Any]
+    seconds: float
+    finished_at: float
