@@ -34,8 +34,9 @@ _FIGURE = "dashboard:plot_data:"
 _PIECE = 2045  # characters of a figure's JSON in one attribute
 
 _IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/?")
-# The page gives a figure half its width and 450 pixels, and cuts off the rest.
+# The page gives a figure half its width and 450 pixels and cuts off the rest; the cells of a note's tables touch.
 _STYLE = b"""<style>
+table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 .MuiGrid-root:has(> .MuiCard-root [id^="user-defined-plot:"]) { flex-basis: 100%; max-width: 100%; width: 100%; }
 [id^="user-defined-plot:"] { height: auto !important; min-height: 450px; }
 </style></head>"""
