@@ -18,7 +18,7 @@ from rich.progress import (
 
 from study.workers import Emit, Event
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)  # "untrained:clap:" is not applause
 
 
 def say(text: str) -> None:
