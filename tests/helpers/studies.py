@@ -1,7 +1,7 @@
 """Table II on tiny encoders: a corpus, a folder of weights for every family, and the shipped file pointed at them.
 
-The whole way takes half a minute of imports and training, so one finished study serves all tests that only look at it or
-change a copy.
+The whole way takes half a minute of imports and training, so one finished study serves all tests that only look at it
+or change a copy.
 """
 
 import fcntl
