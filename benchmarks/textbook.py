@@ -44,14 +44,17 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class TextbookWhisQ(nn.Module):
-    """Eqs. 2-7 with sequence co-attention, cross-attention or none, on the modules of a `WhisQ`."""
+    """Eqs. 2-7 with sequence co-attention, cross-attention or none.
+
+    Projections and heads are those of a `WhisQ`; attentions start from the same numbers as its own.
+    """
 
     def __init__(self, model: WhisQ) -> None:
         super().__init__()
         self.kind = model.spec.model.attention
         self.text_projection = model.text_projection
         self.audio_projection = model.audio_projection or nn.Identity()
-        self.attention = model.attention
+        self.attentions = nn.ModuleDict({name: _multihead(model, name) for name in model.attention.directions})
         self.omq_head, self.ta_head = model.omq_head, model.ta_head
 
     def forward(self, batch: PaddedBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,18 +62,27 @@ class TextbookWhisQ(nn.Module):
         audio, text = self.audio_projection(batch.audio), self.text_projection(batch.text)
         audio_pooled, text_pooled = masked_mean(audio, batch.audio_mask), masked_mean(text, batch.text_mask)
         if self.kind in ("sequence", "cross"):
-            found, _ = self.attention.text(
-                text, audio, audio, key_padding_mask=~batch.audio_mask, need_weights=False
-            )  # Eq. 4
+            masked = {"key_padding_mask": ~batch.audio_mask, "need_weights": False}
+            found, _ = self.attentions["text"](text, audio, audio, **masked)  # Eq. 4
             text_pooled = masked_mean(found, batch.text_mask)
         joint = audio_pooled
         if self.kind == "sequence":
-            found, _ = self.attention.audio(
-                audio, text, text, key_padding_mask=~batch.text_mask, need_weights=False
-            )  # Eq. 3
+            masked = {"key_padding_mask": ~batch.text_mask, "need_weights": False}
+            found, _ = self.attentions["audio"](audio, text, text, **masked)  # Eq. 3
             joint = masked_mean(found, batch.audio_mask)
         ta = self.ta_head(torch.cat([joint, text_pooled], dim=1))
         return self.omq_head(audio_pooled).squeeze(1), ta.squeeze(1), audio, text
+
+
+@torch.no_grad()
+def _multihead(model: WhisQ, direction: str) -> nn.MultiheadAttention:
+    ours = model.attention.of(direction)
+    theirs = nn.MultiheadAttention(len(ours.out_weight), ours.heads, batch_first=True)
+    theirs.in_proj_weight.copy_(torch.cat([ours.query_weight, ours.key_weight, ours.value_weight]))
+    theirs.in_proj_bias.copy_(torch.cat([ours.query_bias, ours.key_bias, ours.value_bias]))
+    theirs.out_proj.weight.copy_(ours.out_weight)
+    theirs.out_proj.bias.copy_(ours.out_bias)
+    return theirs
 
 
 class TextbookLoss:

@@ -102,16 +102,18 @@ def solve(
         row_maxima = kernel.amax(dim=1)
         kernel.sub_(row_maxima.unsqueeze(1)).clamp_min_(_SMALLEST).exp2_()
         row_sums = kernel.sum(dim=1)
-        exponents = torch.add(row_maxima, f, alpha=per_epsilon).add_(frames.log2_weights)
-        maximum = exponents.amax(dim=1, keepdim=True)
-        row_weights = exponents.sub_(maximum).exp2_()
+        row_weights = torch.add(row_maxima, f, alpha=per_epsilon).add_(frames.log2_weights)
+        maximum = row_weights.amax(dim=1, keepdim=True)
+        row_weights.sub_(maximum).exp2_()
         column_sums = torch.bmm(row_weights.unsqueeze(1), kernel.mT).squeeze(1)
-        smallest = torch.minimum(smallest, column_sums)
-        next_f = row_sums.log2().add_(row_maxima).div_(-per_epsilon)
-        next_g = column_sums.log2().add_(maximum).sub_(scaled_g).div_(-per_epsilon)
-        if 0 < step < len(temperatures) - 1:  # the first and the last update are full ones
-            next_f, next_g = next_f.add_(f).div_(2), next_g.add_(g).div_(2)
-        f, g = next_f, next_g
+        smallest = torch.minimum(smallest, column_sums, out=smallest)
+        minus_f = row_sums.log2().add_(row_maxima)  # both in units of epsilon, base 2
+        minus_g = column_sums.log2().add_(maximum).sub_(scaled_g)
+        if 0 < step < len(temperatures) - 1:
+            f = f.mul_(0.5).add_(minus_f, alpha=-0.5 / per_epsilon)
+            g = g.mul_(0.5).add_(minus_g, alpha=-0.5 / per_epsilon)
+        else:  # the first and the last update are full ones
+            f, g = minus_f.mul_(-1 / per_epsilon), minus_g.mul_(-1 / per_epsilon)
     value = frames.mean(f) + tokens.mean(g)
     kept = (smallest > _TRUSTED) | (tokens.log2_weights == -math.inf)
     return Solution(value, kernel, row_weights, row_sums, column_sums, kept.all(dim=1) & value.isfinite())

@@ -14,7 +14,7 @@ from whisq_core.features import FeatureTable
 from whisq_core.kernel import Meeting, Scratch, TextSide
 from whisq_core.spec import LossSpec
 
-_SOLVED_TOGETHER = 40_000  # scores of clips whose transport is solved in one go: as many as stay in cache
+_SOLVED_TOGETHER = 300_000  # scores of clips whose transport is solved in one go: as many as stay in cache
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisq_core.alignment import raw
-from whisq_core.attention import Contexts, Rows
 from whisq_core.batches import lengths
 from whisq_core.features import Dataset
 from whisq_core.frame_worker import FrameWorker, Prompts
 from whisq_core.kernel import TextSide
 from whisq_core.losses import TaTerms, gradient_share, task_loss
 from whisq_core.model import WhisQ
+from whisq_core.multihead import Contexts, Rows
 from whisq_core.spec import RunSpec
 
-WAVE = 16  # clips of a thread between two visits of the head
+WAVE = 32  # clips of a thread between two visits of the head
 _Result = TypeVar("_Result")
 Part = Int[np.ndarray, " part"]
 

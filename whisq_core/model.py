@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from whisq_core.attention import ATTENTION, POOL, Attention, Side
+from whisq_core.attention import ATTENTION, POOL, Attention
 from whisq_core.batches import Batch, Sequences
+from whisq_core.multihead import MultiHead, Side
 from whisq_core.spec import ModelSpec, RunSpec
 
 HIDDEN = (256, 64)  # Sec. II.A
@@ -104,19 +105,15 @@ class WhisQ(nn.Module):
 @torch.no_grad()
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
     """PyTorch's own initial distributions, drawn from `generator`; modules without parameters draw nothing."""
-    if isinstance(module, nn.MultiheadAttention):
-        nn.init.xavier_uniform_(module.in_proj_weight, generator=generator)
-        module.in_proj_bias.zero_()
+    if isinstance(module, MultiHead):
+        module.reset(generator)
     elif isinstance(module, nn.LayerNorm):
         module.weight.fill_(1)
         module.bias.zero_()
     elif isinstance(module, nn.Linear):
         bound = 1 / math.sqrt(module.in_features)
         module.weight.uniform_(-bound, bound, generator=generator)
-        if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
-            module.bias.zero_()  # the output projection of an attention
-        else:
-            module.bias.uniform_(-bound, bound, generator=generator)
+        module.bias.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True)

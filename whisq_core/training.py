@@ -93,7 +93,7 @@ def fit(
     assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
     spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
     with num_threads(spec.train.threads):
-        run = _Run(spec, train)
+        run = Trainer(spec, train)
         patience = _Patience(run.model, inner)
         curve = []
         for epoch in range(1, spec.train.epochs + 1):
@@ -141,8 +141,8 @@ def load(folder: Path) -> WhisQ:
     return model
 
 
-class _Run:
-    """The state of one training: the model, its optimiser and the stream of its batches."""
+class Trainer:
+    """The state of one training, of a resolved spec: the model, its optimiser and the stream of its batches."""
 
     def __init__(self, spec: RunSpec, data: Dataset) -> None:
         self.spec, self.data = spec, data
