@@ -11,7 +11,7 @@ from study.cost import CostModel
 from study.database import Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
-from study.preparation import check_splits, check_writable, noted, output_folder, resolved
+from study.preparation import check_splits, check_storage, check_writable, noted, output_folder, resolved
 from study.publish import is_published, publish
 from study.records import CellEntry, Tuned
 from study.runs import Workspace, identify
@@ -71,9 +71,10 @@ def prepare(request: AblateRequest) -> Prepared:
         file = read_ablation_file(request.file, request.base, request.seeds)
         with noted(mistakes):
             rows = chosen_rows(file, request.rows)
-        with noted(mistakes):
-            check_writable(output_folder(request.out, file), "--out")
     with noted(mistakes):
+        check_writable(request.out or Path("results"), "--out")
+    with noted(mistakes):
+        check_storage(request.storage)
         check_worker_count(request.storage, request.workers)
     with noted(mistakes):
         workspace = Workspace(request.data, request.features)

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from study.runs import Workspace
+from study.storage_url import sqlite_path
 from study.table_design import AblationFile, Row
 from whisq_core.errors import InputError, raise_all
 from whisq_core.spec import RunSpec
+
+_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 @contextmanager
@@ -47,11 +50,54 @@ def check_writable(folder: Path, option: str) -> None:
     Raises:
         InputError: naming the `option` that gave it.
     """
+    problem = _unwritable(folder)
+    if problem:
+        raise InputError(f"{option} {folder}: cannot be written, {problem}. Give another folder.")
+
+
+def check_storage(url: str) -> None:
+    """See that a SQLite file can be opened, or made; nothing is made yet. A server is asked when it is connected to.
+
+    Raises:
+        InputError: also when `url` is no storage URL.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        return
+    problem = None
+    if path.is_dir():
+        problem = f"{path} is a folder"
+    elif path.exists() and path.stat().st_size and _beginning(path) != _SQLITE_HEADER:
+        problem = f"{path} is not a SQLite database"
+    elif not path.exists():
+        problem = _unwritable(path.parent)
+    if problem:
+        raise InputError(
+            f"storage '{url}': cannot be opened, {problem}. Give another file: --storage sqlite:///FILE.db."
+        )
+
+
+def check_stored(url: str, command: str) -> None:
+    """See that a SQLite file is there; one that is not would be made, empty, by looking at it.
+
+    Raises:
+        InputError: naming the `command` that makes it.
+    """
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise InputError(f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: {command}.")
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_HEADER))
+
+
+def _unwritable(folder: Path) -> str | None:
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not existing.is_dir():
-        raise InputError(f"{option} {folder}: cannot be written, {existing} is a file. Give a folder.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{option} {folder}: cannot be written, {existing} is not yours. Give a folder that is.")
+        return f"{existing} is a file"
+    return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not yours"
 
 
 def make_folder(folder: Path) -> None:

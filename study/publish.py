@@ -5,7 +5,8 @@ from pathlib import Path
 
 from study.collect import StudyResults, collect
 from study.database import Database
-from study.preparation import make_folder, output_folder
+from study.preparation import check_storage, check_stored, check_writable, noted, output_folder
+from whisq_core.errors import raise_all
 from whisq_core.files import write_atomically
 from whisq_core.spec import digest
 
@@ -37,9 +38,16 @@ def report(file_path: Path, storage: str, out: Path | None) -> str:
     from study.report import write_report
     from study.tables import write_tables
 
-    file = read_ablation_file(file_path)
+    mistakes: list[str] = []
+    with noted(mistakes):
+        file = read_ablation_file(file_path)
+    with noted(mistakes):
+        check_writable(out or Path("results"), "--out")
+    with noted(mistakes):
+        check_stored(storage, f"whisq-study ablate {file_path} --data DIR")
+        check_storage(storage)
+    raise_all(mistakes)
     folder = output_folder(out, file)
-    make_folder(folder)
     results = collect(file, Database(storage))
     judgement = judge_results(results)
     tables = write_tables(results, judgement, folder)
