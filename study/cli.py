@@ -262,15 +262,9 @@ def doctor(
     from study import doctor as clinic
     from study.ablation_file import default_file
 
-    findings = clinic.examine(clinic.DoctorRequest(storage, features, out, default_file(file), data))
-    for finding in findings:
-        typer.echo(f"{'!!' if finding.is_trouble else 'ok'}  {finding.what}")
-        if finding.is_trouble:
-            typer.echo(f"    -> {finding.mend}")
-    if fix:
-        for line in clinic.mend(findings):
-            typer.echo(f"fixed: {line}")
-    raise typer.Exit(1 if any(finding.is_trouble for finding in findings) and not fix else 0)
+    visit = clinic.visit(clinic.DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
+    typer.echo("\n".join(visit.lines))
+    raise typer.Exit(0 if visit.healthy else 1)
 
 
 @app.command()

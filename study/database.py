@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from study.records import CellEntry, RunHeader, Scored, StoredCorpus, StoredRun, Tuned
-from study.storage_url import create_engine, masked, open_error, sqlite_path
+from study.storage_url import QUEUE_LOCK, create_engine, masked, open_error, sqlite_path
 from whisq_core.errors import InputError
 
 _metadata = sa.MetaData()
@@ -132,7 +132,7 @@ class Database:
                 yield
         elif self.engine.dialect.name == "postgresql":
             with self.engine.connect() as connection:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(4711042)"))
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": QUEUE_LOCK})
                 yield
         else:
             raise InputError(f"storage '{self.masked_url}': only sqlite:/// and postgresql+psycopg:// are supported.")

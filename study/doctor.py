@@ -1,6 +1,5 @@
 """`whisq-study doctor`: what is missing, stuck or broken, and the command that mends it."""
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,21 +10,24 @@ from optuna.trial import TrialState
 
 from study.ablation_file import read_ablation_file
 from study.database import Database
+from study.encode import encode_backbones
 from study.queue import lost, open_storage, reap
 from study.runs import Workspace
 from study.search_space import difference
-from study.storage_url import sqlite_path
+from study.storage_health import storage_trouble
+from study.storage_url import masked, sqlite_path
 from study.table_design import AblationFile
-from whisq_core.encoding import missing
+from whisq_core.encoding import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureStore
+from whisq_core.spec import BackboneSpec
 
 _SPACE_WANTED = 2 * 2**30  # bytes free beside the results; the features of MusicEval take 4.5 GB
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `mend` is the command or None when all is well; `fix` does it in place."""
+    """One thing that was looked at: `mend` says what to do, or is None when all is well; `fix` does it in place."""
 
     what: str
     mend: str | None = None
@@ -48,26 +50,36 @@ class DoctorRequest:
     data: Path | None = None
 
 
+@dataclass(frozen=True)
+class Visit:
+    """What a visit of the doctor ends with."""
+
+    lines: tuple[str, ...]
+    healthy: bool
+
+
+def visit(request: DoctorRequest, *, fix: bool = False) -> Visit:
+    """Look at everything; with `fix` mend what can be mended and look again."""
+    findings = examine(request)
+    lines = [line for finding in findings for line in _shown(finding)]
+    if fix and any(finding.fix for finding in findings):
+        lines += [f"fix {finding.fix()}" for finding in findings if finding.fix]
+        findings = examine(request)
+        left = [line for finding in findings if finding.is_trouble for line in _shown(finding)]
+        lines += ["after it:", *(left or ["ok  nothing is missing, stuck or broken"])]
+    return Visit(tuple(lines), not any(finding.is_trouble for finding in findings))
+
+
+def _shown(finding: Finding) -> list[str]:
+    if not finding.is_trouble:
+        return [f"ok  {finding.what}"]
+    return [f"!!  {finding.what}", f"    -> {finding.mend}"]
+
+
 def examine(request: DoctorRequest) -> list[Finding]:
-    """Everything found, trouble or not, in the order: disk, storage, studies, file, features."""
-    findings = list(_disk(request))
-    try:
-        _check_lock(request.storage)
-        database = Database(request.storage)
-        storage = open_storage(database)
-    except InputError as error:
-        return [*findings, Finding(str(error), "start the database server, or give another --storage")]
-    findings.append(Finding(f"storage {database.masked_url}: opens, {database.count_runs()} runs"))
-    file, mistakes = _read_file(request)
-    findings += mistakes
-    for name in optuna.get_all_study_names(storage):
-        findings += _study(optuna.load_study(study_name=name, storage=storage), database, file)
-    return [*findings, *_features(request, file)]
-
-
-def mend(findings: list[Finding]) -> list[str]:
-    """Carry out what can be mended in place; one line each."""
-    return [finding.fix() for finding in findings if finding.fix is not None]
+    """Everything found, trouble or not, in the order: disk, file, storage, studies, features."""
+    file, findings = _read_file(request)
+    return [*_disk(request), *findings, *_storage(request, file), *_features(request, file)]
 
 
 def _disk(request: DoctorRequest) -> Iterator[Finding]:
@@ -78,21 +90,6 @@ def _disk(request: DoctorRequest) -> Iterator[Finding]:
         yield Finding(text, "free some space, or give another folder" if free < _SPACE_WANTED else None)
 
 
-def _check_lock(url: str) -> None:
-    """Say so when another process holds the queue lock, instead of waiting for it."""
-    path = sqlite_path(url)
-    lock = Path(f"{path}.lock")
-    if path is None or not lock.exists():
-        return
-    with lock.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{lock}: held by another process. It is released when that process goes on or ends."
-            ) from None
-
-
 def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Finding]]:
     if request.file is None:
         return None, []
@@ -101,6 +98,28 @@ def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Findin
     except InputError as error:
         return None, [Finding(mistake, f"edit {request.file}") for mistake in error.mistakes]
     return file, [Finding(f"{request.file}: {len(file.rows)} rows"), *(Finding(text) for text in file.warnings)]
+
+
+def _storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
+    """The storage as a whole, then each of its studies; a file that is not there is not made."""
+    name = f"storage {masked(request.storage)}"
+    try:
+        path = sqlite_path(request.storage)
+        if path is not None and not path.exists():
+            yield Finding(f"{name}: not there yet; the first `whisq-study ablate` or `optimize` makes it")
+            return
+        trouble = storage_trouble(request.storage)
+        if trouble is not None:
+            yield Finding(trouble.what, trouble.advice)
+            return
+        database = Database(request.storage)
+        storage = open_storage(database)
+    except InputError as error:
+        yield Finding(str(error), "give another --storage")
+        return
+    yield Finding(f"{name}: opens, {database.count_runs()} runs")
+    for study_name in optuna.get_all_study_names(storage):
+        yield from _study(optuna.load_study(study_name=study_name, storage=storage), database, file)
 
 
 def _study(study: optuna.Study, database: Database, file: AblationFile | None) -> Iterator[Finding]:
@@ -117,21 +136,17 @@ def _study(study: optuna.Study, database: Database, file: AblationFile | None) -
             "whisq-study doctor --fix (or start the study again: it takes them back itself)",
             lambda: f"study {study.study_name}: {reap(study, database)} trials are back in the queue",
         )
-    yield from _leftovers(study, database, file)
-    fingerprint = study.user_attrs.get("fingerprint")
-    if fingerprint and file is not None and file.search is not None:
-        for line in difference(fingerprint, file.search):
-            yield Finding(
-                f"study {study.study_name}: the search space has changed: {line}",
-                "restore the space in the file, or search under a new name: whisq-study optimize --study NEW",
-            )
+    if file is not None:
+        yield from _leftovers(study, database, file)
+        yield from _drift(study, file)
 
 
-def _leftovers(study: optuna.Study, database: Database, file: AblationFile | None) -> Iterator[Finding]:
+def _leftovers(study: optuna.Study, database: Database, file: AblationFile) -> Iterator[Finding]:
     """Waiting cells of a table that its file does not have any more."""
-    if file is None or study.study_name != file.name or study.user_attrs.get("kind") != "ablation":
+    if study.study_name != file.name or study.user_attrs.get("kind") != "ablation":
         return
-    current = {entry.run_id for entry in database.cells(file.name).values()}
+    rows = {row.id for row in file.rows}
+    current = {entry.run_id for entry in database.cells(file.name).values() if entry.row in rows}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     stale = [trial for trial in waiting if trial.user_attrs.get("run_id") not in current]
     if not stale:
@@ -151,35 +166,65 @@ def _leftovers(study: optuna.Study, database: Database, file: AblationFile | Non
     )
 
 
+def _drift(study: optuna.Study, file: AblationFile) -> Iterator[Finding]:
+    """Searches that cannot go on, because the file searches something else now."""
+    from study.optimize import search_of  # brings the whole search: only where there is one
+
+    fingerprint, rows = study.user_attrs.get("fingerprint"), {row.id: row for row in file.rows}
+    row = rows.get(study.user_attrs.get("row", ""))
+    if fingerprint is None or row is None or study.user_attrs.get("table") != file.name:
+        return
+    try:
+        lines = difference(fingerprint, search_of(file).without(row.settings))
+    except InputError as error:
+        lines = list(error.mistakes)
+    for line in lines:
+        yield Finding(
+            f"study {study.study_name}: the search has changed: {line}",
+            f"restore it in {file.path}, or begin a new study that takes over what still fits: "
+            f"whisq-study optimize --study NEW --from {study.study_name}",
+        )
+
+
 def _features(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
     if file is None or request.data is None:
         return
     try:
         workspace = Workspace(request.data, request.features)
-        digests = workspace.audio_digests
+        _ = workspace.digest  # reads what has changed
     except InputError as error:
         yield from (Finding(mistake, f"mend the corpus at {request.data}") for mistake in error.mistakes)
         return
-    command = f"whisq-study encode {request.file} --data {request.data}"
+    yield Finding(f"corpus {request.data}: {len(workspace.corpus.clips)} clips can be read")
     for spec in dict.fromkeys(row.spec.backbone for row in file.rows if row.spec.uses_features):
-        names = f"features of {spec.audio} + {spec.text}"
-        try:
-            backbone = workspace.backbone(spec)
-            clips, prompts = missing(workspace.corpus, digests, backbone, request.features)
-        except InputError as error:
-            yield Finding(f"{names}: {' '.join(error.mistakes)}", "fetch the weights, or name a local folder")
-            continue
-        lacking = f"{names}: {clips} clips and {prompts} prompts are missing"
-        yield Finding(lacking, command) if clips + prompts else Finding(f"{names}: complete")
-        for key in (backbone.audio_key, backbone.text_key):
-            store = FeatureStore(request.features, key)
-            for item, problem in store.verify().items():
-                yield Finding(problem, f"delete it, then: {command}", _remover(store.path(item)))
+        yield from _features_of(spec, workspace, f"whisq-study encode {request.file} --data {request.data}")
 
 
-def _remover(path: Path) -> Callable[[], str]:
-    def remove() -> str:
-        path.unlink(missing_ok=True)
-        return f"{path}: removed; the next encode makes it anew"
+def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iterator[Finding]:
+    """Each damaged file, then what there is to encode: one mending for both."""
+    names = f"features of {spec.audio} + {spec.text}"
+    try:
+        backbone = workspace.backbone(spec)
+        clips, prompts = missing(workspace.corpus, workspace.audio_digests, backbone, workspace.features)
+        damaged = _damaged(backbone, workspace.features)
+    except InputError as error:
+        yield Finding(f"{names}: {' '.join(error.mistakes)}", "fetch the weights, or name a local folder")
+        return
+    yield from (Finding(problem, f"rm {path} && {command}") for path, problem in damaged.items())
+    if not clips + prompts + len(damaged):
+        yield Finding(f"{names}: complete")
+        return
 
-    return remove
+    def mend() -> str:
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        problem = encode_backbones(workspace, [spec]).get(spec)
+        return f"{names}: {problem or 'encoded'}"
+
+    yield Finding(f"{names}: {clips} clips and {prompts} prompts cannot be read", command, mend)
+
+
+def _damaged(backbone: Backbone, root: Path) -> dict[Path, str]:
+    """The files that are not whole, with what is wrong; every byte of both stores is read."""
+    stores = [FeatureStore(root, key) for key in (backbone.audio_key, backbone.text_key)]
+    return {store.path(item): problem for store in stores for item, problem in store.verify().items()}

@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from whisq_core.errors import InputError
 
 MAX_SQLITE_WORKERS = 8
+QUEUE_LOCK = 4711042  # the advisory lock of our queue on PostgreSQL: any number that nobody else uses
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 _POSTGRESQL_LINE = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
