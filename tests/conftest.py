@@ -55,3 +55,20 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> "Place":
             for finished in (run_script(place.folder, *place.encode), run(place.folder, *place.ablate)):
                 assert finished.status == 0, finished.err
     return place
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good corpus of 14 short clips; not to be changed."""
+    from helpers.corpora import write_official_corpus
+
+    folder = tmp_path_factory.mktemp("good") / "corpus"
+    return write_official_corpus(folder, num_train=8, num_dev=6, num_systems=3, seconds=0.3)
+
+
+@pytest.fixture
+def spoilt(small_corpus: Path, tmp_path: Path) -> Path:
+    """A working directory with a good corpus and a good file, to be spoilt."""
+    from helpers.refused import write_working_directory
+
+    return write_working_directory(tmp_path, small_corpus)
