@@ -58,6 +58,18 @@ class Items:
         return weighted, np.einsum("di,di->d", weighted, ranks)
 
     @cached_property
+    def truth_order(self) -> tuple[Array, Array]:
+        """Signs of the differences of the truth [items, items], and how many of them are not 0 [draws]."""
+        order = _order(self.truth)
+        return order, self.sums_over_pairs(np.abs(order))
+
+    @cached_property
+    def pairs_without_ties(self) -> Array:
+        """Ordered pairs of different items [draws]."""
+        pairs: Array = self.total**2 - np.einsum("di,di->d", self.weights, self.weights)
+        return pairs
+
+    @cached_property
     def variance_without_ties(self) -> Array:
         """Variance (times total) of midranks [draws] where only repetitions of an item tie."""
         return _rank_variance(self.total, self.weights)
@@ -145,7 +157,7 @@ def _srcc(predicted: Array, items: Items) -> Array:
     weighted_truth, variance_truth = items.truth_ranks
     # Ranks are linear in the counts, and without ties every seed's ranks have the same variance, so that those seeds
     # are averaged before the draws are taken; a seed with ties has a variance of its own.
-    tied = (np.diff(np.sort(predicted, axis=1), axis=1) == 0).any(axis=1)
+    tied = _with_ties(predicted)
     total = np.zeros(len(items.counts))
     if not tied.all():
         ranks = np.sum([_centred_ranks(values, items) for values in predicted[~tied]], axis=0)
@@ -159,13 +171,30 @@ def _srcc(predicted: Array, items: Items) -> Array:
 
 
 def _ktau(predicted: Array, items: Items) -> Array:
-    order_truth = np.sign(items.truth[:, None] - items.truth)
-    untied_truth = items.sums_over_pairs(np.abs(order_truth))
+    order_truth, untied_truth = items.truth_order
+    # Concordance is linear in the pairs, and without ties every seed has the same untied pairs: those seeds are added
+    # up before the draws are taken, as for SRCC.
+    tied = _with_ties(predicted)
     total = np.zeros(len(items.counts))
-    for values in predicted:
-        order = np.sign(values[:, None] - values)
+    if not tied.all():
+        orders = np.sum([_order(values) for values in predicted[~tied]], axis=0)
+        total += _ratio(items.sums_over_pairs(orders * order_truth), items.pairs_without_ties * untied_truth)
+    for values in predicted[tied]:
+        order = _order(values)
         total += _ratio(items.sums_over_pairs(order * order_truth), items.sums_over_pairs(np.abs(order)) * untied_truth)
     return total / len(predicted)
+
+
+def _order(values: Array) -> Array:
+    """[items, items]: 1 where the first is larger, -1 where the second is, 0 for ties."""
+    order: Array = np.sign(values[:, None] - values)
+    return order
+
+
+def _with_ties(predicted: Array) -> NDArray[np.bool_]:
+    """Which seeds [seeds] predict the same for two items."""
+    tied: NDArray[np.bool_] = (np.diff(np.sort(predicted, axis=1), axis=1) == 0).any(axis=1)
+    return tied
 
 
 def _centred_ranks(values: Array, items: Items) -> Array:
