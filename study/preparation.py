@@ -9,6 +9,7 @@ from study.runs import Workspace
 from study.storage_url import sqlite_path
 from study.table_design import AblationFile, Row
 from whisq_core.errors import InputError, raise_all
+from whisq_core.machine import resolve_auto
 from whisq_core.spec import RunSpec
 
 _SQLITE_HEADER = b"SQLite format 3\0"
@@ -114,8 +115,4 @@ def resolved(spec: RunSpec) -> RunSpec:
     """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
     if not spec.uses_features:
         return spec
-    if "auto" in (spec.train.device, spec.train.precision):
-        from whisq_core.optimisation import resolve_auto  # imports torch: only where something is automatic
-
-        return spec.model_copy(update={"train": resolve_auto(spec.train)})
-    return spec
+    return spec.model_copy(update={"train": resolve_auto(spec.train)})

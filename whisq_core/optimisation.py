@@ -1,53 +1,15 @@
-"""Devices, number formats, optimisers and clipping: how a gradient becomes a step."""
+"""Threads, number formats, optimisers and clipping: how a gradient becomes a step."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
 
-_FASTER = 1.5  # bf16 is chosen where its matrix product is measured at least this much faster
 _AUTOCAST = {"bf16": torch.bfloat16, "float16": torch.float16}
-
-
-def resolve_auto(train: TrainSpec) -> TrainSpec:
-    """`train` with a concrete device and precision, as they belong to the identity of a run.
-
-    Raises:
-        InputError: when CUDA is asked for and there is none.
-    """
-    device = train.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise InputError("setting 'train.device': cuda, but PyTorch finds no CUDA device here. Use auto or cpu.")
-    precision = train.precision
-    if precision == "auto":
-        # The paper trains with automatic mixed precision on CUDA; a CPU gains only where it has bf16 matrix units.
-        precision = "float16" if device == "cuda" else "bf16" if _bf16_is_fast() else "float32"
-    return train.model_copy(update={"device": device, "precision": precision})
-
-
-@cache
-def _bf16_is_fast() -> bool:
-    """Whether this CPU multiplies bf16 matrices clearly faster than float32 ones: measured, some 20 ms."""
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-        torch.mm(left, right)
-        runs = []
-        for _ in range(5):
-            start = time.perf_counter()
-            torch.mm(left, right)
-            runs.append(time.perf_counter() - start)
-        seconds[dtype] = min(runs)
-    return seconds[torch.float32] > _FASTER * seconds[torch.bfloat16]
 
 
 @contextmanager

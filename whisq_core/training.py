@@ -17,8 +17,9 @@ from whisq_core.batches import gather
 from whisq_core.features import Dataset
 from whisq_core.fused_step import FusedStep, can_fuse
 from whisq_core.losses import task_loss
+from whisq_core.machine import resolve_auto
 from whisq_core.model import WhisQ, stream
-from whisq_core.optimisation import Updater, autocast, num_threads, resolve_auto
+from whisq_core.optimisation import Updater, autocast, num_threads
 from whisq_core.plain_step import PIECE, PlainStep
 from whisq_core.spec import RunSpec
 
