@@ -1,5 +1,7 @@
 """From stored results to verdicts: hands the arrays of `StudyResults` to the statistics."""
 
+from threadpoolctl import threadpool_limits
+
 from study.collect import StudyResults
 from study.statistics import Evidence, Judgement, judge
 from study.table_design import Row
@@ -23,7 +25,8 @@ _TA_ONLY = {
 
 def judge_results(results: StudyResults) -> Judgement:
     """The verdicts of a table."""
-    return judge(evidence(results))
+    with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
+        return judge(evidence(results))
 
 
 def evidence(results: StudyResults) -> Evidence:
