@@ -11,6 +11,7 @@ from study.cost import CostModel
 from study.database import Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
+from study.plan_text import plan_text, settings_text
 from study.preparation import check_splits, check_storage, check_writable, noted, output_folder, resolved
 from study.publish import is_published, publish
 from study.records import CellEntry, Tuned
@@ -279,22 +280,7 @@ def exit_status(prepared: Prepared, results: StudyResults) -> int:
 
 
 def show_plan(prepared: Prepared) -> str:
-    """The plan as text: state, reason and minutes per cell, and what the design can decide."""
+    """The plan as text; rows asked for by name with their settings."""
     costs = CostModel.measured(prepared.database, prepared.workspace)
-    lines = [f"{'row':<20} {'seed':>5}  {'state':<8} {'minutes':>7}  reason"]
-    total = 0.0
-    for planned in prepared.cells:
-        minutes = costs.minutes(planned.cell.spec) if planned.to_run else 0.0
-        total += minutes
-        cell = f"{planned.cell.row.id:<20} {planned.cell.seed:>5}  {planned.state:<8} {minutes:>7.2f}"
-        lines.append(f"{cell}  {planned.reason}".rstrip())
-    counts = {state: sum(planned.state == state for planned in prepared.cells) for state in _STATES}
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines.append(
-        f"{summary}; about {total / prepared.request.workers:.1f} minutes with {prepared.request.workers} worker(s)"
-    )
-    lines += [f"note: {warning}" for warning in prepared.file.warnings]
-    return "\n".join(lines)
-
-
-_STATES = ("new", "stale", "done", "blocked")
+    text = plan_text(prepared.file, prepared.cells, costs, prepared.request.workers)
+    return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.rows else text

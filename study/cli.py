@@ -104,7 +104,8 @@ def ablate(
     workers: WorkersOption = None,
     out: OutOption = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print state, reason and minutes of each cell, and stop.")
+        bool,
+        typer.Option("--plan", help="Print state, reason and minutes of each cell, and stop; settings with --rows."),
     ] = False,
     save_models: Annotated[
         bool, typer.Option("--save-models", help="Keep each trained model under OUT/models.")
