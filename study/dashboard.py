@@ -18,10 +18,11 @@ from optuna.storages._rdb.models import StudySystemAttributeModel
 from study.artifacts import artifact_folder
 from study.collect import StudyResults
 from study.database import Database
+from study.preparation import check_storage, check_stored
 from study.progress import say
 from study.queue import open_storage
 from study.statistics import Judgement
-from study.storage_url import engine_options, full, sqlite_path
+from study.storage_url import engine_options, full
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,9 +84,8 @@ def serve(url: str, port: int) -> None:
     Raises:
         InputError: when there is no such storage, or the port cannot be had.
     """
-    path = sqlite_path(url)
-    if path is not None and not path.exists():
-        raise InputError(f"storage '{url}': no such file. Run `whisq-study ablate` first, or give another --storage.")
+    check_stored(url, "whisq-study ablate --data DIR")
+    check_storage(url)
     database = Database(url)
     open_storage(database)
     # Not that one for reading: it begins every SQLite transaction as a writer, and a page of many trials takes long.

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from study.ablation_file import read_ablation_file
 from study.database import Database
 from study.encode import encode_backbones
+from study.preparation import check_storage
 from study.queue import lost, open_storage, reap
 from study.runs import Workspace
 from study.search_space import difference
@@ -104,6 +105,7 @@ def _storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Find
     """The storage as a whole, then each of its studies; a file that is not there is not made."""
     name = f"storage {masked(request.storage)}"
     try:
+        check_storage(request.storage)
         path = sqlite_path(request.storage)
         if path is not None and not path.exists():
             yield Finding(f"{name}: not there yet; the first `whisq-study ablate` or `optimize` makes it")

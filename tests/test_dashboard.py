@@ -150,7 +150,8 @@ def test_a_storage_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     finished = run(tmp_path, "dashboard", "--storage", "sqlite:///nothing.db")
 
     assert finished.errors == [
-        "storage 'sqlite:///nothing.db': no such file. Run `whisq-study ablate` first, or give another --storage."
+        "storage 'sqlite:///nothing.db': there is no nothing.db. Give the --storage of your runs, "
+        "or run: whisq-study ablate --data DIR."
     ]
     assert os.listdir(tmp_path) == []
 

@@ -171,7 +171,21 @@ def test_a_file_that_is_no_database_is_said(place: Place) -> None:
 
     found = ask(place)
 
-    assert troubles(found) == [f"storage '{place.storage}': file is not a database"]
+    assert troubles(found) == [
+        f"storage '{place.storage}': cannot be opened, {place.folder}/whisq.db is not a SQLite database. "
+        "Give another file: --storage sqlite:///FILE.db."
+    ]
+    assert advice(found) == ["give another --storage"]
+
+
+def test_a_torn_database_is_said(place: Place) -> None:
+    for path in place.folder.glob("whisq.db-*"):
+        path.unlink()
+    (place.folder / "whisq.db").write_bytes((place.folder / "whisq.db").read_bytes()[:20_000])
+
+    found = ask(place)
+
+    assert troubles(found) == [f"storage '{place.storage}': database disk image is malformed"]
     assert advice(found) == [f"restore {place.folder}/whisq.db from a copy, or give another --storage"]
 
 
