@@ -220,7 +220,7 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check published numbers: attainable, and do the claims follow?
+    """Say whether published numbers and claims hold up.
 
     A rank correlation of n systems can only have certain values; where we have intervals, it says who lies inside.
     """
