@@ -27,7 +27,7 @@ from whisq_core.spec import RunSpec
 
 WAVE = 32  # clips of a thread between two visits of the head
 _Result = TypeVar("_Result")
-Part = Int[np.ndarray, " part"]
+Part = np.ndarray
 
 
 def can_fuse(spec: RunSpec, audio_dim: int) -> bool:
@@ -101,11 +101,11 @@ class FusedStep:
         parts = np.array_split(np.arange(len(rows)), len(self._workers))
         weight = self._loss.ot_weight / whole
 
-        def forward(worker: FrameWorker, part: Int[np.ndarray, " part"]) -> float:
+        def forward(worker: FrameWorker, part: Part) -> float:
             worker.forward(rows[part], prompts[part])
             return worker.align(weight) if weight > 0 else 0.0
 
-        def backward(worker: FrameWorker, part: Int[np.ndarray, " part"]) -> None:
+        def backward(worker: FrameWorker, part: Part) -> None:
             worker.backward(_gradients(contexts.of_text, part), _gradients(contexts.of_audio, part))
 
         ot = sum(self._each(forward, parts))
@@ -182,7 +182,7 @@ def _leaf(found: Sequence[Tensor | None]) -> Float[Tensor, "wave heads dim"] | N
     return torch.stack(arrays).requires_grad_() if arrays else None
 
 
-def _gradients(contexts: Tensor | None, part: Int[np.ndarray, " part"]) -> list[Tensor | None]:
+def _gradients(contexts: Tensor | None, part: Part) -> list[Tensor | None]:
     if contexts is None:
         return [None] * len(part)
     assert contexts.grad is not None
