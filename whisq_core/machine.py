@@ -6,14 +6,12 @@ torch, whose import takes longer than a whole plan, is asked only where there ma
 
 import os
 import sys
-from pathlib import Path
 
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
 
 # Device nodes without which PyTorch finds no GPU on Linux: NVIDIA's driver, WSL, AMD's driver, NVIDIA's Tegra boards.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
-_BF16_MATRIX_UNITS = "amx_bf16"  # with them a product takes a third of its time; other CPUs gain little or lose
 
 
 def resolve_auto(train: TrainSpec) -> TrainSpec:
@@ -29,8 +27,9 @@ def resolve_auto(train: TrainSpec) -> TrainSpec:
         raise InputError("setting 'train.device': cuda, but PyTorch finds no CUDA device here. Use auto or cpu.")
     precision = train.precision
     if precision == "auto":
-        # The paper trains with automatic mixed precision on CUDA; a CPU gains only where it has bf16 matrix units.
-        precision = "float16" if device == "cuda" else "bf16" if _has_bf16_units() else "float32"
+        # The paper trains with automatic mixed precision on CUDA. On a CPU only float32 has the fused step, and a
+        # precision that depended on the CPU's model would give a run another identity on each node of a cluster.
+        precision = "float16" if device == "cuda" else "float32"
     return train.model_copy(update={"device": device, "precision": precision})
 
 
@@ -40,11 +39,3 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _has_bf16_units(info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this CPU multiplies matrices in bf16; what the system does not tell counts as no."""
-    if not info.exists():
-        return False
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-    return any(_BF16_MATRIX_UNITS in line.split() for line in lines if line.startswith("flags"))
