@@ -22,7 +22,7 @@ from study.demo_music import SOUNDS, Prompt, compose, draw_prompt
 from study.demo_systems import SAMPLE_RATE, SYSTEMS, Performance, System, damage, draw_raters, perform, rate
 from whisq_core.errors import InputError
 
-RECIPE = 1  # raise it whenever the same parameters give another corpus
+RECIPE = 2  # raise it whenever the same parameters give another corpus
 RECIPE_FILE = "recipe.json"
 NUM_PROMPTS = 36  # of the ordinary systems
 NUM_DEMO_PROMPTS = 14  # of the demo systems; their P-ids collide with the ordinary ones, as in the real corpus

@@ -91,19 +91,17 @@ def draw_prompt(name: str, sound: str, generator: np.random.Generator) -> Prompt
 
 
 def _describe(asked: Attributes, generator: np.random.Generator) -> str:
-    """Natural language that names every attribute."""
+    """A few words that name every attribute: short, since the cost of training grows with the tokens of a prompt."""
     sound = SOUNDS[asked.sound]
     instrument = str(generator.choice(sound.words))
     mood = str(generator.choice(MOODS[asked.tempo, asked.mode]))
-    mood = f"an {mood}" if mood[0] in "aeiou" else f"a {mood}"
     genre = sound.genre_with_drums if asked.drums else sound.genre
-    form = "waltz in 3/4" if asked.meter == 3 else "piece in 4/4"
-    drums = "a drum kit and bass" if asked.drums else "no drums"
-    notes = {"sparse": "few long notes", "busy": "many quick notes"}[asked.texture]
+    form = "waltz" if asked.meter == 3 else "piece in 4/4"
+    drums = "with drums" if asked.drums else "no drums"
     templates = (
-        f"{mood}, {asked.tempo} {genre} {form} on {instrument}, with {drums}, {notes}, in a {asked.mode} key.",
-        f"{genre} music for {instrument}: {mood}, {asked.tempo} {form} in {asked.mode}, {notes}, {drums}.",
-        f"{instrument} playing {mood} {genre} {form} at a {asked.tempo} tempo in {asked.mode}, {notes}, with {drums}.",
+        f"{mood}, {asked.tempo} {genre} {form} on {instrument}, {drums}, {asked.texture}, {asked.mode}.",
+        f"{genre} for {instrument}: {mood}, {asked.tempo} {form}, {asked.mode}, {asked.texture}, {drums}.",
+        f"{instrument}, {mood} {genre} {form}, {asked.tempo}, {asked.mode}, {asked.texture}, {drums}.",
     )
     text = str(generator.choice(templates))
     return text[0].upper() + text[1:]

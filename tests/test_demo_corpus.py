@@ -15,7 +15,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.demo_corpus import MAX_CLIPS, plan, render_demo_corpus
+from study.demo_corpus import MAX_CLIPS, RECIPE, plan, render_demo_corpus
 from study.demo_music import ATTRIBUTE_NAMES, BASS_PROGRAM, SCALES, SOUNDS, TEMPI, Attributes, compose
 from study.demo_systems import (
     HARMS,
@@ -229,7 +229,7 @@ def test_a_killed_render_leaves_no_folder_and_the_next_one_clears_up(tmp_path: P
 def test_the_folder_explains_every_system_and_every_weight(folder: Path) -> None:
     text = (folder / "SIMULATED.txt").read_text()
     assert text.startswith("SIMULATED CORPUS: no clip, system or rating in this folder is real.\n")
-    assert f"Recipe: recipe 1, seed 0, num_train {NUM_TRAIN}, num_dev {NUM_DEV}." in text
+    assert f"Recipe: recipe {RECIPE}, seed 0, num_train {NUM_TRAIN}, num_dev {NUM_DEV}." in text
     assert all(system.name in text for system in SYSTEMS)
     assert all(f"{name} {weight}" in text for name, weight in (HARMS | WEIGHTS).items())
 

@@ -77,4 +77,4 @@ def _optimizer(parameters: list[nn.Parameter], train: TrainSpec) -> torch.optim.
             parameters, train.learning_rate, train.momentum, weight_decay=train.weight_decay, nesterov=train.nesterov
         )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
-    return kind(parameters, train.learning_rate, weight_decay=train.weight_decay)
+    return kind(parameters, train.learning_rate, betas=(train.momentum, 0.999), weight_decay=train.weight_decay)
