@@ -98,7 +98,7 @@ def prepare(request: AblateRequest) -> Prepared:
 
 def _plan(cells: Sequence[Cell], file: AblationFile, database: Database) -> list[PlannedCell]:
     run_ids = [cell.identity.run_id for cell in cells if cell.identity]
-    return plan(cells, database.headers(file.name, run_ids), file.name)
+    return plan(cells, database.headers_for_plan(file.name, run_ids), file.name)
 
 
 def _over_rows(prepared: Prepared, tuned: Mapping[str, Tuned]) -> Prepared:

@@ -35,17 +35,20 @@ _runs = sa.Table(
     "whisq_runs",
     _metadata,
     sa.Column("run_id", sa.String(32), primary_key=True),
-    sa.Column("table_name", sa.String(200), nullable=False, index=True),
+    sa.Column("table_name", sa.String(200), nullable=False),
     sa.Column("row", sa.String(200), nullable=False),
     sa.Column("seed", sa.Integer, nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("reason", sa.Text),
-    sa.Column("identity", sa.JSON, nullable=False),
-    sa.Column("details", sa.JSON, nullable=False),
-    sa.Column("curve", sa.JSON, nullable=False),
-    sa.Column("manifest", sa.JSON, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("finished_at", sa.Float, nullable=False),
+    sa.Column("identity", sa.JSON, nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("manifest", sa.JSON, nullable=False),
+    sa.Column("curve", sa.JSON, nullable=False),  # last: it is long, and SQLite reads a line up to what is asked for
+    # What planning asks, answered from the index alone: the newest run of each cell, and the newest of all.
+    sa.Index("whisq_runs_of_cells", "table_name", "row", "seed", "state", "finished_at"),
+    sa.Index("whisq_runs_by_time", "state", "finished_at"),
 )
 _cells = sa.Table(
     "whisq_cells",
@@ -82,6 +85,9 @@ _predictions = sa.Table(
     sa.Column("predicted", sa.LargeBinary, nullable=False),
 )
 
+
+_HEADER = [_runs.c[name] for name in RunHeader.__dataclass_fields__]
+_MAX_PARAMETERS = 1000
 
 Result = TypeVar("Result")
 
@@ -202,13 +208,23 @@ class Database:
                 connection.execute(_predictions.insert(), predictions)
         return True
 
-    def headers(self, table_name: str, run_ids: Sequence[str] = ()) -> list[RunHeader]:
-        """The runs made for one table, and those of `run_ids` whatever table they were made for; oldest first."""
-        columns = [_runs.c[name] for name in RunHeader.__dataclass_fields__]
-        wanted = sa.or_(_runs.c.table_name == table_name, _runs.c.run_id.in_(run_ids))
+    def headers(self, table_name: str) -> list[RunHeader]:
+        """The runs made for one table, oldest first."""
+        ours = sa.select(*_HEADER).where(_runs.c.table_name == table_name).order_by(_runs.c.finished_at)
         with self.engine.begin() as connection:
-            lines = connection.execute(sa.select(*columns).where(wanted).order_by(_runs.c.finished_at)).all()
-        return [RunHeader(*line) for line in lines]
+            return [RunHeader(*line) for line in connection.execute(ours)]
+
+    def headers_for_plan(self, table_name: str, run_ids: Sequence[str]) -> list[RunHeader]:
+        """The runs of `run_ids`, whatever table they were made for, and the newest done one of each cell of a table."""
+        done = sa.and_(_runs.c.table_name == table_name, _runs.c.state == "done")
+        cell = (_runs.c.row, _runs.c.seed)
+        newest = sa.select(*cell, sa.func.max(_runs.c.finished_at).label("at")).where(done).group_by(*cell).subquery()
+        same = [_runs.c.row == newest.c.row, _runs.c.seed == newest.c.seed, _runs.c.finished_at == newest.c.at]
+        queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
+        queries += [sa.select(*_HEADER).where(_runs.c.run_id.in_(some)) for some in _chunks(run_ids)]
+        with self.engine.begin() as connection:
+            found = [RunHeader(*line) for query in queries for line in connection.execute(query)]
+        return list({header.run_id: header for header in found}.values())
 
     def state_of(self, run_id: str) -> str | None:
         """ "done", "failed", or None when there is no such run."""
@@ -218,9 +234,7 @@ class Database:
     def runs(self, run_ids: Sequence[str]) -> dict[str, StoredRun]:
         """The stored runs among `run_ids`, with metrics and predictions."""
         with self.engine.begin() as connection:
-            lines = connection.execute(sa.select(_runs).where(_runs.c.run_id.in_(run_ids))).all()
-            metrics = connection.execute(sa.select(_metrics).where(_metrics.c.run_id.in_(run_ids))).all()
-            blobs = connection.execute(sa.select(_predictions).where(_predictions.c.run_id.in_(run_ids))).all()
+            lines, metrics, blobs = (_lines(connection, table, run_ids) for table in (_runs, _metrics, _predictions))
         values: dict[tuple[str, str], dict[str, float]] = {}
         for metric in metrics:
             value = float("nan") if metric.value is None else metric.value
@@ -279,6 +293,16 @@ class Database:
         """How many runs are stored."""
         with self.engine.begin() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(_runs)) or 0
+
+
+def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Parts small enough for one statement: databases limit the number of its parameters."""
+    return (run_ids[start : start + _MAX_PARAMETERS] for start in range(0, len(run_ids), _MAX_PARAMETERS))
+
+
+def _lines(connection: sa.Connection, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
+    queries = [sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)]
+    return [line for query in queries for line in connection.execute(query)]
 
 
 def _frame(text: str) -> pd.DataFrame:

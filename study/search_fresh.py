@@ -65,7 +65,8 @@ def fresh_values(
     trials = best_trials(study, search_plan)
     name = f"{search_plan.name}-fresh"
     cells = [_cell(trial, seed, search_plan, workspace) for seed in FRESH_SEEDS for trial in trials]
-    planned = plan(cells, database.headers(name, [cell.identity.run_id for cell in cells if cell.identity]), name)
+    run_ids = [cell.identity.run_id for cell in cells if cell.identity]
+    planned = plan(cells, database.headers_for_plan(name, run_ids), name)
     todo = [each for each in planned if each.to_run]
     if todo:
         _train(name, todo, search_plan, database, where)

@@ -115,3 +115,30 @@ def test_a_storage_that_cannot_be_opened_is_one_clear_line_without_its_password(
 def test_passwords_are_masked_and_plain_postgresql_means_psycopg() -> None:
     assert masked("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
     assert parse("postgresql://me:secret@host/db").drivername == "postgresql+psycopg"
+
+
+def test_a_plan_gets_the_runs_of_its_cells_and_the_newest_done_run_of_each_cell(database: Database) -> None:
+    runs = [
+        replace(RUN, run_id="old", finished_at=1.0),
+        replace(RUN, run_id="new", finished_at=2.0),
+        replace(RUN, run_id="failed since", state="failed", finished_at=3.0),
+        replace(RUN, run_id="other seed", seed=4, finished_at=1.0),
+        replace(RUN, run_id="other table", table_name="other", finished_at=9.0),
+        replace(RUN, run_id="asked for", table_name="third", state="failed", finished_at=0.0),
+    ]
+    for run in runs:
+        database.save_run(run)
+
+    headers = database.headers_for_plan("table", ["asked for", "new", "unknown"])
+
+    assert sorted(header.run_id for header in headers) == ["asked for", "new", "other seed"]
+    assert {header.run_id: header.identity for header in headers}["new"] == RUN.identity
+    assert [header.run_id for header in database.headers("table")] == ["old", "other seed", "new", "failed since"]
+
+
+def test_more_runs_than_a_statement_has_parameters_are_read(database: Database) -> None:
+    database.save_run(RUN)
+    run_ids = [str(number) for number in range(40_000)] + [RUN.run_id]
+
+    assert list(database.runs(run_ids)) == [RUN.run_id]
+    assert [header.run_id for header in database.headers_for_plan("other", run_ids)] == [RUN.run_id]
