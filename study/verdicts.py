@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # quantiles of Student's t, without the second that scipy.stats takes to import
 
 from study.row_checks import seeds_needed, smallest_p
 from study.uncertainty import EQUIVALENCE_LEVEL, MIN_SYSTEMS, Comparison, holm
@@ -118,8 +118,8 @@ def _systems_needed(comparison: Comparison, num_comparisons: int, margin: float)
     """Systems after which the item test, or equivalence, would pass: the error shrinks with their root."""
     freedom = comparison.num_systems - 1
     distance = abs(comparison.mean)
-    different = stats.t.ppf(1 - ALPHA / num_comparisons / 2, freedom) * comparison.item_error
-    same = stats.t.ppf((1 + EQUIVALENCE_LEVEL) / 2, freedom) * comparison.item_error
+    different = stdtrit(freedom, 1 - ALPHA / num_comparisons / 2) * comparison.item_error
+    same = stdtrit(freedom, (1 + EQUIVALENCE_LEVEL) / 2) * comparison.item_error
     aims = [(different / distance if distance > 0 else math.inf, "")]
     if distance < margin and comparison.seeds_90.inside(margin):
         aims.append((same / (margin - distance), f" (equivalence within ±{margin:g})"))
@@ -138,8 +138,8 @@ def _seeds_needed(comparison: Comparison, num_comparisons: int) -> int | None:
     counts = np.arange(max(comparison.n + 1, seeds_needed(num_comparisons)), 10_001)
     seed_error = sd / np.sqrt(counts)
     both = np.hypot(seed_error, comparison.item_error)
-    passes = (stats.t.isf(level / 2, counts - 1) * seed_error <= distance) & (
-        stats.t.isf(level / 2, comparison.num_systems - 1) * both <= distance
+    passes = (-stdtrit(counts - 1, level / 2) * seed_error <= distance) & (
+        -stdtrit(comparison.num_systems - 1, level / 2) * both <= distance
     )
     return int(counts[np.argmax(passes)]) if passes.any() else None
 
@@ -176,12 +176,12 @@ def design(num_comparisons: int, num_seeds: int, num_systems: int) -> Design:
     if num_seeds < needed:
         second = "No verdict 'better' or 'worse' can come out; 'equivalent' still can."
         return Design(num_comparisons, num_seeds, needed, smallest_p(num_seeds), (first, second))
-    seeds = stats.t.isf(bound / 2, num_seeds - 1) * TYPICAL_SEED_SD * math.sqrt(2 / num_seeds)
+    seeds = -stdtrit(num_seeds - 1, bound / 2) * TYPICAL_SEED_SD * math.sqrt(2 / num_seeds)
     second = f"If seeds scatter an SRCC by {TYPICAL_SEED_SD:g}, they resolve differences above about {seeds:.2g}."
     if num_systems < MIN_SYSTEMS:
         third = f"{num_systems} systems are too few for verdicts beyond these clips: at least {MIN_SYSTEMS} are needed."
     else:
-        items = stats.t.isf(bound / 2, num_systems - 1) * TYPICAL_ITEM_ERROR / math.sqrt(num_systems)
+        items = -stdtrit(num_systems - 1, bound / 2) * TYPICAL_ITEM_ERROR / math.sqrt(num_systems)
         third = (
             f"{num_systems} systems resolve an SRCC difference between rows with unrelated errors above about "
             f"{items:.2g}, between rows with mostly shared errors less; more seeds do not change that."
