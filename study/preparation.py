@@ -1,9 +1,11 @@
 """Checks that every command makes before it starts anything."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from study.runs import Workspace
 from study.storage_url import sqlite_path
@@ -11,8 +13,6 @@ from study.table_design import AblationFile, Row
 from whisq_core.errors import InputError, raise_all
 from whisq_core.machine import resolve_auto
 from whisq_core.spec import RunSpec
-
-_SQLITE_HEADER = b"SQLite format 3\0"
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def check_storage(url: str) -> None:
     problem = None
     if path.is_dir():
         problem = f"{path} is a folder"
-    elif path.exists() and path.stat().st_size and _beginning(path) != _SQLITE_HEADER:
+    elif path.exists() and path.stat().st_size and not _is_sqlite(path):
         problem = f"{path} is not a SQLite database"
     elif not path.exists():
         problem = _unwritable(path.parent)
@@ -89,9 +89,20 @@ def check_stored(url: str, command: str) -> None:
         raise InputError(f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: {command}.")
 
 
-def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE_HEADER))
+def _is_sqlite(path: Path) -> bool:
+    """Whether SQLite takes the file for a database.
+
+    It is asked, not read around: closing any other handle of the file would drop this process' locks on it (POSIX),
+    another process would take itself for the last user, and the database would be destroyed.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        return True  # locked or not readable now: not a matter of what it is
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def _unwritable(folder: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Runs are stored whole or not at all, once, and come back as they went in."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 
 from study.database import Database
+from study.preparation import check_storage
 from study.records import CellEntry, Scored, StoredCorpus, StoredRun
 from study.storage_url import masked, parse
 from whisq_core.errors import InputError
@@ -142,3 +145,17 @@ def test_more_runs_than_a_statement_has_parameters_are_read(database: Database) 
 
     assert list(database.runs(run_ids)) == [RUN.run_id]
     assert [header.run_id for header in database.headers_for_plan("other", run_ids)] == [RUN.run_id]
+
+
+def test_checking_a_storage_that_this_process_uses_leaves_its_locks_alone(database: Database, tmp_path: Path) -> None:
+    """A handle of the file that SQLite does not know of would drop this process' locks when it is closed."""
+    file = f"{tmp_path}/new folder/whisq.db"
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        connection.rollback()
+        check_storage(database.url)
+        last_user = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version'); c.close()"
+        subprocess.run([sys.executable, "-c", last_user, file], check=True)
+
+        # SQLite's last user folds the log into the file and removes it: nobody may take itself for that one now.
+        assert Path(f"{file}-wal").exists()
