@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whisq_core.alignment import Points, Solution, raw_by_geomloss, solve
 from whisq_core.features import FeatureTable
-from whisq_core.kernel import Meeting, Scratch, TextSide
+from whisq_core.kernel import Frames, Meeting, Scratch, TextSide
 from whisq_core.spec import LossSpec
 
 _SOLVED_TOGETHER = 300_000  # scores of clips whose transport is solved in one go: as many as stay in cache
@@ -41,8 +41,10 @@ class _Clip:
 class FrameWorker:
     """Takes some clips forward, keeps what lies in between, and takes their gradients back."""
 
-    def __init__(self, audio: FeatureTable, num_frames: Int[np.ndarray, " clips"], loss: LossSpec) -> None:
-        self._audio, self._num_frames, self._loss = audio, num_frames, loss
+    def __init__(
+        self, audio: FeatureTable, num_frames: Int[np.ndarray, " clips"], loss: LossSpec, rounded: bool
+    ) -> None:
+        self._audio, self._num_frames, self._loss, self._rounded = audio, num_frames, loss, rounded
         self._scratch = Scratch()
         self._half_norms: dict[int, Float[Tensor, " frames"]] = {}
         self._clips: list[_Clip] = []
@@ -98,7 +100,9 @@ class FrameWorker:
                 gradient[clip.tokens].add_(values[clip.tokens], alpha=weight / products.shape[0])
                 total += weight * value
             else:
-                exact, towards_tokens, _ = raw_by_geomloss(self._frames(clip.row), values[clip.tokens], self._loss)
+                exact, towards_tokens, _ = raw_by_geomloss(
+                    self._frames(clip.row).exact, values[clip.tokens], self._loss
+                )
                 products.zero_()
                 gradient[clip.tokens].add_(towards_tokens, alpha=weight)
                 total += weight * float(exact)
@@ -120,14 +124,15 @@ class FrameWorker:
             tokens.log2_weights[position, :num_tokens] = -math.log2(num_tokens)
         return solve(products, frames, tokens, self._loss, self._scratch.take("kernel", *shape)), tokens
 
-    def _frames(self, row: int) -> Float[Tensor, "frames dim"]:
-        """The clip's frames in float32, in an array that the next call overwrites."""
-        count = int(self._num_frames[row])
-        frames = self._scratch.take("frames", count, self._audio.dim)
-        frames.copy_(self._audio.frames(row)[:count])
+    def _frames(self, row: int) -> Frames:
+        """The clip's frames, in arrays that the next call overwrites."""
+        stored = self._audio.frames(row)[: int(self._num_frames[row])]
+        exact = self._scratch.take("frames", *stored.shape).copy_(stored)
         if row not in self._half_norms:
-            self._half_norms[row] = torch.linalg.vector_norm(frames, dim=1).square_().div_(2)
-        return frames
+            self._half_norms[row] = torch.linalg.vector_norm(exact, dim=1).square_().div_(2)
+        if not self._rounded:
+            return Frames(exact)
+        return Frames(exact, self._scratch.take("rounded frames", *stored.shape, dtype=torch.bfloat16).copy_(stored))
 
 
 def _padded_size(clips: list[_Clip]) -> int:

@@ -1,4 +1,4 @@
-"""The gradient of the TA loss and the OT term on a CPU in float32, near the speed of its matrix products.
+"""The gradient of the TA loss and the OT term on a CPU, near the speed of its matrix products.
 
 A batch goes through four stages: its distinct prompts are projected and turned into rows, once; every clip's
 frames meet their prompt's rows (`kernel`); the head eats what was found; the gradients go the same way back.
@@ -23,6 +23,7 @@ from whisq_core.kernel import TextSide
 from whisq_core.losses import TaTerms, gradient_share, task_loss
 from whisq_core.model import WhisQ
 from whisq_core.multihead import Contexts, Rows
+from whisq_core.optimisation import autocast
 from whisq_core.spec import RunSpec
 
 WAVE = 32  # clips of a thread between two visits of the head
@@ -36,7 +37,7 @@ def can_fuse(spec: RunSpec, audio_dim: int) -> bool:
     return (
         spec.needs_frames
         and spec.train.device == "cpu"
-        and spec.train.precision == "float32"
+        and spec.train.precision in ("float32", "bf16")
         and audio_dim == model.feature_dim
         and model.attention != "pooled_query"
         and model.pool == "mean"
@@ -57,7 +58,8 @@ class FusedStep:
         self._starts = np.concatenate([[0], np.cumsum(data.text.num_valid)])
         num_frames = lengths(data.audio, audio_frames)
         threads = model.spec.train.threads
-        self._workers = [FrameWorker(data.audio, num_frames, self._loss) for _ in range(threads)]
+        rounded = model.spec.train.precision == "bf16"
+        self._workers = [FrameWorker(data.audio, num_frames, self._loss, rounded) for _ in range(threads)]
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def accumulate(self, clips: Int[Tensor, " batch"], with_share: bool) -> TaTerms:
@@ -81,8 +83,10 @@ class FusedStep:
     def _project(self, distinct: Int[np.ndarray, " prompts"]) -> tuple[Tensor, Rows, Prompts]:
         """The tokens of some prompts, projected, and the rows that frames meet: with a graph, and detached."""
         spans = [np.arange(self._starts[prompt], self._starts[prompt + 1]) for prompt in distinct]
-        tokens = self._model.text_projection(self._tokens[torch.from_numpy(np.concatenate(spans))])
-        met = self._model.attention.rows(tokens)
+        with autocast(self._model.spec.train):
+            tokens = self._model.text_projection(self._tokens[torch.from_numpy(np.concatenate(spans))])
+            met = self._model.attention.rows(tokens)
+        tokens = tokens.float()
         values = tokens.detach()
         side = TextSide(
             values,
@@ -157,7 +161,7 @@ class FusedStep:
             if rows is not None:
                 assert towards is not None
                 outputs.append(rows)
-                gradients.append(towards.transpose(0, 1))
+                gradients.append(towards.transpose(0, 1).to(rows.dtype))
         share = None
         if gradient.aligned is not None and with_share:
             projection = list(self._model.text_projection.parameters())
@@ -173,7 +177,7 @@ class FusedStep:
 
 
 def _heads_first(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.detach().transpose(0, 1)
+    return None if values is None else values.detach().float().transpose(0, 1)
 
 
 def _leaf(found: Sequence[Tensor | None]) -> Float[Tensor, "wave heads dim"] | None:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 _LOG2_E = 1 / math.log(2)
@@ -23,11 +23,11 @@ class Scratch:
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
-    def take(self, name: str, *shape: int) -> Tensor:
-        """The float32 array of this name, with this shape and whatever it held."""
+    def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The array of this name, with this shape and whatever it held. A name belongs to one dtype."""
         size = math.prod(shape)
         if name not in self._kept or self._kept[name].numel() < size:
-            self._kept[name] = torch.empty(size)
+            self._kept[name] = torch.empty(size, dtype=dtype)
         return self._kept[name][:size].view(shape)
 
 
@@ -75,18 +75,27 @@ class TextSide:
                 getattr(self, name).add_(getattr(other, name))
 
 
+@dataclass(frozen=True)
+class Frames:
+    """One clip's frames, and once more in bf16 where the large products are done in it."""
+
+    exact: Float[Tensor, "frames dim"]
+    rounded: BFloat16[Tensor, "frames dim"] | None = None
+
+
 class Meeting:
     """One clip's frames and its prompt's rows: `forward`, and later `backward` from the state in between.
 
-    `slot` names the score array that is occupied in between.
+    `slot` names the score array that is occupied in between. In bf16, only attention scores and the gradients of
+    rows are products of rounded numbers; inner products for the OT term, softmax and sums stay in float32.
     """
 
     def __init__(self, scratch: Scratch, slot: int, text: TextSide, gradient: TextSide) -> None:
         self._scratch, self._slot = scratch, slot
         self._text, self._gradient = text, gradient
         self._blocks = [block for block in (text.to_text, text.to_audio) if block is not None]
-        self._num_rows = sum(block.shape[0] * block.shape[1] for block in self._blocks)
-        self._num_rows += 0 if text.aligned is None else len(text.aligned)
+        self._num_attending = sum(block.shape[0] * block.shape[1] for block in self._blocks)
+        self._num_rows = self._num_attending + (0 if text.aligned is None else len(text.aligned))
         self._in_text: _InText | None = None
         self._in_audio: _InAudio | None = None
 
@@ -96,30 +105,28 @@ class Meeting:
         assert self._text.aligned is not None
         return self._scores[-len(self._text.aligned) :]
 
-    def forward(self, frames: Float[Tensor, "frames dim"]) -> tuple[Tensor | None, Tensor | None]:
+    def forward(self, frames: Frames) -> tuple[Tensor | None, Tensor | None]:
         """What the mean query finds in text, and in audio: [heads, dim] each, None for a direction not taken."""
-        rows = self._scratch.take("rows", self._num_rows, frames.shape[1])
-        self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, len(frames))
-        scores, at, views = self._scores, 0, []
-        for block in self._blocks:
-            end = at + block.shape[0] * block.shape[1]
-            torch.mul(block, _LOG2_E, out=rows[at:end].view_as(block))
-            views.append(scores[at:end].view(*block.shape[:2], -1))
-            at = end
+        num_frames, dim = frames.exact.shape
+        rows = self._scratch.take("rows", self._num_rows, dim)
+        self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, num_frames)
+        for block, values in zip(self._blocks, self._per_block(rows), strict=True):
+            torch.mul(block, _LOG2_E, out=values)
         if self._text.aligned is not None:
-            rows[at:].copy_(self._text.aligned)
-        torch.mm(rows, frames.t(), out=scores)
+            rows[self._num_attending :].copy_(self._text.aligned)
+        self._score(rows, frames)
+        views = self._per_block(self._scores)
         if self._text.to_text is not None:
             assert self._text.to_text_constants is not None
             self._in_text = _InText(views.pop(0), self._text.to_text_constants)
         if self._text.to_audio is not None:
             self._in_audio = _InAudio(views.pop(0))
         of_text = None if self._in_text is None else self._in_text.mean @ self._text.tokens
-        return of_text, None if self._in_audio is None else self._in_audio.mean @ frames
+        return of_text, None if self._in_audio is None else self._in_audio.mean @ frames.exact
 
-    def backward(self, frames: Float[Tensor, "frames dim"], of_text: Tensor | None, of_audio: Tensor | None) -> None:
+    def backward(self, frames: Frames, of_text: Tensor | None, of_audio: Tensor | None) -> None:
         """Add to the gradient's rows, given the gradients of what was found."""
-        work = self._scratch.take("work", self._num_rows, len(frames))
+        work = self._scratch.take("work", self._num_rows, len(frames.exact))
         if self._in_text is not None:
             assert of_text is not None
             assert self._gradient.to_text_constants is not None
@@ -127,17 +134,43 @@ class Meeting:
             self._in_text.to_gradient(of_text @ self._text.tokens.t(), work, self._gradient.to_text_constants)
         if self._in_audio is not None:
             assert of_audio is not None
-            self._in_audio.to_gradient(of_audio @ frames.t(), work)
-        rows = self._scratch.take("rows", self._num_rows, frames.shape[1])
-        torch.mm(self._scores, frames, out=rows)
-        at = 0
-        for block in (self._gradient.to_text, self._gradient.to_audio):
-            if block is not None:
-                end = at + block.shape[0] * block.shape[1]
-                block.add_(rows[at:end].view_as(block))
-                at = end
+            self._in_audio.to_gradient(of_audio @ frames.exact.t(), work)
+        rows = self._row_gradients(frames)
+        blocks = [block for block in (self._gradient.to_text, self._gradient.to_audio) if block is not None]
+        for block, values in zip(blocks, self._per_block(rows), strict=True):
+            block.add_(values)
         if self._gradient.aligned is not None:
-            self._gradient.aligned.add_(rows[at:])
+            self._gradient.aligned.add_(rows[self._num_attending :])
+
+    def _per_block(self, rows: Float[Tensor, "rows columns"]) -> list[Float[Tensor, "heads tokens columns"]]:
+        """The parts of an array of rows that belong to each direction."""
+        views, at = [], 0
+        for heads, num_tokens, _ in (block.shape for block in self._blocks):
+            views.append(rows[at : at + heads * num_tokens].view(heads, num_tokens, -1))
+            at += heads * num_tokens
+        return views
+
+    def _score(self, rows: Float[Tensor, "rows dim"], frames: Frames) -> None:
+        """Rows times frames."""
+        if frames.rounded is None:
+            torch.mm(rows, frames.exact.t(), out=self._scores)
+            return
+        count = self._num_attending
+        rounded = self._scratch.take("rounded rows", count, rows.shape[1], dtype=torch.bfloat16)
+        scores = self._scratch.take("rounded scores", count, len(frames.rounded), dtype=torch.bfloat16)
+        torch.mm(rounded.copy_(rows[:count]), frames.rounded.t(), out=scores)
+        self._scores[:count].copy_(scores)
+        torch.mm(rows[count:], frames.exact.t(), out=self._scores[count:])
+
+    def _row_gradients(self, frames: Frames) -> Float[Tensor, "rows dim"]:
+        """The gradients of scores times frames."""
+        num_frames, dim = frames.exact.shape
+        rows = self._scratch.take("rows", self._num_rows, dim)
+        if frames.rounded is None:
+            return torch.mm(self._scores, frames.exact, out=rows)
+        slopes = self._scratch.take("rounded slopes", self._num_rows, num_frames, dtype=torch.bfloat16)
+        products = self._scratch.take("rounded products", self._num_rows, dim, dtype=torch.bfloat16)
+        return rows.copy_(torch.mm(slopes.copy_(self._scores), frames.rounded, out=products))
 
 
 class _InText:

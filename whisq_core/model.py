@@ -75,7 +75,7 @@ class WhisQ(nn.Module):
 
     def omq(self, audio_pooled: Float[Tensor, "batch audio_dim"]) -> Float[Tensor, " batch"]:
         """Eq. 6, on the mean of the projected frames: the mean of projections is the projection of the mean."""
-        return self.omq_head(self._project_audio(audio_pooled)).squeeze(1)
+        return _in_float32(self.omq_head, self._project_audio(audio_pooled))
 
     def sides(self, batch: Batch) -> tuple[Side, Side]:
         """Audio and text in the feature dimension, pooled and as sequences where the batch has them."""
@@ -84,7 +84,7 @@ class WhisQ(nn.Module):
 
     def ta(self, audio: Side, text: Side) -> Float[Tensor, " batch"]:
         """Eq. 7."""
-        return self.ta_head(self.attention(audio, text)).squeeze(1)
+        return _in_float32(self.ta_head, self.attention(audio, text))
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch 2"]:
         """Predicted OMQ and TA of each clip."""
@@ -100,6 +100,12 @@ class WhisQ(nn.Module):
         if self.spec.model.pool == "max":
             return Side(POOL["max"](frames, sequences.mask), frames, sequences.mask)
         return Side(project(pooled), frames, sequences.mask)
+
+
+def _in_float32(head: nn.Sequential, values: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+    """A head's output whatever the precision around it: half precision would round scores to ties."""
+    with torch.autocast(values.device.type, enabled=False):
+        return head(values.float()).squeeze(1)
 
 
 @torch.no_grad()
