@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from whisq_core.metrics import higher_is_better
 
-MAX_REPORTS = 50  # of the objective per trial: each is a transaction, and pruning needs no more
+MAX_REPORTS = 25  # of the objective per trial: each is a transaction, and pruning needs no more
 
 
 def objective_name(names: Sequence[str]) -> str:

@@ -164,7 +164,8 @@ class SearchSession:
         attach_run(trial, run, self.workspace.corpus.clips, artifact_folder(self.database.url))
         value = objective_value(metrics, search.objective)
         if math.isnan(value):
-            raise optuna.TrialPruned(f"{objective_name(search.objective)} is undefined: the predictions are constant")
+            why = "predictions are constant, or clips are too few"
+            raise optuna.TrialPruned(f"{objective_name(search.objective)} is undefined: {why}")
         self._close(trial, TrialState.COMPLETE, value)
         return value
 
@@ -212,7 +213,7 @@ class _Watch:
         self._show(record.epoch, f"{objective_name(objective)} {value:.4f}")
         self.report(record.epoch, value)
         if not last and self._trial.should_prune():
-            why = f"was {value:.4f}" if math.isfinite(value) else "was undefined (constant predictions)"
+            why = f"was {value:.4f}" if math.isfinite(value) else "was undefined"
             name = objective_name(objective)
             raise optuna.TrialPruned(f"{self._search.pruner} pruner: {name} {why} in epoch {record.epoch}")
         return None

@@ -20,7 +20,7 @@ from study.tickets import create_study
 from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.spec import RunSpec, differences
 
-_SLOTS_AHEAD = 16  # empty tickets that wait; Optuna reads all waiting trials again at every look
+_SLOTS_AHEAD = 8  # empty tickets that wait; Optuna reads all waiting trials again at every look
 _SEARCH = "search"  # the kind of study
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 import yaml
 from helpers.corpora import write_official_corpus
 from optuna.trial import FrozenTrial
@@ -23,6 +24,12 @@ SPACE = {
     "train.learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
     "train.momentum": {"low": 0.0, "high": 0.9},
 }
+
+
+def shared_data(factory: pytest.TempPathFactory) -> Path:
+    """The corpus and features of all tests of a session; nothing writes to them."""
+    root = factory.getbasetemp() / "searches"
+    return root if root.exists() else write_data(root)
 
 
 def write_data(root: Path) -> Path:
@@ -44,13 +51,14 @@ def request(data: Path, folder: Path, url: str | None = None, **search: Any) -> 
     )
 
 
-def write_file(folder: Path, train: dict[str, Any] | None = None, **search: Any) -> Path:
+def write_file(folder: Path, train: dict[str, Any] | None = None, ot_weight: float = 0.0, **search: Any) -> Path:
     """The ablation file: a row to tune, one that fixes lambda, one control."""
     content = {
         "name": "tiny",
         "base": {
             "backbone": BACKBONE,
-            "model": {"feature_dim": 32},
+            "model": {"feature_dim": 32, "attention": "none"},
+            "loss": {"ot_weight": ot_weight},
             "train": {"epochs": 2, "batch_size": 16, "learning_rate": 0.01, **(train or {})},
         },
         "seeds": [0, 1],
@@ -59,7 +67,7 @@ def write_file(folder: Path, train: dict[str, Any] | None = None, **search: Any)
                 "title": "Rows",
                 "rows": [
                     {"id": "whisq", "label": "WhisQ"},
-                    {"id": "no_ot", "label": "Without OT", "set": {"loss.ot_weight": 0}},
+                    {"id": "no_ot", "label": "Without OT", "set": {"loss.ot_weight": 0.0}},
                     {"id": "constant", "label": "Constant", "set": {"model.predictor": "constant"}},
                 ],
             }
@@ -96,4 +104,3 @@ def start(asked: OptimizeRequest) -> "subprocess.Popen[str]":
 
 def _as_code(asked: OptimizeRequest) -> str:
     return repr(asked).replace("PosixPath(", "Path(")
-
