@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -148,6 +149,7 @@ def _one_trial(
 def _bare_trials(study: optuna.Study, plan: SearchPlan) -> Iterator[float]:
     study.sampler = optuna.samplers.TPESampler(seed=0)
     study.pruner = optuna.pruners.MedianPruner()
+    warnings.filterwarnings("ignore", message="Heartbeat of storage")  # it asks and tells, as many who use Optuna do
     for index in range(NUM_MEASURED):
         started = time.perf_counter()
         trial = study.ask()
