@@ -215,4 +215,3 @@ def _with_paths(text: str, folder: Path, best: Path | None) -> str:
     if best is not None:
         lines.append(f"best    {best} (use it: whisq-study ablate --base {best})")
     return "\n".join(lines)
-
