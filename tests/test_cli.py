@@ -8,6 +8,9 @@ import pytest
 from helpers.command import ENVIRONMENT, run, run_script
 from helpers.studies import Place, copied_to
 
+from study import cli
+from study.storage_url import MAX_SQLITE_WORKERS
+
 COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "doctor", "dashboard")
 UNNEEDED = {"torch", "transformers", "optuna", "scipy.stats", "plotly", "sklearn", "geomloss"}  # where nothing is to do
 HEAVY = UNNEEDED | {"pandas", "numpy", "scipy", "sqlalchemy", "yaml", "rich", "pydantic"}
@@ -128,3 +131,10 @@ def test_the_file_here_is_taken_and_else_the_shipped_one(finished_study: Place, 
 
     assert "10 new" in shipped.out
     assert "2 new" in here.out
+
+
+def test_no_more_workers_are_started_on_sqlite_than_it_bears() -> None:
+    assert cli._MOST_ON_SQLITE == MAX_SQLITE_WORKERS
+    assert cli._workers(None, "sqlite:///results/whisq.db") <= MAX_SQLITE_WORKERS
+    assert cli._workers(None, "postgresql+psycopg://host/db") == cli._workers(None)
+    assert cli._workers(3, "sqlite:///results/whisq.db") == 3

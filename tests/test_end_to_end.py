@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import run
-from helpers.studies import Place, changed, copied_to, row
+from helpers.studies import Place, beginning_in, changed, copied_to, row
 
 from study.ablation_file import SHIPPED_FILE, read_ablation_file
 from study.database import Database
@@ -201,3 +201,17 @@ def test_a_part_of_the_table_can_be_run_alone(finished_study: Place, tmp_path: P
 
     assert len(states) == {"--seeds": 12, "--rows": 4}[option]
     assert set(states.values()) == {("done", "")}
+
+
+def test_a_table_in_postgresql_is_the_one_in_sqlite(finished_study: Place, tmp_path: Path, postgresql_url: str) -> None:
+    place = beginning_in(tmp_path, finished_study)
+    rows = ("mlp_only", "constant", "system_lookup")
+
+    finished = run(place.folder, *place.ablate, "--rows", ",".join(rows), "--storage", postgresql_url)
+
+    assert finished.status == 0, finished.err
+    ours, theirs = ([line for line in lines(each.out / "table_long.csv") if line["row"] in rows]
+                    for each in (place, finished_study))  # fmt: skip
+    assert ours == theirs
+    again = run(place.folder, *place.ablate, "--rows", ",".join(rows), "--storage", postgresql_url)
+    assert (again.status, again.err) == (0, "")
