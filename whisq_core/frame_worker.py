@@ -54,15 +54,21 @@ class FrameWorker:
     def begin(self, prompts: Prompts) -> None:
         """Forget the last batch."""
         self._prompts = prompts
-        self.gradient = prompts.side.zeros(self._scratch)
+
+    def begin_gradient(self) -> None:
+        """Make room in `gradient` for the batch's prompts."""
+        self.gradient = self._prompts.side.zeros(self._scratch)
 
     @torch.no_grad()
-    def forward(self, rows: Int[np.ndarray, " clips"], prompts: Int[np.ndarray, " clips"]) -> None:
-        """What each clip's mean query finds goes to `found_in_text` and `found_in_audio`, None where not asked."""
+    def forward(self, rows: Int[np.ndarray, " clips"], prompts: Int[np.ndarray, " clips"], keep: bool) -> None:
+        """What each clip's mean query finds goes to `found_in_text` and `found_in_audio`, None where not asked.
+
+        Only with `keep` is there a way back.
+        """
         self._clips, self.found_in_text, self.found_in_audio = [], [], []
         for slot, (row, prompt) in enumerate(zip(rows.tolist(), prompts.tolist(), strict=True)):
             tokens = self._prompts.span(prompt)
-            meeting = Meeting(self._scratch, slot, self._prompts.side.span(tokens), self.gradient.span(tokens))
+            meeting = Meeting(self._scratch, slot if keep else 0, self._prompts.side.span(tokens))
             self._clips.append(_Clip(row, tokens, int(self._num_frames[row]), meeting))
             of_text, of_audio = meeting.forward(self._frames(row))
             self.found_in_text.append(of_text)
@@ -72,7 +78,7 @@ class FrameWorker:
     def backward(self, of_text: Sequence[Tensor | None], of_audio: Sequence[Tensor | None]) -> None:
         """Gather gradients, given those of what was found."""
         for clip, to_text, to_audio in zip(self._clips, of_text, of_audio, strict=True):
-            clip.meeting.backward(self._frames(clip.row), to_text, to_audio)
+            clip.meeting.backward(self._frames(clip.row), to_text, to_audio, self.gradient.span(clip.tokens))
 
     @torch.no_grad()
     def align(self, weight: float) -> float:
@@ -128,7 +134,7 @@ class FrameWorker:
         """The clip's frames, in arrays that the next call overwrites."""
         stored = self._audio.frames(row)[: int(self._num_frames[row])]
         exact = self._scratch.take("frames", *stored.shape).copy_(stored)
-        if row not in self._half_norms:
+        if self._prompts.side.aligned is not None and row not in self._half_norms:
             self._half_norms[row] = torch.linalg.vector_norm(exact, dim=1).square_().div_(2)
         if not self._rounded:
             return Frames(exact)

@@ -90,9 +90,8 @@ class Meeting:
     rows are products of rounded numbers; inner products for the OT term, softmax and sums stay in float32.
     """
 
-    def __init__(self, scratch: Scratch, slot: int, text: TextSide, gradient: TextSide) -> None:
-        self._scratch, self._slot = scratch, slot
-        self._text, self._gradient = text, gradient
+    def __init__(self, scratch: Scratch, slot: int, text: TextSide) -> None:
+        self._scratch, self._slot, self._text = scratch, slot, text
         self._blocks = [block for block in (text.to_text, text.to_audio) if block is not None]
         self._num_attending = sum(block.shape[0] * block.shape[1] for block in self._blocks)
         self._num_rows = self._num_attending + (0 if text.aligned is None else len(text.aligned))
@@ -124,23 +123,23 @@ class Meeting:
         of_text = None if self._in_text is None else self._in_text.mean @ self._text.tokens
         return of_text, None if self._in_audio is None else self._in_audio.mean @ frames.exact
 
-    def backward(self, frames: Frames, of_text: Tensor | None, of_audio: Tensor | None) -> None:
-        """Add to the gradient's rows, given the gradients of what was found."""
+    def backward(self, frames: Frames, of_text: Tensor | None, of_audio: Tensor | None, gradient: TextSide) -> None:
+        """Add to the prompt's `gradient`, given those of what was found."""
         work = self._scratch.take("work", self._num_rows, len(frames.exact))
         if self._in_text is not None:
             assert of_text is not None
-            assert self._gradient.to_text_constants is not None
-            self._gradient.tokens.addmm_(self._in_text.mean.t(), of_text)
-            self._in_text.to_gradient(of_text @ self._text.tokens.t(), work, self._gradient.to_text_constants)
+            assert gradient.to_text_constants is not None
+            gradient.tokens.addmm_(self._in_text.mean.t(), of_text)
+            self._in_text.to_gradient(of_text @ self._text.tokens.t(), work, gradient.to_text_constants)
         if self._in_audio is not None:
             assert of_audio is not None
             self._in_audio.to_gradient(of_audio @ frames.exact.t(), work)
         rows = self._row_gradients(frames)
-        blocks = [block for block in (self._gradient.to_text, self._gradient.to_audio) if block is not None]
+        blocks = [block for block in (gradient.to_text, gradient.to_audio) if block is not None]
         for block, values in zip(blocks, self._per_block(rows), strict=True):
             block.add_(values)
-        if self._gradient.aligned is not None:
-            self._gradient.aligned.add_(rows[self._num_attending :])
+        if gradient.aligned is not None:
+            gradient.aligned.add_(rows[self._num_attending :])
 
     def _per_block(self, rows: Float[Tensor, "rows columns"]) -> list[Float[Tensor, "heads tokens columns"]]:
         """The parts of an array of rows that belong to each direction."""

@@ -65,6 +65,11 @@ class ModelSpec(_Frozen):
             raise ValueError(f"heads ({self.heads}) must divide feature_dim ({self.feature_dim})")
         return self
 
+    @property
+    def needs_frames(self) -> bool:
+        """Whether a prediction reads sequences; the OT term does too, but only in training."""
+        return self.attention in ("sequence", "cross", "pooled_query") or self.pool == "max"
+
 
 class LossSpec(_Frozen):
     """Eqs. 8-10. `ot_weight` is the paper's lambda; `blur` is a length, epsilon = blur**p."""
@@ -150,9 +155,8 @@ class RunSpec(_Frozen):
 
     @property
     def needs_frames(self) -> bool:
-        """Whether this run reads sequences; otherwise the pooled features are enough."""
-        attends = self.model.attention in ("sequence", "cross", "pooled_query")
-        return self.uses_features and (attends or self.loss.ot_weight > 0 or self.model.pool == "max")
+        """Whether training reads sequences; otherwise the pooled features are enough."""
+        return self.uses_features and (self.model.needs_frames or self.loss.ot_weight > 0)
 
 
 SETTING_NAMES: tuple[str, ...] = tuple(RunSpec().settings())

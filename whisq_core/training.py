@@ -15,7 +15,8 @@ from torch import Tensor
 
 from whisq_core.batches import gather
 from whisq_core.features import Dataset
-from whisq_core.fused_step import FusedStep, can_fuse
+from whisq_core.fused_frames import FusedFrames, can_fuse
+from whisq_core.fused_step import FusedStep
 from whisq_core.losses import task_loss
 from whisq_core.machine import resolve_auto
 from whisq_core.model import WhisQ, stream
@@ -112,11 +113,28 @@ def predict(model: WhisQ, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     spec = model.spec
     device = next(model.parameters()).device
     model.eval()
+    pieces = np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE)))
     predicted = np.empty((len(data), 2))
-    with num_threads(spec.train.threads), autocast(spec.train):
-        for clips in np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE))):
-            batch = gather(data, clips, spec.model.audio_frames, spec.needs_frames, device)
-            predicted[clips] = model(batch).double().cpu().numpy()
+    with num_threads(spec.train.threads):
+        if spec.model.needs_frames and can_fuse(spec, data.audio.dim):
+            predicted[:, 1] = FusedFrames(model, data).predict_ta().double().numpy()
+        else:
+            predicted[:, 1] = _predict_ta(model, data, pieces)
+        for clips in pieces:  # cut alike in every row of a table: OMQ is then the same to the bit
+            with autocast(spec.train):
+                pooled = gather(data, clips, spec.model.audio_frames, False, device).audio_pooled
+                predicted[clips, 0] = model.omq(pooled).double().cpu().numpy()
+    return predicted
+
+
+def _predict_ta(model: WhisQ, data: Dataset, pieces: list[Int[np.ndarray, " piece"]]) -> Float[np.ndarray, " clips"]:
+    """TA of each clip, from padded pieces: any device, precision and model."""
+    spec, device = model.spec, next(model.parameters()).device
+    predicted = np.empty(len(data))
+    for clips in pieces:
+        with autocast(spec.train):
+            batch = gather(data, clips, spec.model.audio_frames, spec.model.needs_frames, device)
+            predicted[clips] = model.ta(*model.sides(batch)).double().cpu().numpy()
     return predicted
 
 
@@ -156,7 +174,7 @@ class Trainer:
         self.order = stream(spec.seed, "batch order")
         self.truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(self.device)
         self.ta_step: FusedStep | PlainStep
-        if can_fuse(spec, data.audio.dim):
+        if spec.needs_frames and can_fuse(spec, data.audio.dim) and (spec.loss.p == 2 or spec.loss.ot_weight == 0):
             self.ta_step = FusedStep(self.model, data, self.truth[1])
         else:
             self.ta_step = PlainStep(self.model, data, self.truth[1], self.updater)
