@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from study.ablation_file import read_ablation_file
 from study.database import Database
 from study.encode import encode_backbones
-from study.preparation import check_splits, make_folder, resolved
+from study.preparation import check_splits, check_storage, check_writable, make_folder, noted, resolved
 from study.progress import say, ticket_progress
 from study.runs import Workspace, identify
 from study.search_fresh import FRESH_SEEDS, TRIAL_SEED, Where, fresh_values, winner
@@ -80,16 +80,11 @@ def optimize(request: OptimizeRequest) -> SearchOutcome:
     from study.importance import importances
     from study.search_figures import search_figures, write_figures
 
-    if request.trials is not None and request.trials < 1:
-        raise InputError(f"--trials: found {request.trials}, allowed: 1 or more. It is the total of the search.")
-    file = read_ablation_file(request.file, request.base)
-    row = file.row(request.row) if request.row else _default_row(file)
-    check_worker_count(request.storage, request.workers)
-    workspace = Workspace(request.data, request.features)
+    file, row, workspace = _checked(request)
     plan = plan_search(file, row, workspace, request)
+    database = Database(request.storage)
     folder = request.out / plan.name
     make_folder(folder)
-    database = Database(request.storage)
     result = run_search(plan, workspace, database, request)
     text = summary(result, importances(result.study))
     figures = search_figures(result.study, plan.search)
@@ -97,6 +92,28 @@ def optimize(request: OptimizeRequest) -> SearchOutcome:
     annotate(database, plan.name, markdown_note(result, text), figures)
     best = write_best(result, folder)
     return SearchOutcome(result, _with_paths(text, folder, best), folder, best, figures)
+
+
+def _checked(request: OptimizeRequest) -> tuple[AblationFile, Row, Workspace]:
+    """Everything that can be wrong before a search is planned, told together."""
+    mistakes: list[str] = []
+    if request.trials is not None and request.trials < 1:
+        mistakes.append(f"--trials: found {request.trials}, allowed: 1 or more. It is the total of the search.")
+    with noted(mistakes):
+        file = read_ablation_file(request.file, request.base)
+        row = file.row(request.row) if request.row else _default_row(file)
+    with noted(mistakes):
+        check_storage(request.storage)
+        check_worker_count(request.storage, request.workers)
+    with noted(mistakes):
+        workspace = Workspace(request.data, request.features)
+    with noted(mistakes):
+        check_writable(request.out, "--out")
+    with noted(mistakes):
+        check_writable(request.features, "--features")
+    raise_all(mistakes)
+    workspace.check_audio()
+    return file, row, workspace
 
 
 def _default_row(file: AblationFile) -> Row:

@@ -139,8 +139,10 @@ OTHER_COMMANDS = {
     "encode table.yaml --data corpus --rows wisq": OPTIONS["--rows", "wisq,constant,"][:1],
     "encode table.yaml --data corpus --features table.yaml/x": OPTIONS["--features", "table.yaml/x"],
     "optimize table.yaml --data corpus --row wisq": ["table.yaml: unknown row 'wisq'. Did you mean 'whisq'?"],
-    "optimize table.yaml --data corpus --trials 0": [
-        "--trials: found 0, allowed: 1 or more. It is the total of the search."
+    "optimize table.yaml --data corpus --trials 0 --out table.yaml/x --storage sqlite:///corpus": [
+        "--trials: found 0, allowed: 1 or more. It is the total of the search.",
+        *OPTIONS["--storage", "sqlite:///corpus"],
+        *OPTIONS["--out", "table.yaml/x"],
     ],
     "report table.yaml --out table.yaml/x": [
         *OPTIONS["--out", "table.yaml/x"],
