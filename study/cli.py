@@ -47,6 +47,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 DEFAULT_FEATURES = Path("results/features")
+_INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
 _MOST_ON_SQLITE = 8  # study.storage_url.MAX_SQLITE_WORKERS, which takes longer to import than --help may
 
 
@@ -304,6 +305,7 @@ def main() -> None:
         for mistake in error.mistakes:
             print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
+        raise

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,14 @@ NUM_CELLS = 24
 _PATIENCE = 300  # seconds until a command that makes no progress counts as hung
 
 
+def wait_for(process: subprocess.Popen[str], progress: Callable[[], int], moment: int) -> None:
+    """Return when the progress has reached `moment`, or the process has ended."""
+    deadline = time.monotonic() + _PATIENCE
+    while process.poll() is None and progress() < moment:
+        assert time.monotonic() < deadline, "the command hangs"
+        time.sleep(0.005)
+
+
 def kill_at(
     moment: int, progress: Callable[[], int], delay: float, folder: Path, arguments: tuple[object, ...]
 ) -> bool:
@@ -30,10 +39,7 @@ def kill_at(
         Whether it was still running then.
     """
     with started_script(folder, *arguments) as process:
-        deadline = time.monotonic() + _PATIENCE
-        while process.poll() is None and progress() < moment:
-            assert time.monotonic() < deadline, "the command hangs"
-            time.sleep(0.005)
+        wait_for(process, progress, moment)
         time.sleep(delay)
         if process.poll() is not None:
             return False
@@ -100,6 +106,24 @@ def test_a_killed_ablate_goes_on_to_the_same_tables(finished_study: Place, tmp_p
 
     assert finished.status == 0, finished.err
     check_whole(place, finished_study)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_puts_running_cells_back_and_says_how_to_go_on(
+    finished_study: Place, tmp_path: Path, workers: int
+) -> None:
+    place = beginning_in(tmp_path, finished_study)
+    with started_script(place.folder, *place.ablate, "--workers", workers) as process:
+        wait_for(process, lambda: num_runs(place), 3)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+        _, err = process.communicate()
+
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
+    assert "Traceback" not in err
+    states = [trial.state for trial in study_of(place).get_trials(deepcopy=False)]
+    assert TrialState.RUNNING not in states
+    assert len(states) == NUM_CELLS
 
 
 @pytest.mark.slow
