@@ -69,14 +69,14 @@ def run_workers(job: Job, url: str, workers: int, emit: Emit) -> None:
     """Work until no wanted ticket of the study waits or runs anywhere.
 
     One worker runs in this process. Several run in processes of their own; one that dies is replaced at once and its
-    ticket goes back into the queue. Ctrl-C puts the running tickets back and raises KeyboardInterrupt.
+    ticket goes back into the queue. Ctrl-C and SIGTERM put the running tickets back and raise KeyboardInterrupt.
     """
     check_worker_count(url, workers)
-    if workers == 1:
-        with _terminated_as_interrupt():
+    with _terminated_as_interrupt():
+        if workers == 1:
             _work(job, url, 0, emit)
-    else:
-        _Pool(job, url, workers, emit).run()
+        else:
+            _Pool(job, url, workers, emit).run()
 
 
 def _work(job: Job, url: str, worker: int, emit: Emit) -> None:
@@ -85,7 +85,7 @@ def _work(job: Job, url: str, worker: int, emit: Emit) -> None:
     study = job.load(storage, worker)
     session: Session | None = None
     name = worker_name()
-    while True:
+    while not _orphaned():
         trial = claim(study, database, name, job.wants)
         if trial is None:
             reap(study, database)
@@ -103,6 +103,12 @@ def _work(job: Job, url: str, worker: int, emit: Emit) -> None:
         except BaseException:
             put_back(study, trial._trial_id)
             raise
+
+
+def _orphaned() -> bool:
+    """Whether the supervisor of this worker was killed: then nobody sees what it does, and it takes no more tickets."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and not parent.is_alive()
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """SIGKILL at seeded random moments, then the same command again: not a byte differs from an undisturbed run."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +47,16 @@ def kill_at(
             return False
         os.killpg(process.pid, signal.SIGKILL)
         return True
+
+
+def living(group: int) -> bool:
+    """Whether a process group has a process that is not a zombie: in a container nobody may wait for orphans."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _, its_group = stat.read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def features(place: Place) -> dict[str, bytes]:
@@ -124,6 +136,35 @@ def test_ctrl_c_puts_running_cells_back_and_says_how_to_go_on(
     states = [trial.state for trial in study_of(place).get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states
     assert len(states) == NUM_CELLS
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_supervisor(tmp_path: Path, how: signal.Signals) -> None:
+    url, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "log"
+    study = optuna.create_study(study_name="tiny", storage=open_storage(Database(url)))
+    for _ in range(300):
+        study.enqueue_trial({})
+    program = (
+        "import sys; from pathlib import Path; from helpers.jobs import TinyJob; from study.workers import run_workers;"
+        "run_workers(TinyJob('tiny', Path(sys.argv[2]), seconds=0.1), sys.argv[1], 2, lambda event: None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, url, str(log)],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        wait_for(process, lambda: log.read_text().count("\n") if log.exists() else 0, 4)
+        process.send_signal(how)
+
+    deadline = time.monotonic() + _PATIENCE
+    while living(process.pid):
+        assert time.monotonic() < deadline, "workers live on without their supervisor"
+        time.sleep(0.05)
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    assert TrialState.WAITING in states
+    assert TrialState.RUNNING not in states
 
 
 @pytest.mark.slow
