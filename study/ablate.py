@@ -183,10 +183,10 @@ def run(prepared: Prepared) -> StudyResults:
     database.save_cells(file.name, [_entry(planned.cell, workspace.digest) for planned in prepared.cells])
     sweep(prepared.out)
     todo = _encoded(workspace, database, file, prepared.to_run, request.workers)
-    results = collect(file, database)
+    results = collect(file, database, workspace.digest)
     if todo or not is_published(results, prepared.out):
         _work(prepared, todo)
-        results = collect(file, database)
+        results = collect(file, database, workspace.digest)
         publish(results, database, prepared.out)
     return results
 
@@ -261,7 +261,7 @@ def _work(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
         def emit(event: Event) -> None:
             show(event)
             if event.kind in ("done", "failed"):
-                write_tables(collect(file, prepared.database), None, prepared.out)
+                write_tables(collect(file, prepared.database, prepared.workspace.digest), None, prepared.out)
 
         run_workers(job, request.storage, min(request.workers, len(run_ids)), emit)
 

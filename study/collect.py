@@ -1,6 +1,6 @@
 """What the database knows of one ablation file, as plain values: the input of statistics, tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +42,8 @@ class StudyResults:
     trials: dict[str, int] = field(default_factory=dict)
 
 
-def collect(file: AblationFile, database: Database) -> StudyResults:
-    """Gather the results of `file` for the first split that its base scores.
+def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> StudyResults:
+    """Gather the results of `file` on one corpus, by default the newest, for the first split that its base scores.
 
     A run counts only when its settings are those of the file: results of an edited row are "missing", with the reason.
 
@@ -58,9 +58,9 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
         )
     tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
     file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
-    corpus_digest = list(entries.values())[-1].corpus_digest
-    corpus = database.corpus(corpus_digest)
     runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
+    corpus_digest = corpus_digest or _newest_corpus(list(entries.values()), runs)
+    corpus = database.corpus(corpus_digest)
     split = file.base.data.score[0]
     lines, predictions, curves = [], {}, {}
     clip_indices: np.ndarray | None = None
@@ -100,6 +100,12 @@ def collect(file: AblationFile, database: Database) -> StudyResults:
         manifest={} if newest is None else newest.manifest,
         trials={row: choice.num_trials for row, choice in tuned.items()},
     )
+
+
+def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, StoredRun]) -> str:
+    """The corpus of the run that was finished last; there are several when only a part was run on a new one."""
+    finished = {run_id: run.finished_at for run_id, run in runs.items()}
+    return max(entries, key=lambda entry: finished.get(entry.run_id or "", 0.0)).corpus_digest
 
 
 def _state(row: Row, entry: CellEntry | None, run: StoredRun | None, corpus_digest: str) -> tuple[str, str]:

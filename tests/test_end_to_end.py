@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +217,22 @@ def test_a_table_in_postgresql_is_the_one_in_sqlite(finished_study: Place, tmp_p
     assert ours == theirs
     again = run(place.folder, *place.ablate, "--rows", ",".join(rows), "--storage", postgresql_url)
     assert (again.status, again.err) == (0, "")
+
+
+def test_a_part_that_was_run_on_a_corrected_corpus_is_shown_on_that_corpus(
+    finished_study: Place, tmp_path: Path
+) -> None:
+    place = replace(copied_to(tmp_path / "study", finished_study), corpus=tmp_path / "corpus")
+    shutil.copytree(finished_study.corpus, place.corpus)
+    dev = place.corpus / "sets/dev_mos_list.txt"
+    name, omq, ta = dev.read_text().splitlines()[0].split(",")
+    dev.write_text(dev.read_text().replace(f"{name},{omq},{ta}", f"{name},{1.2 if omq == '1.0' else 1.0},{ta}"))
+
+    asked = ("--rows", "constant,cross", "--seeds", "0")
+    assert planned(place, *asked)["cross 0"][1].startswith("corpus: ")
+    finished = run(place.folder, *place.ablate, *asked)
+
+    assert finished.status == 0, finished.err
+    states = {line["row"]: (line["state"], line["reason"]) for line in lines(place.out / "table_long.csv")}
+    assert (states["constant"], states["cross"]) == (("done", ""), ("done", ""))
+    assert states["whisq"] == ("missing", "run on another corpus")
