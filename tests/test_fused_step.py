@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisq_core import fused_step
-from whisq_core.batches import gather
+from whisq_core.batches import Loader
 from whisq_core.features import Dataset
 from whisq_core.fused_frames import FusedFrames, can_fuse
 from whisq_core.fused_step import FusedStep
@@ -123,7 +123,7 @@ def test_fused_predictions_are_those_of_the_model(tmp_path: Path, attention: str
 
     predicted = FusedFrames(model, data).predict_ta()
 
-    batch = gather(data, np.arange(6), "valid", True, torch.device("cpu"))
+    batch = Loader(data, "valid", torch.device("cpu")).batch(np.arange(6), with_sequences=True)
     torch.testing.assert_close(predicted, model(batch)[:, 1], rtol=1e-5, atol=1e-6)
 
 

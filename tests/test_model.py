@@ -1,18 +1,24 @@
 """The model's sizes, its streams of random numbers, and what its outputs do not depend on."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from helpers.features import random_dataset
 
-from whisq_core.batches import gather
+from whisq_core.batches import Batch, Loader
+from whisq_core.features import Dataset
 from whisq_core.model import Dropout, WhisQ, count, stream
 from whisq_core.spec import ModelSpec, RunSpec, with_settings
 
 SMALL = with_settings(RunSpec(), {"model.feature_dim": 16})
 ATTENTIONS = ("sequence", "pooled", "pooled_query", "cross", "none")
+
+
+def gather(data: Dataset, clips: np.ndarray, audio_frames: Literal["all", "valid"], with_sequences: bool) -> Batch:
+    return Loader(data, audio_frames, torch.device("cpu")).batch(clips, with_sequences)
 
 
 def parameters(module: torch.nn.Module | None) -> int:
@@ -95,11 +101,10 @@ def test_a_clip_alone_is_predicted_as_in_a_batch(tmp_path: Path, attention: str,
         SMALL, {"model.attention": attention, "model.feature_dim": feature_dim, "model.audio_frames": "valid"}
     )
     model = WhisQ(spec, 16, 12).eval()
-    device = torch.device("cpu")
 
-    together = model(gather(data, np.arange(len(data)), "valid", True, device))
+    together = model(gather(data, np.arange(len(data)), "valid", True))
 
-    alone = [model(gather(data, np.array([clip]), "valid", True, device)) for clip in range(len(data))]
+    alone = [model(gather(data, np.array([clip]), "valid", True)) for clip in range(len(data))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
 
@@ -108,7 +113,7 @@ def test_valid_frames_give_another_prediction_than_all_frames(tmp_path: Path) ->
     model = WhisQ(SMALL, 16, 12).eval()
     clips = np.flatnonzero(data.audio.num_valid < data.audio.num_frames)[:3]
 
-    whole, valid = (model(gather(data, clips, frames, True, torch.device("cpu"))) for frames in ("all", "valid"))
+    whole, valid = (model(gather(data, clips, frames, True)) for frames in ("all", "valid"))
 
     assert (whole - valid).abs().min() > 0
 
@@ -117,15 +122,15 @@ def test_rows_without_attention_need_no_frames(tmp_path: Path) -> None:
     data = random_dataset(tmp_path)
     for kind in ("none", "pooled"):
         model = WhisQ(with_settings(SMALL, {"model.attention": kind}), 16, 12).eval()
-        pooled = model(gather(data, np.arange(4), "all", False, torch.device("cpu")))
-        frames = model(gather(data, np.arange(4), "all", True, torch.device("cpu")))
+        pooled = model(gather(data, np.arange(4), "all", False))
+        frames = model(gather(data, np.arange(4), "all", True))
         assert torch.equal(pooled, frames)
 
 
 def test_omq_of_projected_audio_is_that_of_projected_frames(tmp_path: Path) -> None:
     data = random_dataset(tmp_path)
     model = WhisQ(with_settings(SMALL, {"model.feature_dim": 8}), 16, 12)
-    batch = gather(data, np.arange(4), "all", True, torch.device("cpu"))
+    batch = gather(data, np.arange(4), "all", True)
     assert batch.audio is not None
     assert model.audio_projection is not None
 

@@ -7,22 +7,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisq_core.alignment import sinkhorn
-from whisq_core.batches import gather
+from whisq_core.batches import Loader
 from whisq_core.features import Dataset
 from whisq_core.losses import TaTerms, gradient_share, task_loss
 from whisq_core.model import WhisQ
 from whisq_core.optimisation import Updater, autocast
 
-PIECE = 8  # clips whose sequences are in memory at once
+PIECE = {"cpu": 8, "cuda": 32}  # clips whose sequences are in memory at once, by device
 
 
 class PlainStep:
     """The reference for `FusedStep`, and what runs on CUDA."""
 
     def __init__(self, model: WhisQ, data: Dataset, truth: Float[Tensor, " clips"], updater: Updater) -> None:
-        self._model, self._data, self._truth, self._updater = model, data, truth, updater
+        self._model, self._truth, self._updater = model, truth, updater
         self._spec = model.spec
-        self._audio_frames = model.spec.model.audio_frames
+        self._loader = Loader(data, model.spec.model.audio_frames, truth.device)
 
     def accumulate(self, clips: Int[Tensor, " batch"], with_share: bool) -> TaTerms:
         """Add the gradients of these clips' TA loss (halved, Eq. 9) and OT term to the parameters'."""
@@ -36,8 +36,10 @@ class PlainStep:
     def _pieces(self, clips: Int[Tensor, " batch"]) -> Iterator[tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
         """The TA loss and the OT term of each piece of a batch; the pieces add up."""
         spec = self._spec
-        for piece in torch.split(clips, PIECE if spec.needs_frames else len(clips)):
-            batch = gather(self._data, piece.numpy(), self._audio_frames, spec.needs_frames, self._truth.device)
+        size = PIECE[self._truth.device.type] if spec.needs_frames else len(clips)
+        pieces = torch.split(clips, size)
+        batches = self._loader.batches([piece.numpy() for piece in pieces], spec.needs_frames)
+        for piece, batch in zip(pieces, batches, strict=True):
             with autocast(spec.train):
                 audio, text = self._model.sides(batch)
                 predicted = self._model.ta(audio, text).float()

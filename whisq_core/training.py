@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whisq_core.batches import gather
+from whisq_core.batches import Loader
 from whisq_core.features import Dataset
 from whisq_core.fused_frames import FusedFrames, can_fuse
 from whisq_core.fused_step import FusedStep
@@ -111,30 +111,21 @@ def fit(
 def predict(model: WhisQ, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     """Predicted OMQ and TA of each clip. A clip's numbers do not depend on which others are predicted with it."""
     spec = model.spec
-    device = next(model.parameters()).device
     model.eval()
-    pieces = np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE)))
+    loader = Loader(data, spec.model.audio_frames, next(model.parameters()).device)
+    pieces = np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE[spec.train.device])))
     predicted = np.empty((len(data), 2))
     with num_threads(spec.train.threads):
         if spec.model.needs_frames and can_fuse(spec, data.audio.dim):
             predicted[:, 1] = FusedFrames(model, data).predict_ta().double().numpy()
         else:
-            predicted[:, 1] = _predict_ta(model, data, pieces)
+            for clips, batch in zip(pieces, loader.batches(pieces, spec.model.needs_frames), strict=True):
+                with autocast(spec.train):
+                    predicted[clips, 1] = model.ta(*model.sides(batch)).double().cpu().numpy()
         for clips in pieces:  # cut alike in every row of a table: OMQ is then the same to the bit
             with autocast(spec.train):
-                pooled = gather(data, clips, spec.model.audio_frames, False, device).audio_pooled
-                predicted[clips, 0] = model.omq(pooled).double().cpu().numpy()
-    return predicted
-
-
-def _predict_ta(model: WhisQ, data: Dataset, pieces: list[Int[np.ndarray, " piece"]]) -> Float[np.ndarray, " clips"]:
-    """TA of each clip, from padded pieces: any device, precision and model."""
-    spec, device = model.spec, next(model.parameters()).device
-    predicted = np.empty(len(data))
-    for clips in pieces:
-        with autocast(spec.train):
-            batch = gather(data, clips, spec.model.audio_frames, spec.model.needs_frames, device)
-            predicted[clips] = model.ta(*model.sides(batch)).double().cpu().numpy()
+                audio_pooled = loader.batch(clips, with_sequences=False).audio_pooled
+                predicted[clips, 0] = model.omq(audio_pooled).double().cpu().numpy()
     return predicted
 
 
@@ -172,6 +163,7 @@ class Trainer:
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in heads]
         self.updater = Updater(omq, rest, spec.train)
         self.order = stream(spec.seed, "batch order")
+        self.loader = Loader(data, spec.model.audio_frames, self.device)
         self.truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(self.device)
         self.ta_step: FusedStep | PlainStep
         if spec.needs_frames and can_fuse(spec, data.audio.dim) and (spec.loss.p == 2 or spec.loss.ot_weight == 0):
@@ -205,8 +197,7 @@ class Trainer:
     def _omq_step(self, clips: Int[Tensor, " batch"]) -> float:
         """On the whole batch's stored pooled audio: the same operations in every row of a table."""
         with autocast(self.spec.train):
-            batch = gather(self.data, clips.numpy(), self.spec.model.audio_frames, False, self.device)
-            predicted = self.model.omq(batch.audio_pooled)
+            predicted = self.model.omq(self.loader.batch(clips.numpy(), with_sequences=False).audio_pooled)
         loss = task_loss(predicted.float(), self.truth[0, clips], self.spec.loss, len(clips))
         torch.autograd.backward(self.updater.scale(loss / 2))
         return float(loss.detach())
