@@ -120,12 +120,9 @@ def test_a_killed_ablate_goes_on_to_the_same_tables(finished_study: Place, tmp_p
     check_whole(place, finished_study)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_puts_running_cells_back_and_says_how_to_go_on(
-    finished_study: Place, tmp_path: Path, workers: int
-) -> None:
+def test_ctrl_c_puts_the_running_cell_back_and_says_how_to_go_on(finished_study: Place, tmp_path: Path) -> None:
     place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate, "--workers", workers) as process:
+    with started_script(place.folder, *place.ablate) as process:
         wait_for(process, lambda: num_runs(place), 3)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
         _, err = process.communicate()
