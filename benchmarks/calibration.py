@@ -79,7 +79,7 @@ POWER = tuple(
     for num_systems, num_seeds in ((29, 5), (29, 10), (29, 20), (60, 10), (100, 10))
     for effect in (0.03, 0.06, 0.12)
 )
-PLAN = (*((world, 1) for world in NULLS), *((world, 5) for world in OTHERS), *((world, 10) for world in POWER))
+PLAN = (*((world, 1) for world in NULLS), *((world, 5) for world in OTHERS), *((world, 25) for world in POWER))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Two sources of uncertainty are kept apart, since more of one does not cure the o
   bootstrap has .84) and the exact paired sign-flip test.
 * *items*: score on other systems of the same kind. Bootstrap over systems with the same draws for both rows and the
   seeds averaged; Student's t interval on the bootstrap's standard error (with 29 systems the percentile interval is
-  too short in the tails that Holm's correction asks for: 7 % of tables held a false verdict; see `make calibration`).
+  too short in the tails that Holm's correction asks for: in trials 6 % of tables held a false verdict, with Student's
+  t 2 %). Intervals of system-level rank correlations are conservative (coverage .99; see results/calibration.csv).
 
 NaN is never replaced: one undefined seed makes a mean undefined.
 
@@ -52,8 +53,8 @@ class Comparison:
 
     ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, ``seed_error``
     and ``item_error`` are standard errors. ``p_both`` asks whether the difference would survive new seeds *and* new
-    systems at once: it only matters when both errors are of one size, where max(p_seed, p_item) alone lets up to 9 %
-    of tables of 6 equal rows hold a false verdict.
+    systems at once: it only matters when both errors are of one size, where max(p_seed, p_item) alone lets 6 % or
+    more of tables of 6 equal rows hold a false verdict (results/calibration.csv).
     """
 
     metric: str
