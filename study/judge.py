@@ -36,9 +36,7 @@ def evidence(results: StudyResults) -> Evidence:
     shown = [row for row in file.rows if row.id in results.predictions]
     return Evidence(
         predictions=results.predictions,
-        positions={
-            row.id: tuple(row.seeds.index(seed) for seed in results.seeds_done[row.id]) for row in shown
-        },
+        positions={row.id: tuple(row.seeds.index(seed) for seed in results.seeds_done[row.id]) for row in shown},
         truth=results.truth,
         systems=results.systems,
         system_truth=results.system_truth,

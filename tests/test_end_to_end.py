@@ -236,3 +236,28 @@ def test_a_part_that_was_run_on_a_corrected_corpus_is_shown_on_that_corpus(
     states = {line["row"]: (line["state"], line["reason"]) for line in lines(place.out / "table_long.csv")}
     assert (states["constant"], states["cross"]) == (("done", ""), ("done", ""))
     assert states["whisq"] == ("missing", "run on another corpus")
+
+
+def test_evaluate_gives_the_numbers_of_the_table(finished_study: Place, tmp_path: Path) -> None:
+    stored = runs(finished_study)["whisq", 0].scored["dev"]
+    names = [line.split(",")[0] for line in (finished_study.corpus / "sets/dev_mos_list.txt").read_text().split()]
+    answer = [f"{name},{omq!r},{ta!r}\n" for name, (omq, ta) in zip(names, stored.predicted.tolist(), strict=True)]
+    (tmp_path / "answer.txt").write_text("".join(answer), encoding="utf-8")
+
+    finished = run(tmp_path, "evaluate", "answer.txt", "--data", finished_study.corpus, "--json")
+
+    assert finished.status == 0, finished.err
+    assert json.loads(finished.out) == {name: stored.metrics[name] for name in METRICS}
+
+
+def test_a_report_is_written_from_what_is_stored(finished_study: Place, tmp_path: Path) -> None:
+    place = copied_to(tmp_path, finished_study)
+    changed(place, lambda content: content.update({"seeds": [0, 1]}))
+
+    finished = run(place.folder, "report", place.file, "--storage", place.storage, "--out", "report")
+
+    assert finished.status == 0, finished.err
+    page = (place.folder / "report/report.html").read_text(encoding="utf-8")
+    assert "WhisQ w/ OT (Proposed)" in page
+    assert "0.6109" in page, "the paper's number stands beside ours"
+    assert (place.folder / "report/table_long.csv").read_bytes() == place.tables()["table_long.csv"]

@@ -25,9 +25,7 @@ class TinyJob:
         return True
 
     def load(self, storage: RDBStorage, worker: int) -> optuna.Study:
-        return optuna.load_study(
-            study_name=self.study_name, storage=storage, sampler=optuna.samplers.RandomSampler()
-        )
+        return optuna.load_study(study_name=self.study_name, storage=storage, sampler=optuna.samplers.RandomSampler())
 
     def open(self, study: optuna.Study, database: Database, worker: int) -> "TinySession":
         return TinySession(self, worker)
