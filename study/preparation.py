@@ -98,10 +98,8 @@ def _is_sqlite(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
             connection.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:
-        return True  # locked or not readable now: not a matter of what it is
-    except sqlite3.DatabaseError:
-        return False
+    except sqlite3.DatabaseError as error:
+        return "not a database" not in str(error)  # locked, unreadable or torn: not a matter of what it is
     return True
 
 

@@ -252,7 +252,8 @@ def test_evaluate_gives_the_numbers_of_the_table(finished_study: Place, tmp_path
 
 def test_a_report_is_written_from_what_is_stored(finished_study: Place, tmp_path: Path) -> None:
     place = copied_to(tmp_path, finished_study)
-    changed(place, lambda content: content.update({"seeds": [0, 1]}))
+    changed(place, lambda content: content.update({"seeds": [0, 1]}))  # what --seeds 0-1 has meant
+    changed(place, lambda content: row(content, "aa").update({"seeds": [100, 101]}))
 
     finished = run(place.folder, "report", place.file, "--storage", place.storage, "--out", "report")
 
