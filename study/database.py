@@ -5,6 +5,7 @@ A finished run is written in one transaction; `run_id` is unique, so finishing a
 
 import fcntl
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from study.records import CellEntry, RunHeader, Scored, StoredCorpus, StoredRun, Tuned
 from study.storage_url import QUEUE_LOCK, create_engine, masked, open_error, sqlite_path
@@ -98,11 +99,11 @@ def with_retry(action: Callable[[], Result], *, patience_seconds: float = 600.0)
     while True:
         try:
             return action()
-        except IntegrityError:
-            raise
-        except DBAPIError:
+        except (OperationalError, InterfaceError) as error:
             if time.monotonic() + pause > deadline:
                 raise
+            if pause > 1.0:
+                print(f"the database does not answer, trying again: {error.orig}", file=sys.stderr)
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 

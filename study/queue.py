@@ -92,8 +92,8 @@ def claim(study: optuna.Study, database: Database, worker: str, wanted: Wanted) 
         trial_id = min(waiting, key=lambda trial: trial.number)._trial_id
         storage.set_trial_user_attr(trial_id, _WORKER, worker)
         storage.record_heartbeat(trial_id)
-        claimed = storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
-        assert claimed, "the queue lock is held, so nobody else can have taken it"
+        if not storage.set_trial_state_values(trial_id, state=TrialState.RUNNING):
+            return None  # the lock was lost with its connection, and another worker was quicker
     study._thread_local.cached_all_trials = None
     return optuna.Trial(study, trial_id)
 

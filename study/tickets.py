@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.artifacts import artifact_folder, attach_run, show_metrics
 from study.database import Database
 from study.manifest import manifest
+from study.patient_storage import PatientStorage
 from study.plan import PlannedCell
 from study.queue import open_storage, owns, unfinished, worker_name
 from study.records import StoredRun
@@ -103,7 +104,9 @@ class AblationJob:
     def load(self, storage: RDBStorage, worker: int) -> optuna.Study:
         """The study; a cell samples nothing, so the cheapest sampler serves."""
         return optuna.load_study(
-            study_name=self.study_name, storage=storage, sampler=optuna.samplers.RandomSampler(seed=worker)
+            study_name=self.study_name,
+            storage=PatientStorage(storage),
+            sampler=optuna.samplers.RandomSampler(seed=worker),
         )
 
     def open(self, study: optuna.Study, database: Database, worker: int) -> "AblationSession":

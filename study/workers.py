@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from study.database import Database
+from study.patient_storage import patiently
 from study.queue import MAX_LOSSES, claim, heartbeat, losses, open_storage, put_back, reap, unfinished, worker_name
 from study.storage_url import check_worker_count
 from whisq_core.errors import InputError
@@ -86,9 +87,9 @@ def _work(job: Job, url: str, worker: int, emit: Emit) -> None:
     session: Session | None = None
     name = worker_name()
     while not _orphaned():
-        trial = claim(study, database, name, job.wants)
+        trial = patiently(lambda: claim(study, database, name, job.wants))
         if trial is None:
-            reap(study, database)
+            patiently(lambda: reap(study, database))
             if not unfinished(study, job.wants):
                 return
             time.sleep(0.3)
