@@ -81,7 +81,7 @@ def main() -> None:
     spec = with_settings(RunSpec(), settings)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(spec, _data(Path(folder), sizes), sizes, arguments.repeats)
+        result = measure(spec, synthetic_dataset(Path(folder), sizes), sizes, arguments.repeats)
     print(json.dumps(asdict(result), indent=1) if arguments.json else _text(result))
 
 
@@ -186,7 +186,7 @@ def _time_products(products: list[_Product]) -> tuple[float, float]:
     return wall, cpu
 
 
-def _data(folder: Path, sizes: Sizes) -> Dataset:
+def synthetic_dataset(folder: Path, sizes: Sizes) -> Dataset:
     """Random features of real features' sizes and norms, in a real store."""
     generator = np.random.default_rng(0)
     audio = _table(folder, "audio", generator, (sizes.batch, sizes.frames, sizes.audio_dim), FRAME_NORM)
