@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import torch
 from step import Sizes, synthetic_dataset
 
 from whisq_core.spec import RunSpec, with_settings
@@ -76,6 +77,7 @@ def throughput(workers: int) -> float:
 
 
 def _train(barrier: Barrier, seconds: Any) -> None:
+    torch.set_num_threads(1)  # as `fit` does
     spec = with_settings(RunSpec(), {"train.threads": 1, "train.batch_size": SIZES.batch, "train.device": "cpu"})
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(spec, synthetic_dataset(Path(folder), SIZES))
