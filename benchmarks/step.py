@@ -2,12 +2,13 @@
 
 All three take turns in one process, so that a busy machine slows them alike; medians over the repeats.
 
-    python benchmarks/step.py --threads 2
-    python benchmarks/step.py --attention cross --no-ot --frames 350 --tokens 20 --text-dim 384 --json
+    python benchmarks/step.py
+    python benchmarks/step.py --threads 1 --attention cross --no-ot --frames 350 --tokens 20 --text-dim 384 --json
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from textbook import TextbookLoss, TextbookWhisQ, pad
 
+from study.preparation import resolved
 from whisq_core.features import Dataset, FeatureKey, FeatureStore, FeatureTable
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import Trainer
@@ -29,7 +31,10 @@ TOKEN_NORM = 8.0  # of real MiniLM tokens
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured; `textbook_batch` is smaller since textbook's memory grows with frames squared."""
+    """What is measured; `textbook_batch` is smaller since textbook's memory grows with frames squared.
+
+    Ours goes through an epoch of `steps` batches (what an epoch records is paid once), whose clips share `prompts`.
+    """
 
     frames: int
     tokens: int
@@ -38,6 +43,19 @@ class Sizes:
     batch: int
     textbook_batch: int
     prompts: int
+    steps: int = 1
+
+    @property
+    def clips(self) -> int:
+        """Of an epoch."""
+        return self.batch * self.steps
+
+    @property
+    def prompts_of_a_batch(self) -> float:
+        """How many distinct prompts a batch meets, on average."""
+        generator = np.random.default_rng(0)
+        batches = generator.permutation(self.clips).reshape(self.steps, self.batch) % self.prompts
+        return float(np.mean([len(np.unique(batch)) for batch in batches]))
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,8 @@ def main() -> None:
         arguments.text_dim,
         arguments.batch,
         arguments.textbook_batch,
-        arguments.prompts or arguments.batch,
+        arguments.prompts,
+        arguments.steps,
     )
     settings = {
         "model.attention": arguments.attention,
@@ -78,7 +97,7 @@ def main() -> None:
     }
     if not arguments.ot:
         settings["loss.ot_weight"] = 0
-    spec = with_settings(RunSpec(), settings)
+    spec = resolved(with_settings(RunSpec(), settings))
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(spec, synthetic_dataset(Path(folder), sizes), sizes, arguments.repeats)
@@ -95,7 +114,7 @@ def measure(spec: RunSpec, data: Dataset, sizes: Sizes, repeats: int) -> Result:
         theirs = _time(textbook, sizes.textbook_batch)
         # One product takes milliseconds: as many turns as make it as long as the others.
         ceilings = [_time_products(products) for _ in range(20)]
-        ours = _time(lambda: trainer.epoch(1), sizes.batch)
+        ours = _time(lambda: trainer.epoch(1), sizes.clips)
         ceiling = tuple(statistics.median(values) for values in zip(*ceilings, strict=True))
         rounds.append((*theirs, *ours, *ceiling))
     medians = [statistics.median(values) for values in zip(*rounds[1:], strict=True)]
@@ -160,7 +179,8 @@ def _products(spec: RunSpec, sizes: Sizes) -> list[_Product]:
     """
     dim, heads = spec.model.feature_dim, spec.model.heads
     directions = {"sequence": 2, "cross": 1}.get(spec.model.attention, 0)
-    rows, tokens = sizes.tokens * (heads * directions + (spec.loss.ot_weight > 0)), sizes.tokens * sizes.prompts
+    rows = sizes.tokens * (heads * directions + (spec.loss.ot_weight > 0))
+    tokens = round(sizes.tokens * sizes.prompts_of_a_batch)
     shapes = [
         (rows, sizes.audio_dim, sizes.frames, 1.0),
         (rows, sizes.frames, sizes.audio_dim, 1.0),
@@ -187,18 +207,18 @@ def _time_products(products: list[_Product]) -> tuple[float, float]:
 
 
 def synthetic_dataset(folder: Path, sizes: Sizes) -> Dataset:
-    """Random features of real features' sizes and norms, in a real store."""
+    """Random features of real features' sizes and norms, in a real store; each step meets the same sounds."""
     generator = np.random.default_rng(0)
     audio = _table(folder, "audio", generator, (sizes.batch, sizes.frames, sizes.audio_dim), FRAME_NORM)
     text = _table(folder, "text", generator, (sizes.prompts, sizes.tokens, sizes.text_dim), TOKEN_NORM)
     return Dataset(
-        utterances=tuple(f"clip{clip}" for clip in range(sizes.batch)),
-        systems=("S001",) * sizes.batch,
-        audio=audio,
+        utterances=tuple(f"clip{clip}" for clip in range(sizes.clips)),
+        systems=("S001",) * sizes.clips,
+        audio=audio.select(np.arange(sizes.clips) % sizes.batch),
         text=text,
-        prompt_of=np.arange(sizes.batch) % sizes.prompts,
-        omq=generator.uniform(1, 5, sizes.batch),
-        ta=generator.uniform(1, 5, sizes.batch),
+        prompt_of=np.arange(sizes.clips) % sizes.prompts,
+        omq=generator.uniform(1, 5, sizes.clips),
+        ta=generator.uniform(1, 5, sizes.clips),
     )
 
 
@@ -231,11 +251,12 @@ def _arguments() -> argparse.Namespace:
     for name, default in (("frames", 1500), ("tokens", 24), ("audio-dim", 512), ("text-dim", 1024), ("batch", 128)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--textbook-batch", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=0, help="distinct prompts in the batch; 0: one per clip")
+    parser.add_argument("--prompts", type=int, default=384, help="of all clips (default: as many as in MusicEval)")
     parser.add_argument("--attention", choices=("sequence", "cross", "none"), default="sequence")
     parser.add_argument("--ot", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=4, help="batches of an epoch (default %(default)s)")
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: the cores")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

@@ -24,10 +24,12 @@ DIM, TEXT_DIM = 16, 12
 CPU = {"model.feature_dim": DIM, "train.device": "cpu", "train.precision": "float32", "loss.ot_weight": 0.01}
 
 
-def ragged_dataset(folder: Path, frames: list[int], tokens: list[int], seed: int = 0, scale: float = 1.0) -> Dataset:
-    """Clips of these lengths on prompts of these lengths; clips share prompts in turn."""
+def ragged_dataset(
+    folder: Path, frames: list[int], tokens: list[int], seed: int = 0, scale: float = 1.0, shared: float = 0.0
+) -> Dataset:
+    """Clips of these lengths on prompts of these lengths; clips share prompts in turn, and frames a vector."""
     generator = np.random.default_rng(seed)
-    audio = [generator.normal(size=(count, DIM), scale=scale) for count in frames]
+    audio = [generator.normal(size=(count, DIM), scale=scale) + shared * np.ones(DIM) for count in frames]
     text = [generator.normal(size=(count, TEXT_DIM)) for count in tokens]
     num = len(frames)
     return Dataset(
@@ -107,6 +109,23 @@ def test_fused_equals_plain_for_any_lengths(
     assert_fused_equals_plain(with_settings(RunSpec(), {**CPU, "loss.blur": 0.5}), data)
 
 
+@pytest.mark.parametrize("attention", ["sequence", "cross"])
+def test_in_bf16_only_what_frames_differ_in_is_rounded(tmp_path: Path, attention: str) -> None:
+    data = ragged_dataset(tmp_path, [60, 45, 80], [4, 7, 3], shared=50.0)
+    spec = with_settings(RunSpec(), {**CPU, "model.attention": attention, "loss.blur": 2.0})
+
+    *_, exact = accumulated(spec, data, fused=False)
+    *_, rounded = accumulated(with_settings(spec, {"train.precision": "bf16"}), data, fused=True)
+
+    largest = max(float(gradient.norm()) for gradient in exact.values())
+    errors = {
+        name: float((gradient - exact[name]).norm() / exact[name].norm())
+        for name, gradient in rounded.items()
+        if exact[name].norm() > 1e-4 * largest
+    }
+    assert 0 < max(errors.values()) < 0.05, errors
+
+
 def test_threads_and_waves_divide_the_work_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused_step, "WAVE", 3)
     data = ragged_dataset(tmp_path, [5 + clip % 7 for clip in range(11)], [3, 5, 2, 4])
@@ -165,10 +184,11 @@ def test_one_meeting_leaves_no_trace_in_the_next() -> None:
 
     text, other, frames = side(), side(), torch.randn(11, DIM, generator=generator)
     scratch, fresh = Scratch(), Scratch()
-    Meeting(scratch, 0, other).forward(Frames(torch.randn(30, DIM, generator=generator)))
+    centre = torch.randn(DIM, generator=generator)
+    Meeting(scratch, 0, other).forward(Frames(centre, torch.randn(30, DIM, generator=generator)))
 
-    after = Meeting(scratch, 0, text).forward(Frames(frames))
-    alone = Meeting(fresh, 0, text).forward(Frames(frames))
+    after = Meeting(scratch, 0, text).forward(Frames(centre, frames))
+    alone = Meeting(fresh, 0, text).forward(Frames(centre, frames))
 
     for left, right in zip(after, alone, strict=True):
         assert left is not None

@@ -48,8 +48,12 @@ class Points:
 def points(sequences: Float[Tensor, "clips points dim"], mask: Bool[Tensor, "clips points"]) -> Points:
     """The points of padded sequences that count, weighted uniformly."""
     uniform = -mask.sum(dim=1, keepdim=True).to(sequences.dtype).log2()
-    half_norms = torch.linalg.vector_norm(sequences, dim=2).square_().div_(2)
-    return Points(half_norms, torch.where(mask, uniform, -math.inf))
+    return Points(half_squared_norms(sequences), torch.where(mask, uniform, -math.inf))
+
+
+def half_squared_norms(sequences: Float[Tensor, "*points dim"]) -> Float[Tensor, "*points"]:
+    """|x|^2 / 2 of each point."""
+    return torch.linalg.vector_norm(sequences, dim=-1).square_().div_(2)
 
 
 @dataclass(frozen=True)

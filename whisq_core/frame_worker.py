@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import BFloat16, Float, Float16, Int
 from torch import Tensor
 
-from whisq_core.alignment import Points, Solution, raw_by_geomloss, solve
+from whisq_core.alignment import Points, Solution, half_squared_norms, raw_by_geomloss, solve
+from whisq_core.batches import lengths
 from whisq_core.features import FeatureTable
 from whisq_core.kernel import Frames, Meeting, Scratch, TextSide
 from whisq_core.spec import LossSpec
@@ -19,11 +21,10 @@ _SOLVED_TOGETHER = 300_000  # scores of clips whose transport is solved in one g
 
 @dataclass(frozen=True)
 class Prompts:
-    """A batch's distinct prompts: what frames meet, where each prompt's tokens lie, their half squared norms."""
+    """A batch's distinct prompts: what frames meet, and where each prompt's tokens lie."""
 
     side: TextSide
     starts: Int[np.ndarray, " prompts_and_end"]
-    half_norms: Float[Tensor, " tokens"]
 
     def span(self, prompt: int) -> slice:
         """The tokens of one prompt."""
@@ -36,15 +37,15 @@ class _Clip:
     tokens: slice
     num_frames: int
     meeting: Meeting
+    rounded: BFloat16[Tensor, "frames dim"] | None
 
 
 class FrameWorker:
     """Takes some clips forward, keeps what lies in between, and takes their gradients back."""
 
-    def __init__(
-        self, audio: FeatureTable, num_frames: Int[np.ndarray, " clips"], loss: LossSpec, rounded: bool
-    ) -> None:
-        self._audio, self._num_frames, self._loss, self._rounded = audio, num_frames, loss, rounded
+    def __init__(self, audio: FeatureTable, frames: Literal["all", "valid"], loss: LossSpec, rounded: bool) -> None:
+        self._audio, self._num_frames, self._loss, self._rounded = audio, lengths(audio, frames), loss, rounded
+        self._centres = audio.pooled(frames)
         self._scratch = Scratch()
         self._half_norms: dict[int, Float[Tensor, " frames"]] = {}
         self._clips: list[_Clip] = []
@@ -68,9 +69,11 @@ class FrameWorker:
         self._clips, self.found_in_text, self.found_in_audio = [], [], []
         for slot, (row, prompt) in enumerate(zip(rows.tolist(), prompts.tolist(), strict=True)):
             tokens = self._prompts.span(prompt)
-            meeting = Meeting(self._scratch, slot if keep else 0, self._prompts.side.span(tokens))
-            self._clips.append(_Clip(row, tokens, int(self._num_frames[row]), meeting))
-            of_text, of_audio = meeting.forward(self._frames(row))
+            slot = slot if keep else 0
+            frames = self._frames(row, slot)
+            meeting = Meeting(self._scratch, slot, self._prompts.side.span(tokens))
+            self._clips.append(_Clip(row, tokens, int(self._num_frames[row]), meeting, frames.rounded))
+            of_text, of_audio = meeting.forward(frames)
             self.found_in_text.append(of_text)
             self.found_in_audio.append(of_audio)
 
@@ -78,7 +81,8 @@ class FrameWorker:
     def backward(self, of_text: Sequence[Tensor | None], of_audio: Sequence[Tensor | None]) -> None:
         """Gather gradients, given those of what was found."""
         for clip, to_text, to_audio in zip(self._clips, of_text, of_audio, strict=True):
-            clip.meeting.backward(self._frames(clip.row), to_text, to_audio, self.gradient.span(clip.tokens))
+            frames = self._exact_frames(clip.row) if clip.rounded is None else clip.rounded
+            clip.meeting.backward(frames, to_text, to_audio, self.gradient.span(clip.tokens))
 
     @torch.no_grad()
     def align(self, weight: float) -> float:
@@ -95,20 +99,18 @@ class FrameWorker:
         solution, tokens = self._solve(group)
         trusted = solution.trusted.tolist()
         plan = solution.plan_of_tokens(tokens).mul_(-weight)
-        total = 0.0
+        total, gradient, values = 0.0, self.gradient.aligned, self._prompts.side.aligned
+        assert gradient is not None
+        assert values is not None
         for clip, value, one_plan, is_trusted in zip(group, solution.value.tolist(), plan, trusted, strict=True):
-            products, gradient = clip.meeting.products, self.gradient.aligned
-            values = self._prompts.side.aligned
-            assert gradient is not None
-            assert values is not None
+            products, points = clip.meeting.products, clip.meeting.points
             if is_trusted:
                 products.copy_(one_plan[: products.shape[0], : products.shape[1]])
-                gradient[clip.tokens].add_(values[clip.tokens], alpha=weight / products.shape[0])
+                gradient[clip.tokens].add_(points, alpha=weight / len(points))
                 total += weight * value
             else:
-                exact, towards_tokens, _ = raw_by_geomloss(
-                    self._frames(clip.row).exact, values[clip.tokens], self._loss
-                )
+                frames = self._stored(clip.row).float()
+                exact, towards_tokens, _ = raw_by_geomloss(frames, values[clip.tokens], self._loss)
                 products.zero_()
                 gradient[clip.tokens].add_(towards_tokens, alpha=weight)
                 total += weight * float(exact)
@@ -126,19 +128,28 @@ class FrameWorker:
             products[position, :num_tokens, :num_frames] = found
             frames.half_norms[position, :num_frames] = self._half_norms[clip.row]
             frames.log2_weights[position, :num_frames] = -math.log2(num_frames)
-            tokens.half_norms[position, :num_tokens] = self._prompts.half_norms[clip.tokens]
+            tokens.half_norms[position, :num_tokens] = half_squared_norms(clip.meeting.points)
             tokens.log2_weights[position, :num_tokens] = -math.log2(num_tokens)
         return solve(products, frames, tokens, self._loss, self._scratch.take("kernel", *shape)), tokens
 
-    def _frames(self, row: int) -> Frames:
-        """The clip's frames, in arrays that the next call overwrites."""
-        stored = self._audio.frames(row)[: int(self._num_frames[row])]
-        exact = self._scratch.take("frames", *stored.shape).copy_(stored)
+    def _frames(self, row: int, slot: int) -> Frames:
+        """The clip's frames: exact ones until the next call, rounded ones until the slot is taken again."""
+        exact = self._exact_frames(row)
         if self._prompts.side.aligned is not None and row not in self._half_norms:
-            self._half_norms[row] = torch.linalg.vector_norm(exact, dim=1).square_().div_(2)
+            self._half_norms[row] = half_squared_norms(exact)
         if not self._rounded:
-            return Frames(exact)
-        return Frames(exact, self._scratch.take("rounded frames", *stored.shape, dtype=torch.bfloat16).copy_(stored))
+            return Frames(self._centres[row], exact)
+        # Straight from the stored float16, PyTorch takes five times as long.
+        rounded = self._scratch.take(f"rounded frames {slot}", *exact.shape, dtype=torch.bfloat16).copy_(exact)
+        return Frames(self._centres[row], exact, rounded)
+
+    def _exact_frames(self, row: int) -> Float[Tensor, "frames dim"]:
+        """The clip's frames relative to its centre, in float32, in an array that the next call overwrites."""
+        stored = self._stored(row)
+        return self._scratch.take("frames", *stored.shape).copy_(stored).sub_(self._centres[row])
+
+    def _stored(self, row: int) -> Float16[Tensor, "frames dim"]:
+        return self._audio.frames(row)[: int(self._num_frames[row])]
 
 
 def _padded_size(clips: list[_Clip]) -> int:

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whisq_core.batches import lengths
 from whisq_core.features import Dataset
 from whisq_core.frame_worker import FrameWorker, Prompts
 from whisq_core.kernel import TextSide
@@ -49,11 +48,10 @@ class FusedFrames:
         self._audio_pooled = data.audio.pooled(spec.model.audio_frames)
         self._text_pooled = data.text.pooled("valid")
         valid = [data.text.frames(row)[: int(count)] for row, count in enumerate(data.text.num_valid)]
-        self._tokens = torch.cat(valid).float()
+        self._tokens = torch.cat(valid).to(torch.bfloat16 if spec.train.precision == "bf16" else torch.float32)
         self._starts = np.concatenate([[0], np.cumsum(data.text.num_valid)])
-        num_frames, rounded = lengths(data.audio, spec.model.audio_frames), spec.train.precision == "bf16"
-        threads = range(spec.train.threads)
-        self.workers = [FrameWorker(data.audio, num_frames, spec.loss, rounded) for _ in threads]
+        frames, rounded, threads = spec.model.audio_frames, spec.train.precision == "bf16", range(spec.train.threads)
+        self.workers = [FrameWorker(data.audio, frames, spec.loss, rounded) for _ in threads]
         self._pool = ThreadPoolExecutor(len(threads), initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.no_grad()
@@ -86,7 +84,7 @@ class FusedFrames:
             _heads_first(met.to_audio),
         )
         starts = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
-        prompts = Prompts(side, starts, values.square().sum(dim=1) / 2)
+        prompts = Prompts(side, starts)
         for worker in self.workers:
             worker.begin(prompts)
         return tokens, met, prompts
@@ -120,7 +118,7 @@ class FusedFrames:
 
 
 def _heads_first(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.detach().float().transpose(0, 1)
+    return None if values is None else values.detach().transpose(0, 1)
 
 
 def _leaf(found: Sequence[Tensor | None]) -> Float[Tensor, "wave heads dim"] | None:

@@ -18,7 +18,7 @@ from whisq_core.losses import TaTerms, gradient_share, task_loss
 from whisq_core.model import WhisQ
 from whisq_core.multihead import Rows
 
-WAVE = 32  # clips of a thread between two visits of the head
+WAVE = 16  # clips of a thread between two visits of the head
 
 
 class FusedStep:

@@ -77,17 +77,28 @@ class TextSide:
 
 @dataclass(frozen=True)
 class Frames:
-    """One clip's frames, and once more in bf16 where the large products are done in it."""
+    """One clip's frames relative to `centre`; once more in bf16 where the large products are done in it.
 
+    `centre` is any vector in their midst. Exactly, it changes nothing: distances do not depend on it, a softmax over
+    frames ignores what is added to all of them, and elsewhere its share is added back in float32. But what is
+    rounded then is how frames differ, not what they share, which is most of an encoder's output.
+    """
+
+    centre: Float[Tensor, " dim"]
     exact: Float[Tensor, "frames dim"]
     rounded: BFloat16[Tensor, "frames dim"] | None = None
+
+    @property
+    def multiplied(self) -> Float[Tensor, "frames dim"] | BFloat16[Tensor, "frames dim"]:
+        """What the large products take; all that `Meeting.backward` needs."""
+        return self.exact if self.rounded is None else self.rounded
 
 
 class Meeting:
     """One clip's frames and its prompt's rows: `forward`, and later `backward` from the state in between.
 
-    `slot` names the score array that is occupied in between. In bf16, only attention scores and the gradients of
-    rows are products of rounded numbers; inner products for the OT term, softmax and sums stay in float32.
+    `slot` names the score array that is occupied in between. In bf16, what attention multiplies with frames is
+    rounded, and so are the gradients of rows; inner products for the OT term, softmax and sums stay in float32.
     """
 
     def __init__(self, scratch: Scratch, slot: int, text: TextSide) -> None:
@@ -100,40 +111,42 @@ class Meeting:
 
     @property
     def products(self) -> Float[Tensor, "tokens frames"]:
-        """Inner products of tokens and frames after `forward`; the OT term leaves its gradient's plan here."""
-        assert self._text.aligned is not None
-        return self._scores[-len(self._text.aligned) :]
+        """Inner products of `points` and frames after `forward`; the OT term leaves its gradient's plan here."""
+        return self._scores[self._num_attending :]
 
     def forward(self, frames: Frames) -> tuple[Tensor | None, Tensor | None]:
         """What the mean query finds in text, and in audio: [heads, dim] each, None for a direction not taken."""
-        num_frames, dim = frames.exact.shape
-        rows = self._scratch.take("rows", self._num_rows, dim)
-        self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, num_frames)
-        for block, values in zip(self._blocks, self._per_block(rows), strict=True):
-            torch.mul(block, _LOG2_E, out=values)
+        self._centre = frames.centre
         if self._text.aligned is not None:
-            rows[self._num_attending :].copy_(self._text.aligned)
-        self._score(rows, frames)
+            self.points = self._text.aligned - frames.centre  # the tokens that the OT term sees
+        self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, len(frames.exact))
+        self._score(frames)
         views = self._per_block(self._scores)
+        of_text = of_audio = None
         if self._text.to_text is not None:
             assert self._text.to_text_constants is not None
-            self._in_text = _InText(views.pop(0), self._text.to_text_constants)
+            constants = self._text.to_text_constants.float() + self._text.to_text.float() @ frames.centre
+            self._in_text = _InText(views.pop(0), constants)
+            of_text = self._in_text.mean @ self._text.tokens
         if self._text.to_audio is not None:
             self._in_audio = _InAudio(views.pop(0))
-        of_text = None if self._in_text is None else self._in_text.mean @ self._text.tokens
-        return of_text, None if self._in_audio is None else self._in_audio.mean @ frames.exact
+            of_audio = _product(self._in_audio.mean, frames.multiplied) + frames.centre
+        return of_text, of_audio
 
-    def backward(self, frames: Frames, of_text: Tensor | None, of_audio: Tensor | None, gradient: TextSide) -> None:
-        """Add to the prompt's `gradient`, given those of what was found."""
-        work = self._scratch.take("work", self._num_rows, len(frames.exact))
+    def backward(self, frames: Tensor, of_text: Tensor | None, of_audio: Tensor | None, gradient: TextSide) -> None:
+        """Add to the prompt's `gradient`, given those of what was found; `frames` as `Frames.multiplied`."""
+        work = self._scratch.take("work", self._num_rows, len(frames))
         if self._in_text is not None:
             assert of_text is not None
+            assert gradient.to_text is not None
             assert gradient.to_text_constants is not None
             gradient.tokens.addmm_(self._in_text.mean.t(), of_text)
-            self._in_text.to_gradient(of_text @ self._text.tokens.t(), work, gradient.to_text_constants)
+            of_constants = self._in_text.to_gradient(of_text @ self._text.tokens.t(), work)
+            gradient.to_text_constants.add_(of_constants)
+            gradient.to_text.addcmul_(of_constants.unsqueeze(2), self._centre)
         if self._in_audio is not None:
             assert of_audio is not None
-            self._in_audio.to_gradient(of_audio @ frames.exact.t(), work)
+            self._in_audio.to_gradient(_product(of_audio, frames.t()), work)
         rows = self._row_gradients(frames)
         blocks = [block for block in (gradient.to_text, gradient.to_audio) if block is not None]
         for block, values in zip(blocks, self._per_block(rows), strict=True):
@@ -149,27 +162,36 @@ class Meeting:
             at += heads * num_tokens
         return views
 
-    def _score(self, rows: Float[Tensor, "rows dim"], frames: Frames) -> None:
-        """Rows times frames."""
+    def _score(self, frames: Frames) -> None:
+        """Rows times frames; those of attention in base 2."""
+        count, (num_frames, dim), dtype = self._num_attending, frames.exact.shape, frames.multiplied.dtype
+        rows = self._scratch.take(f"rows in {dtype}", self._num_rows, dim, dtype=dtype)
+        for block, values in zip(self._blocks, self._per_block(rows), strict=True):
+            torch.mul(block, _LOG2_E, out=values)
         if frames.rounded is None:
+            if self._text.aligned is not None:
+                rows[count:].copy_(self.points)
             torch.mm(rows, frames.exact.t(), out=self._scores)
             return
-        count = self._num_attending
-        rounded = self._scratch.take("rounded rows", count, rows.shape[1], dtype=torch.bfloat16)
-        scores = self._scratch.take("rounded scores", count, len(frames.rounded), dtype=torch.bfloat16)
-        torch.mm(rounded.copy_(rows[:count]), frames.rounded.t(), out=scores)
-        self._scores[:count].copy_(scores)
-        torch.mm(rows[count:], frames.exact.t(), out=self._scores[count:])
+        scores = self._scratch.take("rounded scores", count, num_frames, dtype=dtype)
+        self._scores[:count].copy_(torch.mm(rows[:count], frames.rounded.t(), out=scores))
+        if self._text.aligned is not None:
+            torch.mm(self.points, frames.exact.t(), out=self._scores[count:])
 
-    def _row_gradients(self, frames: Frames) -> Float[Tensor, "rows dim"]:
+    def _row_gradients(self, frames: Tensor) -> Float[Tensor, "rows dim"]:
         """The gradients of scores times frames."""
-        num_frames, dim = frames.exact.shape
-        rows = self._scratch.take("rows", self._num_rows, dim)
-        if frames.rounded is None:
-            return torch.mm(self._scores, frames.exact, out=rows)
+        num_frames, dim = frames.shape
+        rows = self._scratch.take("gradient of rows", self._num_rows, dim)
+        if frames.dtype == torch.float32:
+            return torch.mm(self._scores, frames, out=rows)
         slopes = self._scratch.take("rounded slopes", self._num_rows, num_frames, dtype=torch.bfloat16)
         products = self._scratch.take("rounded products", self._num_rows, dim, dtype=torch.bfloat16)
-        return rows.copy_(torch.mm(slopes.copy_(self._scores), frames.rounded, out=products))
+        return rows.copy_(torch.mm(slopes.copy_(self._scores), frames, out=products))
+
+
+def _product(left: Float[Tensor, "rows inner"], right: Tensor) -> Float[Tensor, "rows columns"]:
+    """The product in the precision of `right`."""
+    return (left.to(right.dtype) @ right).float()
 
 
 class _InText:
@@ -184,14 +206,14 @@ class _InText:
         self._per_frame = scores.sum(dim=1).mul_(scores.shape[2]).reciprocal_()
         self.mean = torch.bmm(self._per_frame.unsqueeze(1), scores.mT).squeeze(1)
 
-    def to_gradient(self, means: Float[Tensor, "heads tokens"], work: Tensor, constants: Tensor) -> None:
-        """Turn the weights into the gradient of the scores, given that of `mean`; add that of the constants."""
+    def to_gradient(self, means: Float[Tensor, "heads tokens"], work: Tensor) -> Float[Tensor, "heads tokens"]:
+        """Turn the weights into the gradient of the scores, given that of `mean`; return that of the constants."""
         heads, num_tokens, num_frames = self._weights.shape
         sums = torch.bmm(means.unsqueeze(1), self._weights).squeeze(1)
         sums.mul_(self._per_frame.square()).mul_(-num_frames)
         slopes = work[: heads * num_tokens].view(self._weights.shape)
         torch.addcmul(sums.unsqueeze(1), means.unsqueeze(2), self._per_frame.unsqueeze(1), out=slopes)
-        constants.add_(self._weights.mul_(slopes).sum(dim=2))
+        return self._weights.mul_(slopes).sum(dim=2)
 
 
 class _InAudio:

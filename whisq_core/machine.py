@@ -6,12 +6,17 @@ torch, whose import takes longer than a whole plan, is asked only where there ma
 
 import os
 import sys
+from pathlib import Path
 
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
 
 # Device nodes without which PyTorch finds no GPU on Linux: NVIDIA's driver, WSL, AMD's driver, NVIDIA's Tegra boards.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
+
+# Where a processor has one of these, bf16 products were measured to be twice as fast as float32 ones, or faster
+# (benchmarks/README.md); where it has none, PyTorch emulates them and they are slower.
+_BF16_UNITS = {"avx512_bf16", "amx_bf16"}
 
 
 def resolve_auto(train: TrainSpec) -> TrainSpec:
@@ -27,9 +32,8 @@ def resolve_auto(train: TrainSpec) -> TrainSpec:
         raise InputError("setting 'train.device': cuda, but PyTorch finds no CUDA device here. Use auto or cpu.")
     precision = train.precision
     if precision == "auto":
-        # The paper trains with automatic mixed precision on CUDA. On a CPU only float32 has the fused step, and a
-        # precision that depended on the CPU's model would give a run another identity on each node of a cluster.
-        precision = "float16" if device == "cuda" else "float32"
+        # The paper trains with automatic mixed precision on CUDA.
+        precision = "float16" if device == "cuda" else "bf16" if has_bf16_units() else "float32"
     return train.model_copy(update={"device": device, "precision": precision})
 
 
@@ -39,3 +43,13 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def has_bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bf16 matrices itself, by the flags that Linux lists; false where it has none."""
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return not _BF16_UNITS.isdisjoint(flags.split())
