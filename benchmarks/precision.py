@@ -17,9 +17,9 @@ import argparse
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
 
 from study.ablation_file import read_ablation_file
 from study.demo import DEMO_FILE
@@ -72,7 +72,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> Result:
     """Train every seed both ways."""
     rows = {row.id: row for row in read_ablation_file(DEMO_FILE).rows}
-    given = {name: yaml.safe_load(value) for name, value in (each.split("=", 1) for each in arguments.set)}
+    given = {name: _value(text) for name, text in (each.split("=", 1) for each in arguments.set)}
     exact = with_settings(
         rows[arguments.row].spec, {"train.precision": "float32", "train.device": "cpu", "train.threads": 1, **given}
     )
@@ -97,8 +97,19 @@ def measure(arguments: argparse.Namespace) -> Result:
         means = values.mean(axis=0)
         changes.append(Change(metric, *map(float, (*means, differences.mean(), differences.std(ddof=1)))))
     return Result(
-        name, arguments.row, arguments.seeds, dict(zip(("omq", "ta"), map(float, moved), strict=True)), changes
+        f"{name}: {value}",
+        arguments.row,
+        arguments.seeds,
+        dict(zip(("omq", "ta"), map(float, moved), strict=True)),
+        changes,
     )
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _scored(spec: RunSpec, workspace: Workspace) -> Scored:

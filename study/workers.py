@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, cast
@@ -130,6 +131,20 @@ def _terminated_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What starts in here never sees Ctrl-C, which the terminal sends to it too; ours waits until the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # what the first process brings with it lets interrupts through when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Pool:
     """The worker processes of this machine and their supervisor.
 
@@ -150,7 +165,8 @@ class _Pool:
         process = self._context.Process(
             target=_process_main, args=(self._job, self._url, worker, writer), name=f"worker-{worker}"
         )
-        process.start()
+        with _deaf_to_interrupts():
+            process.start()
         writer.close()
         self._pipes[reader] = worker
         return process
@@ -210,7 +226,7 @@ class _Pool:
 
 def _process_main(job: Job, url: str, worker: int, events: Connection) -> None:
     """The whole life of a worker process; ends with status 0 when nothing is left to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to us too; the supervisor decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
 
     def emit(event: Event) -> None:
         with suppress(BrokenPipeError):  # the supervisor is gone: finish this ticket all the same

@@ -135,6 +135,25 @@ def test_ctrl_c_puts_the_running_cell_back_and_says_how_to_go_on(finished_study:
     assert len(states) == NUM_CELLS
 
 
+def test_a_worker_that_is_still_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None:
+    url, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "log"
+    study = optuna.create_study(study_name="tiny", storage=open_storage(Database(url)))
+    study.enqueue_trial({})
+    program = (
+        "import os, signal, sys, time; from pathlib import Path; from helpers.jobs import TinyJob;"
+        "from study import workers; job = TinyJob('tiny', Path(sys.argv[2]), seconds=0.1);"
+        "pool = workers._Pool(job, sys.argv[1], 2, lambda event: print(event.kind));"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(0.5); os.killpg(0, signal.SIGINT); pool.run()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", program, url, str(log)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lost" not in done.stdout
+    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE]
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_supervisor(tmp_path: Path, how: signal.Signals) -> None:
     url, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "log"
