@@ -5,9 +5,9 @@ from collections.abc import Collection
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from study.failures import failure_reason, is_out_of_memory
 from study.search_space import Search
 from study.search_study import settings_of
-from study.tickets import failure_reason
 from whisq_core.spec import RunSpec
 
 MAX_FAILURES = 10  # in a row: the next would fail for the same reason
@@ -25,15 +25,6 @@ def failure(error: Exception, trial: optuna.Trial, study: optuna.Study, search: 
     smaller = [size for size in fitted if size < batch]
     advice = f"{max(smaller)} has fitted in this study" if smaller else f"try {batch // 2} (half of it) or less"
     return f"out of memory with train.batch_size {batch}: {advice}; or use fewer --workers"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or in PyTorch's CPU allocator, which raises a plain RuntimeError."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
 
 
 def too_many_failures(study: optuna.Study, old_failures: Collection[int]) -> str | None:

@@ -1,7 +1,6 @@
 """The tickets of an ablation: one Optuna trial per cell, enqueued once, run by any worker."""
 
 import math
-import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.artifacts import artifact_folder, attach_run, show_metrics
 from study.database import Database
+from study.failures import failure_reason
 from study.manifest import manifest
 from study.patient_storage import PatientStorage
 from study.plan import PlannedCell
@@ -203,17 +203,3 @@ class AblationSession:
         """Close the ticket unless another worker took it over while we were silent: its run is the same one."""
         if owns(trial, worker_name()):
             trial.storage.set_trial_state_values(trial._trial_id, state, None if value is None else [value])
-
-
-def failure_reason(error: Exception) -> str:
-    """Why a run failed, in one line; a place in the code only for what we did not expect."""
-    import torch
-
-    from whisq_core.training import Diverged
-
-    if isinstance(error, Diverged | InputError):
-        return " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out of memory: try a smaller train.batch_size or fewer --workers"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"unexpected {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
