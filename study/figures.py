@@ -215,8 +215,8 @@ def importance(results: StudyResults, importances: Importances) -> go.Figure:
     )
     figure.add_vrect(x0=0, x1=floor, fillcolor=GRID, line_width=0, layer="below")
     subtitle = (
-        f"fANOVA over {importances.num_trials} trials, mean ± sd over forests. Grey band: what a random column reaches "
-        "(mean + 2 sd); grey bars cannot be told from it."
+        f"Search {importances.search}: fANOVA over {importances.num_trials} trials, mean ± sd over forests. "
+        "Grey band: what a random column reaches (mean + 2 sd); grey bars cannot be told from it."
     )
     finish(figure, results, "Importance of the searched settings", subtitle, 150 + 36 * len(found))
     figure.update_xaxes(title_text="share of the objective's variance", rangemode="tozero")

@@ -41,12 +41,13 @@ class Importance:
 
 @dataclass(frozen=True)
 class Importances:
-    """Parameters, most important first, and the random column's own share."""
+    """Parameters, most important first, and the random column's own share; `search` is the study they come from."""
 
     parameters: tuple[Importance, ...]
     noise_mean: float
     noise_sd: float
     num_trials: int
+    search: str
 
 
 def importances(study: optuna.Study, num_forests: int = NUM_FORESTS) -> Importances | None:
@@ -68,7 +69,7 @@ def importances(study: optuna.Study, num_forests: int = NUM_FORESTS) -> Importan
     noise = shares[:, -1]
     found = [_summary(name, shares[:, index], noise) for index, name in enumerate(ranges)]
     found.sort(key=lambda importance: -importance.mean)
-    return Importances(tuple(found), float(noise.mean()), float(noise.std(ddof=1)), len(trials))
+    return Importances(tuple(found), float(noise.mean()), float(noise.std(ddof=1)), len(trials), study.study_name)
 
 
 def _summary(name: str, shares: np.ndarray, noise: np.ndarray) -> Importance:

@@ -34,8 +34,10 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
 def report(file_path: Path, storage: str, out: Path | None) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     from study.ablation_file import read_ablation_file
+    from study.importance import importances
     from study.judge import judge_results
     from study.report import write_report
+    from study.search_study import largest_search
     from study.tables import write_tables
 
     mistakes: list[str] = []
@@ -48,10 +50,12 @@ def report(file_path: Path, storage: str, out: Path | None) -> str:
         check_storage(storage)
     raise_all(mistakes)
     folder = output_folder(out, file)
-    results = collect(file, Database(storage))
+    database = Database(storage)
+    results = collect(file, database)
     judgement = judge_results(results)
     tables = write_tables(results, judgement, folder)
-    page = write_report(results, judgement, folder)
+    search = largest_search(database, file)
+    page = write_report(results, judgement, folder, importances(search) if search else None)
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 

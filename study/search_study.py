@@ -15,7 +15,7 @@ from study.patient_storage import patiently
 from study.queue import open_storage
 from study.runs import Identity
 from study.search_space import Search, difference, param_name, to_params, to_settings
-from study.table_design import Row
+from study.table_design import AblationFile, Row
 from study.tickets import create_study
 from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.spec import RunSpec, differences
@@ -182,6 +182,26 @@ def _lender(database: Database, name: str) -> _Lender:
     best_first = sorted(complete, key=sort_key(study))
     search = Search.model_validate(json.loads(study.user_attrs["fingerprint"]))
     return _Lender(name, search, study.user_attrs["protocol"], tuple(best_first))
+
+
+def largest_search(database: Database, file: AblationFile) -> optuna.Study | None:
+    """Of the searches begun for rows of this table the one with most complete trials, or None when there is none.
+
+    Among equal ones that of the row which the others are compared to.
+    """
+    storage = open_storage(database)
+    searches = [
+        optuna.load_study(study_name=found.study_name, storage=storage)
+        for found in optuna.get_all_study_summaries(storage)
+        if found.user_attrs.get("kind") == _SEARCH and found.user_attrs.get("table") == file.name
+    ]
+    reference = file.compare.to if file.compare else None
+
+    def size(search: optuna.Study) -> tuple[int, bool]:
+        complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return len(complete), search.user_attrs["row"] == reference
+
+    return max(searches, key=size, default=None)
 
 
 def settings_of(trial: FrozenTrial, search: Search) -> dict[str, Any]:

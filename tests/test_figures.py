@@ -15,7 +15,11 @@ from study.importance import Importance, Importances
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
 JUDGEMENT = quick_judgement(RESULTS)
 FOUND = Importances(
-    (Importance("train.learning_rate", 0.7, 0.05, 1.0), Importance("train.momentum", 0.02, 0.02, 0.4)), 0.02, 0.01, 40
+    (Importance("train.learning_rate", 0.7, 0.05, 1.0), Importance("train.momentum", 0.02, 0.02, 0.4)),
+    0.02,
+    0.01,
+    40,
+    "table2-whisq",
 )
 FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT, FOUND)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.command import run
 from helpers.searches import SPACE, request, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
 
 from study.ablation_file import read_ablation_file
 from study.database import Database
+from study.importance import MIN_TRIALS
 from study.optimize import optimize
 from study.runs import Workspace
 from study.search_fresh import FRESH_SEEDS, TRIAL_SEED
@@ -216,3 +218,22 @@ def test_the_mean_of_several_metrics_can_be_searched(data: Path, tmp_path: Path)
     assert trial.value == pytest.approx((metrics["omq.utterance.lcc"] - metrics["ta.utterance.mse"]) / 2, abs=1e-6)
     assert "objective: mean of omq.utterance.lcc, -ta.utterance.mse" in outcome.summary
     assert math.isfinite(outcome.result.candidates[0].mean)
+
+
+def test_the_report_shows_what_mattered_once_a_search_has_enough_trials(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path, sampler="random", pruner="none", train={"epochs": 1})
+    where = ("--data", asked.data, "--features", asked.features, "--storage", asked.storage, "--workers", 1)
+    assert run(tmp_path, "ablate", asked.file, *where, "--out", "out", "--rows", "constant").status == 0
+    report = ("report", asked.file, "--storage", asked.storage, "--out", "out")
+    page = tmp_path / "out/report.html"
+
+    optimize(replace(asked, trials=MIN_TRIALS - 1))
+    assert run(tmp_path, *report).status == 0
+    assert 'id="figure-importance"' not in page.read_text(encoding="utf-8")
+    optimize(replace(asked, trials=MIN_TRIALS))
+    assert run(tmp_path, *report).status == 0
+
+    shown = page.read_text(encoding="utf-8")
+    assert 'id="figure-importance"' in shown
+    assert f"Search tiny-whisq: fANOVA over {MIN_TRIALS} trials" in shown
+    assert '<a href="#importance">Importance</a>' in shown

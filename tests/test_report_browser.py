@@ -10,7 +10,7 @@ from study.report import write_report
 pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
 
 NAMES = ["differences", "seeds", "curves", "scatter", "systems", "importance"]
-FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 0.01, 40)
+FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 0.01, 40, "table2-whisq")
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,22 @@
 """The pieces of a search that need no training: objective, sampler, importance."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from helpers.ablation_files import SMALL, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 
+from study.database import Database
 from study.importance import MIN_TRIALS, importances, variance_shares
 from study.objective import MAX_REPORTS, objective_name, objective_value, stride
 from study.search_sampler import TicketSampler
+from study.search_study import largest_search
+from study.tickets import create_study
 
 METRICS = {"ta.utterance.srcc": 0.5, "omq.utterance.srcc": 0.7, "omq.utterance.mse": 0.4, "ta.system.mse": 0.2}
 
@@ -109,3 +115,33 @@ def test_importance_is_not_made_up_from_few_or_equal_values() -> None:
 
     assert importances(few) is None
     assert importances(equal) is None
+
+
+def begun_search(database: Database, name: str, table: str, row: str, num_trials: int) -> None:
+    """A stored search of a table's row with so many complete trials."""
+    study = create_study(database, name, "ta.utterance.srcc", "search")
+    study.set_user_attr("table", table)
+    study.set_user_attr("row", row)
+    for number in range(num_trials):
+        where = {"x": FloatDistribution(0, 1)}
+        study.add_trial(optuna.create_trial(params={"x": number / 10}, distributions=where, value=number))
+
+
+def test_the_largest_search_of_a_table_is_found_whatever_its_name(tmp_path: Path) -> None:
+    compared = f"{SMALL}compare: {{to: whisq, rows: [no_ot], metric: ta.utterance.srcc, equivalence_margin: 0.01}}\n"
+    file = read(tmp_path, compared)
+    database = Database(f"sqlite:///{tmp_path}/whisq.db")
+    create_study(database, "ablations", "ta.utterance.srcc", "ablation")
+    assert largest_search(database, file) is None
+    begun_search(database, "elsewhere", "other", "whisq", 5)
+    begun_search(database, "mine", "ablations", "no_ot", 2)
+    begun_search(database, "ablations-whisq", "ablations", "whisq", 2)
+
+    of_equal_size = largest_search(database, file)
+    begun_search(database, "bigger", "ablations", "no_ot", 3)
+    largest = largest_search(database, file)
+
+    assert of_equal_size is not None
+    assert of_equal_size.study_name == "ablations-whisq"
+    assert largest is not None
+    assert largest.study_name == "bigger"
