@@ -172,7 +172,7 @@ class _Reader:
         sections = tuple(self._section(section, compare) for section in written.sections)
         return AblationFile(
             path=self.document.path,
-            name=written.name or self.document.path.stem,
+            name=self._name(written),
             base=self.base,
             seeds=self.seeds,
             hyperparameters=written.hyperparameters,
@@ -181,6 +181,11 @@ class _Reader:
             search=self.search,
             warnings=tuple(self._warnings(compare)),
         )
+
+    def _name(self, written: WrittenFile) -> str:
+        """The table's name; tuned rows make another table than shared settings do, and both may be kept."""
+        name = written.name or self.document.path.stem
+        return f"{name}_tuned" if written.hyperparameters == "tuned" and not name.endswith("_tuned") else name
 
     def _section(self, section: WrittenSection, compare: Compare | None) -> Section:
         rows = tuple(self._row(row, section.title, compare) for row in section.rows)

@@ -61,8 +61,9 @@ def sentences(results: StudyResults) -> tuple[str, ...]:
     return (
         _data(results),
         _backbone(results.file),
-        _training(results.file),
+        _training(results),
         _seeds(results),
+        *_tuned_settings(results),
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
@@ -97,25 +98,52 @@ def _backbone(file: AblationFile) -> str:
     )
 
 
-def _training(file: AblationFile) -> str:
-    train, loss = file.base.train, file.base.loss
-    momentum = f", momentum {train.momentum:g}" if train.optimizer == "sgd" else ""
+def _training(results: StudyResults) -> str:
+    train, shown = results.file.base.train, _base_values(results.file)
+    momentum = f", momentum {shown['train.momentum']}" if train.optimizer == "sgd" else ""
     clipping = (
         "no gradient clipping"
         if train.clip_scope == "none"
-        else f"gradients clipped at norm {train.clip_norm:g} ({train.clip_scope.replace('_', ' ')})"
-    )
-    end = (
-        f"{train.epochs} epochs, the last of which is scored: nothing is selected on the scored clips"
-        if train.patience is None
-        else f"at most {train.epochs} epochs, stopped after {train.patience} without gain on an inner split of the "
-        "training clips, never on the scored ones"
+        else f"gradients clipped at norm {shown['train.clip_norm']} ({train.clip_scope.replace('_', ' ')})"
     )
     return (
-        f"Training: {train.optimizer.upper()}, learning rate {train.learning_rate:g}{momentum}, "
-        f"batch {train.batch_size}, {loss.task} loss, optimal-transport weight {loss.ot_weight:g} (p = {loss.p}, "
-        f"blur {loss.blur:g}), {clipping}, {end}."
+        f"Training: {shown['train.optimizer']}, learning rate {shown['train.learning_rate']}{momentum}, "
+        f"batch {shown['train.batch_size']}, {shown['loss.task']} loss, optimal-transport weight "
+        f"{shown['loss.ot_weight']} (p = {shown['loss.p']}, blur {shown['loss.blur']}), {clipping}, {_end(results)}."
     )
+
+
+def _base_values(file: AblationFile) -> dict[str, str]:
+    """Base's settings as text; "tuned" where each row's own search chose: base's value is nobody's there."""
+    values = {**file.base.settings(), "train.optimizer": file.base.train.optimizer.upper()}
+    return {name: "tuned" if name in _searched(file) else _value(value) for name, value in values.items()}
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _searched(file: AblationFile) -> tuple[str, ...]:
+    """The settings that the rows' own searches choose; none where rows share them."""
+    return tuple(file.search.space) if file.hyperparameters == "tuned" and file.search else ()
+
+
+def _selected_on_scored(results: StudyResults) -> bool:
+    """Whether the rows' own searches were judged on the clips that the table reports."""
+    search = results.file.search
+    return bool(_searched(results.file)) and search is not None and search.score == results.split != "inner"
+
+
+def _end(results: StudyResults) -> str:
+    """When training ends, and that this was not decided on the scored clips."""
+    train, epochs = results.file.base.train, _base_values(results.file)["train.epochs"]
+    if train.patience is not None:
+        return (
+            f"at most {epochs} epochs, stopped after {train.patience} without gain on an inner split of the "
+            "training clips, never on the scored ones"
+        )
+    nothing = "" if _selected_on_scored(results) else ": nothing is selected on the scored clips"
+    return f"{epochs} epochs, the last of which is scored{nothing}"
 
 
 def _seeds(results: StudyResults) -> str:
@@ -130,11 +158,31 @@ def _tuning(results: StudyResults) -> str:
     """Who chose the hyper-parameters; unequal budgets are said aloud, since they favour the rows with more trials."""
     if results.file.hyperparameters == "shared":
         return "all rows share one set of hyper-parameters"
-    budgets = {row: count for row, count in results.trials.items() if count}
-    if len(set(budgets.values())) == 1:
-        return f"each tuned row has its own search of {next(iter(budgets.values()))} trials on an inner split of train"
-    counts = ", ".join(f"{row} {count}" for row, count in budgets.items()) or "none yet"
-    return f"each row has its own search, WITH UNEQUAL BUDGETS (trials: {counts})"
+    where = "an inner split of the training clips"
+    if _selected_on_scored(results):
+        where = "THE SCORED CLIPS THEMSELVES, so that every tuned row is shown too good"
+    budgets = {count for count in results.trials.values() if count}
+    if not budgets:
+        return f"each row is to have its own search, judged on {where}; none is finished yet"
+    if len(budgets) == 1:
+        return f"each tuned row has its own search of {budgets.pop()} trials, judged on {where}"
+    return f"each tuned row has its own search, WITH UNEQUAL BUDGETS (see tuned settings), judged on {where}"
+
+
+def _tuned_settings(results: StudyResults) -> tuple[str, ...]:
+    """What each row's own search chose, and after how many trials; empty where rows share their settings."""
+    tuned = [(row, results.trials[row.id]) for row in results.file.rows if results.trials.get(row.id)]
+    if not tuned:
+        return ()
+    rows = [f"{row.label}, {count} trials: {_own_settings(results.file, row)}" for row, count in tuned]
+    return (f"Tuned settings. {'; '.join(rows)}.",)
+
+
+def _own_settings(file: AblationFile, row: Row) -> str:
+    """`learning rate 0.01, momentum 0.7`: what the row's search varied, as the row was trained with it."""
+    settings = row.spec.settings()
+    names = [name for name in _searched(file) if name not in row.settings]
+    return ", ".join(f"{name.partition('.')[2].replace('_', ' ')} {_value(settings[name])}" for name in names)
 
 
 def _system_truth(results: StudyResults) -> str:

@@ -60,10 +60,10 @@ def report(file_path: Path, storage: str, out: Path | None) -> str:
 
 
 def _stamp(results: StudyResults) -> str:
-    """The file and the cells that a table was made from."""
+    """The file, the cells and the sizes of the rows' own searches that a table was made from."""
     cells = results.cells[["row", "seed", "state", "reason", "run_id"]].fillna("").values.tolist()
     text = results.file.path.read_text(encoding="utf-8")
-    return digest([_VERSION, text, results.corpus.digest, results.split, cells])
+    return digest([_VERSION, text, results.corpus.digest, results.split, cells, results.trials])
 
 
 def _read_stamp(out: Path) -> str | None:

@@ -42,7 +42,8 @@ class TableRow:
     """One row of ours, with the published row beside it.
 
     `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
-    while no seed is done. `verdict` is None for the reference, and for every row while the table grows.
+    while no seed is done. `verdict` is None for the reference, and for every row while the table grows. `num_trials` is
+    the size of the row's own search; None where rows share their settings.
     """
 
     id: str
@@ -59,6 +60,7 @@ class TableRow:
     num_trainable: int | None
     num_total: int | None
     macs: int | None
+    num_trials: int | None
 
     @property
     def marked_label(self) -> str:
@@ -120,6 +122,11 @@ class TableFrame:
     def rows(self) -> Iterator[TableRow]:
         """All rows, in the order of the file."""
         return (row for section in self.sections for row in section.rows)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether rows have searches of their own."""
+        return any(row.num_trials is not None for row in self.rows)
 
     @property
     def heading(self) -> str:
@@ -218,6 +225,7 @@ def _row(results: StudyResults, row: Row, cells: _Cells, verdict: VerdictLine | 
         verdict=verdict,
         is_reference=compare is not None and row.id == compare.to,
         **{name: _known(sizes[done]) for name, sizes in cells.sizes.items()},
+        num_trials=results.trials.get(row.id),
     )
 
 

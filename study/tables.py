@@ -82,7 +82,8 @@ def _wide_line(frame: TableFrame, section: str, row: TableRow) -> dict[str, Any]
         numbers = (value.mean, value.sd, value.low, value.high) if value else (np.nan,) * 4
         line |= zip((name, f"{name}.sd", f"{name}.low", f"{name}.high"), map(_digits, numbers), strict=True)
         line[f"{name}.quoted"] = row.quoted(name)
-    return line | {name: getattr(row, name) for name in ("num_trainable", "num_total", "macs")}
+    sizes = ("num_trainable", "num_total", "macs", *(["num_trials"] if frame.is_tuned else []))
+    return line | {name: getattr(row, name) for name in sizes}
 
 
 def _verdict(frame: TableFrame, row: TableRow) -> dict[str, Any]:

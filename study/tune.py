@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from study.database import Database
 from study.optimize import OptimizeRequest, plan_search, run_search, search_of, write_best
-from study.preparation import make_folder
+from study.preparation import make_folder, noted
 from study.records import Tuned
 from study.runs import Workspace
+from study.search_study import SearchPlan
 from study.table_design import AblationFile, Row
+from whisq_core.errors import raise_all
 
 
 def tune_rows(
@@ -15,18 +17,35 @@ def tune_rows(
 ) -> dict[str, Tuned]:
     """Search each row to the same total; a search that is complete is read from the database.
 
-    The searches are those of `whisq-study optimize --row ID`; `request.row`, `study` and `source` are not used.
+    The searches are those of `whisq-study optimize --row ID`; `request.row`, `study` and `source` are not used. Rows
+    that differ in nothing but their seeds share a search: an A/A row that was tuned to something else would not be one.
 
     Raises:
-        InputError: as `optimize` does.
+        InputError: as `optimize` does; all rows are checked before the first search begins.
     """
-    return {row.id: _tune(file, row, workspace, database, request) for row in rows}
+    plans: dict[str, SearchPlan] = {}
+    mistakes: list[str] = []
+    for row in rows:
+        with noted(mistakes):
+            if _is_searched(file, row):
+                plans[row.id] = plan_search(file, row, workspace, request)
+    raise_all(mistakes)
+    found: dict[tuple[str, str], Tuned] = {}
+    tuned = {row.id: Tuned({}, 0) for row in rows}
+    for row_id, plan in plans.items():
+        same = (plan.identity.run_id, plan.search.fingerprint)
+        if same not in found:
+            found[same] = _tune(plan, workspace, database, request)
+        tuned[row_id] = found[same]
+    return tuned
 
 
-def _tune(file: AblationFile, row: Row, workspace: Workspace, database: Database, request: OptimizeRequest) -> Tuned:
-    if not row.spec.uses_features or not search_of(file).without(row.settings).space:
-        return Tuned({}, 0)
-    plan = plan_search(file, row, workspace, request)
+def _is_searched(file: AblationFile, row: Row) -> bool:
+    """Whether there is anything to search: not in a control, nor in a row that sets everything that is searched."""
+    return row.spec.uses_features and bool(search_of(file).without(row.settings).space)
+
+
+def _tune(plan: SearchPlan, workspace: Workspace, database: Database, request: OptimizeRequest) -> Tuned:
     folder = request.out / plan.name
     make_folder(folder)
     result = run_search(plan, workspace, database, request)
