@@ -25,6 +25,7 @@ from study.optimize import OptimizeRequest, optimize, plan_search
 from study.patient_storage import PatientStorage
 from study.queue import open_storage
 from study.runs import Workspace
+from study.search_fresh import FRESH_SEEDS
 from study.search_job import SearchJob
 from study.search_study import SearchPlan, open_search, top_up
 from study.workers import Event, run_workers
@@ -116,14 +117,17 @@ def test_ctrl_c_puts_the_running_trial_back_with_its_configuration(data: Path, t
 
 
 def _wait_for(
-    asked: OptimizeRequest, ready: Callable[[FrozenTrial], bool], process: "subprocess.Popen[str]"
+    asked: OptimizeRequest,
+    ready: Callable[[FrozenTrial], bool],
+    process: "subprocess.Popen[str]",
+    name: str = "tiny-whisq",
 ) -> FrozenTrial:
-    """The first trial of a search in another process that is `ready`."""
+    """The first trial of a study in another process that is `ready`."""
     storage = open_storage(Database(asked.storage))
     for _ in range(1200):
         assert process.poll() is None, process.communicate()[0]
-        if "tiny-whisq" in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name="tiny-whisq", storage=storage)
+        if name in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name=name, storage=storage)
             found = [trial for trial in study.get_trials(deepcopy=False) if ready(trial)]
             if found:
                 return found[0]
@@ -145,6 +149,55 @@ def test_a_killed_search_goes_on_to_exactly_its_total(data: Path, tmp_path: Path
     assert outcome.result.num_trials == 4
     assert len(configurations(asked)) == 4
     assert [trials(asked)[trial.number].params for trial in half_done] == [trial.params for trial in half_done]
+
+
+def finished(asked: OptimizeRequest, table: str) -> dict[str, float]:
+    """The done runs of a study and when each was finished."""
+    headers = Database(asked.storage).headers(table)
+    return {header.run_id: header.finished_at for header in headers if header.state == "done"}
+
+
+def test_a_machine_that_dies_between_trials_and_fresh_seeds_leaves_only_the_fresh_seeds_to_do(
+    data: Path, tmp_path: Path
+) -> None:
+    asked = replace(request(data, tmp_path, top=2), trials=3)
+    job, _ = begin(asked, 3)
+    run_workers(job, asked.storage, 1, lambda event: None)
+    searched = finished(asked, "tiny-whisq")
+    assert len(searched) == 3
+    assert not finished(asked, "tiny-whisq-fresh")
+
+    outcome = optimize(asked)
+
+    assert outcome.result.num_found == 3
+    assert outcome.best is not None
+    assert finished(asked, "tiny-whisq") == searched
+    assert len(finished(asked, "tiny-whisq-fresh")) == len(outcome.result.candidates) * len(FRESH_SEEDS)
+
+
+def test_a_search_killed_on_its_fresh_seeds_trains_only_those_that_are_left(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    straight = replace(request(data, tmp_path / "a", top=2, train={"epochs": 60}), trials=2)
+    asked = replace(request(data, tmp_path / "b", top=2, train={"epochs": 60}), trials=2)
+    process = start(asked)
+    _wait_for(asked, lambda trial: trial.state == TrialState.COMPLETE, process, "tiny-whisq-fresh")
+    process.kill()
+    process.communicate()
+    searched, fresh = finished(asked, "tiny-whisq"), finished(asked, "tiny-whisq-fresh")
+    assert 0 < len(fresh) < 2 * len(FRESH_SEEDS)
+
+    outcome, expected = optimize(asked), optimize(straight)
+
+    assert finished(asked, "tiny-whisq") == searched
+    after = finished(asked, "tiny-whisq-fresh")
+    assert {run_id: after[run_id] for run_id in fresh} == fresh
+    assert after.keys() == finished(straight, "tiny-whisq-fresh").keys()
+    assert {trial.state for trial in trials(asked, "tiny-whisq-fresh")} == {TrialState.COMPLETE}
+    assert outcome.result.candidates == expected.result.candidates
+    assert outcome.best is not None
+    assert expected.best is not None
+    assert outcome.best.read_bytes() == expected.best.read_bytes()
 
 
 def test_a_restarted_database_costs_no_trial(data: Path, tmp_path: Path) -> None:
