@@ -1,7 +1,7 @@
 """What a cell will cost, from the arithmetic of one epoch and from the runs that are stored."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -47,7 +47,7 @@ class CostModel:
             spec, shape = _spec(identity), _stored_shape(details)
             if spec is not None and shape is not None:
                 ratio = seconds / _seconds(spec, shape, speed)
-                for kind in (_kind(spec), "any"):
+                for kind in _kinds(spec):
                     ratios.setdefault(kind, []).append(ratio)
         return cls(workspace, speed, {kind: median(values) for kind, values in ratios.items()})
 
@@ -55,8 +55,7 @@ class CostModel:
         """Estimated minutes of one run on one worker; encoding is not part of it."""
         if not spec.uses_features:
             return 0.0
-        ratio = self.ratios.get(_kind(spec), self.ratios.get("any", 1.0))
-        return ratio * _seconds(spec, self._shape(spec), self.flops_per_second) / 60
+        return ratio_of(spec, self.ratios) * _seconds(spec, self._shape(spec), self.flops_per_second) / 60
 
     def _shape(self, spec: RunSpec) -> Shape:
         """Sizes from the encoded features, or from the audio files where nothing is encoded yet."""
@@ -89,8 +88,15 @@ def _flops_per_clip(spec: RunSpec, shape: Shape) -> float:
     return flops
 
 
-def _kind(spec: RunSpec) -> str:
-    return f"{spec.model.attention} {spec.loss.ot_weight > 0} {spec.model.layer_norm} {spec.train.device}"
+def ratio_of(spec: RunSpec, ratios: Mapping[str, float]) -> float:
+    """How past runs compared to the arithmetic: those of the same kind, else of the nearest; 1 without any."""
+    return next((ratios[kind] for kind in _kinds(spec) if kind in ratios), 1.0)
+
+
+def _kinds(spec: RunSpec) -> tuple[str, ...]:
+    """What a run is counted as, narrowest first: float32 and bf16 have speeds of their own."""
+    kind = f"{spec.model.attention} {spec.loss.ot_weight > 0} {spec.model.layer_norm} {spec.train.device}"
+    return f"{kind} {spec.train.precision}", kind, "any"
 
 
 def _spec(identity: dict[str, Any]) -> RunSpec | None:
