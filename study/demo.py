@@ -65,12 +65,14 @@ def demo(request: DemoRequest) -> int:
 
 
 def _file(request: DemoRequest) -> Path:
-    """demo.yaml, or a copy of it with other encoders in the output folder."""
+    """demo.yaml, or a copy of it with other encoders; a copy to try things with lies in the output folder."""
+    path = request.out / "demo.yaml"
     if request.audio is None and request.text is None:
+        if not path.exists():
+            write_atomically(path, [DEMO_FILE.read_bytes()])
         return DEMO_FILE
     content = yaml.safe_load(DEMO_FILE.read_text(encoding="utf-8"))
     given = {"audio": request.audio, "text": request.text}
     content["base"]["backbone"] |= {kind: name for kind, name in given.items() if name is not None}
-    path = request.out / "demo.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
