@@ -48,6 +48,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/search_overhead.py
+	$(BIN)/python benchmarks/scale.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

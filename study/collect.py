@@ -24,7 +24,8 @@ class StudyResults:
     reason, run_id, seconds, num_trainable, num_total, macs, audio_dim, untrained (an encoder without pretrained
     weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
     the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
-    file asks for tuned rows; `file` then holds what the searches chose.
+    file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
+    that `auto` became where the runs were trained.
     """
 
     file: AblationFile
@@ -40,6 +41,7 @@ class StudyResults:
     curves: dict[tuple[str, int], list[dict[str, float]]]
     manifest: dict[str, Any]
     trials: dict[str, int] = field(default_factory=dict)
+    computed_in: tuple[str, ...] = ()
 
 
 def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> StudyResults:
@@ -62,7 +64,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
     corpus_digest = corpus_digest or _newest_corpus(list(entries.values()), runs)
     corpus = database.corpus(corpus_digest)
     split = file.base.data.score[0]
-    lines, predictions, curves = [], {}, {}
+    lines, predictions, curves, computed_in = [], {}, {}, set[str]()
     clip_indices: np.ndarray | None = None
     convention = file.base.data.system_truth
     truth_source = system_truth(corpus, convention, corpus.clips.loc[corpus.clips["split"] == split, "system"])
@@ -79,6 +81,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
                 metrics = _metrics(scored, run, corpus, convention, truth_source)
                 done.append((seed, scored.predicted))
                 curves[(row.id, seed)] = run.curve
+                computed_in |= _computed_in(run)
             lines.append(_line(row, seed, position, state, reason, run, metrics))
         if done:
             predictions[row.id] = (tuple(seed for seed, _ in done), np.stack([values for _, values in done]))
@@ -99,7 +102,15 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
         curves=curves,
         manifest={} if newest is None else newest.manifest,
         trials={row: choice.num_trials for row, choice in tuned.items()},
+        computed_in=tuple(sorted(computed_in)),
     )
+
+
+def _computed_in(run: StoredRun) -> set[str]:
+    """The precision and device of a run's training; none where nothing was trained."""
+    if "train.precision" not in run.identity:
+        return set()
+    return {f"{run.identity['train.precision']} on {run.identity['train.device']}"}
 
 
 def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, StoredRun]) -> str:

@@ -106,10 +106,12 @@ def _training(results: StudyResults) -> str:
         if train.clip_scope == "none"
         else f"gradients clipped at norm {shown['train.clip_norm']} ({train.clip_scope.replace('_', ' ')})"
     )
+    computed = f"computed in {' and '.join(results.computed_in)}, " if results.computed_in else ""
     return (
         f"Training: {shown['train.optimizer']}, learning rate {shown['train.learning_rate']}{momentum}, "
         f"batch {shown['train.batch_size']}, {shown['loss.task']} loss, optimal-transport weight "
-        f"{shown['loss.ot_weight']} (p = {shown['loss.p']}, blur {shown['loss.blur']}), {clipping}, {_end(results)}."
+        f"{shown['loss.ot_weight']} (p = {shown['loss.p']}, blur {shown['loss.blur']}), {clipping}, {computed}"
+        f"{_end(results)}."
     )
 
 

@@ -297,3 +297,9 @@ def test_numbers_are_shown_with_three_decimals_and_kept_with_all():
     assert mean == round(float(line["ta.utterance.srcc"]), 3)
     assert deviation == round(float(line["ta.utterance.srcc.sd"]), 3)
     assert not math.isclose(float(line["ta.utterance.srcc"]), mean, abs_tol=1e-9)
+
+
+def test_the_protocol_names_every_precision_and_device_of_a_table() -> None:
+    results = replace(synthetic_results(), computed_in=("bf16 on cpu", "float32 on cpu"))
+
+    assert ", computed in bf16 on cpu and float32 on cpu, 148 epochs" in markdown(table_frame(results, None))
