@@ -4,10 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
+# Where bytecode may not be written, every process would compile its libraries anew: two seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-long lint calibration bench clean
 
 help:
-	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (about 10 minutes cold)"
+	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (7 to 10 minutes cold)"
 	@echo "make test         lint, types, import contracts and all tests (under 10 minutes)"
 	@echo "make test-long    tests that take minutes each"
 	@echo "make calibration  5,000 simulated tables: how often a verdict is wrong (about half an hour)"

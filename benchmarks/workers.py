@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from step import Sizes, synthetic_dataset
 
+from study.preparation import resolved
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import Trainer
 
@@ -78,7 +79,8 @@ def throughput(workers: int) -> float:
 
 def _train(barrier: Barrier, seconds: Any) -> None:
     torch.set_num_threads(1)  # as `fit` does
-    spec = with_settings(RunSpec(), {"train.threads": 1, "train.batch_size": SIZES.batch, "train.device": "cpu"})
+    settings = {"train.threads": 1, "train.batch_size": SIZES.batch, "train.device": "cpu"}
+    spec = resolved(with_settings(RunSpec(), settings))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(spec, synthetic_dataset(Path(folder), SIZES))
         trainer.epoch(1)
