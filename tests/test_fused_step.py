@@ -14,11 +14,12 @@ from whisq_core.batches import Loader
 from whisq_core.features import Dataset
 from whisq_core.fused_frames import FusedFrames, can_fuse
 from whisq_core.fused_step import FusedStep
-from whisq_core.kernel import Frames, Meeting, Scratch, TextSide
+from whisq_core.kernel import Frames, Meeting
 from whisq_core.model import WhisQ
 from whisq_core.optimisation import Updater
 from whisq_core.plain_step import PlainStep
 from whisq_core.spec import RunSpec, with_settings
+from whisq_core.text_side import Scratch, TextSide
 
 DIM, TEXT_DIM = 16, 12
 CPU = {"model.feature_dim": DIM, "train.device": "cpu", "train.precision": "float32", "loss.ot_weight": 0.01}

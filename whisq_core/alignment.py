@@ -87,6 +87,12 @@ def schedule(loss: LossSpec) -> list[float]:
     return [loss.diameter**p, *(float(step) for step in steps), loss.blur**p]
 
 
+def annealing(loss: LossSpec) -> list[float]:
+    """1 / (epsilon log 2) of every update: one full update before the schedule and one after it, as geomloss does."""
+    epsilons = [loss.diameter**2, *schedule(loss), loss.blur**2]
+    return [1 / (epsilon * math.log(2)) for epsilon in epsilons]
+
+
 def solve(
     products: Float[Tensor, "clips tokens frames"],
     frames: Points,
@@ -98,9 +104,8 @@ def solve(
     assert loss.p == 2
     f, g = -frames.half_norms, -tokens.half_norms
     smallest = torch.full_like(g, math.inf)
-    temperatures = [loss.diameter**2, *schedule(loss), loss.blur**2]
-    for step, epsilon in enumerate(temperatures):
-        per_epsilon = 1 / (epsilon * math.log(2))
+    updates = annealing(loss)
+    for step, per_epsilon in enumerate(updates):
         scaled_g = torch.add(tokens.log2_weights, g, alpha=per_epsilon)
         torch.add(scaled_g.unsqueeze(2), products, alpha=per_epsilon, out=kernel)
         row_maxima = kernel.amax(dim=1)
@@ -113,7 +118,7 @@ def solve(
         smallest = torch.minimum(smallest, column_sums, out=smallest)
         minus_f = row_sums.log2().add_(row_maxima)  # both in units of epsilon, base 2
         minus_g = column_sums.log2().add_(maximum).sub_(scaled_g)
-        if 0 < step < len(temperatures) - 1:
+        if 0 < step < len(updates) - 1:
             f = f.mul_(0.5).add_(minus_f, alpha=-0.5 / per_epsilon)
             g = g.mul_(0.5).add_(minus_g, alpha=-0.5 / per_epsilon)
         else:  # the first and the last update are full ones

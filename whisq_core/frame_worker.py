@@ -13,22 +13,11 @@ from torch import Tensor
 from whisq_core.alignment import Points, Solution, half_squared_norms, raw_by_geomloss, solve
 from whisq_core.batches import lengths
 from whisq_core.features import FeatureTable
-from whisq_core.kernel import Frames, Meeting, Scratch, TextSide
+from whisq_core.kernel import Frames, Meeting
 from whisq_core.spec import LossSpec
+from whisq_core.text_side import Prompts, Scratch
 
 _SOLVED_TOGETHER = 300_000  # scores of clips whose transport is solved in one go: as many as stay in cache
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """A batch's distinct prompts: what frames meet, and where each prompt's tokens lie."""
-
-    side: TextSide
-    starts: Int[np.ndarray, " prompts_and_end"]
-
-    def span(self, prompt: int) -> slice:
-        """The tokens of one prompt."""
-        return slice(int(self.starts[prompt]), int(self.starts[prompt + 1]))
 
 
 @dataclass(frozen=True)

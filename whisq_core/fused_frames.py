@@ -13,16 +13,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from whisq_core import compiled
 from whisq_core.features import Dataset
-from whisq_core.frame_worker import FrameWorker, Prompts
-from whisq_core.kernel import TextSide
+from whisq_core.compiled_worker import CompiledWorker
+from whisq_core.frame_worker import FrameWorker
 from whisq_core.model import WhisQ
 from whisq_core.multihead import Contexts, Rows
 from whisq_core.optimisation import autocast
 from whisq_core.spec import RunSpec
+from whisq_core.text_side import Prompts, TextSide
 
 PREDICTED_TOGETHER = 64  # clips
 Part = np.ndarray
+Worker = CompiledWorker | FrameWorker
 _Result = TypeVar("_Result")
 
 
@@ -51,7 +54,8 @@ class FusedFrames:
         self._tokens = torch.cat(valid).to(torch.bfloat16 if spec.train.precision == "bf16" else torch.float32)
         self._starts = np.concatenate([[0], np.cumsum(data.text.num_valid)])
         frames, rounded, threads = spec.model.audio_frames, spec.train.precision == "bf16", range(spec.train.threads)
-        self.workers = [FrameWorker(data.audio, frames, spec.loss, rounded) for _ in threads]
+        kind: type[Worker] = CompiledWorker if compiled.serves(data.audio.dim) else FrameWorker
+        self.workers = [kind(data.audio, frames, spec.loss, rounded) for _ in threads]
         self._pool = ThreadPoolExecutor(len(threads), initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.no_grad()
@@ -110,7 +114,7 @@ class FusedFrames:
         """Which of `count` clips each worker takes."""
         return np.array_split(np.arange(count), len(self.workers))
 
-    def each(self, task: Callable[[FrameWorker, Part], _Result], parts: Sequence[Part]) -> list[_Result]:
+    def each(self, task: Callable[[Worker, Part], _Result], parts: Sequence[Part]) -> list[_Result]:
         """The task on every worker and its part, at the same time."""
         if len(self.workers) == 1:
             return [task(self.workers[0], parts[0])]
@@ -118,7 +122,7 @@ class FusedFrames:
 
 
 def _heads_first(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.detach().transpose(0, 1)
+    return None if values is None else values.detach().transpose(0, 1).float().contiguous()
 
 
 def _leaf(found: Sequence[Tensor | None]) -> Float[Tensor, "wave heads dim"] | None:

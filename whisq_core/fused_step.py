@@ -11,12 +11,11 @@ from torch import Tensor
 
 from whisq_core.alignment import raw
 from whisq_core.features import Dataset
-from whisq_core.frame_worker import FrameWorker, Prompts
-from whisq_core.fused_frames import FusedFrames, Part
-from whisq_core.kernel import TextSide
+from whisq_core.fused_frames import FusedFrames, Part, Worker
 from whisq_core.losses import TaTerms, gradient_share, task_loss
 from whisq_core.model import WhisQ
 from whisq_core.multihead import Rows
+from whisq_core.text_side import Prompts, TextSide
 
 WAVE = 16  # clips of a thread between two visits of the head
 
@@ -59,7 +58,7 @@ class FusedStep:
         loss = task_loss(self._frames.ta(contexts, rows), self._truth[clips], self._loss, whole)
         torch.autograd.backward(loss / 2)
 
-        def backward(worker: FrameWorker, part: Part) -> None:
+        def backward(worker: Worker, part: Part) -> None:
             worker.backward(_gradients(contexts.of_text, part), _gradients(contexts.of_audio, part))
 
         self._frames.each(backward, parts)
@@ -107,4 +106,4 @@ def _gradients(contexts: Tensor | None, part: Part) -> list[Tensor | None]:
     if contexts is None:
         return [None] * len(part)
     assert contexts.grad is not None
-    return [contexts.grad[clip] for clip in part]
+    return [contexts.grad[clip].contiguous() for clip in part]

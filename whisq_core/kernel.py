@@ -14,65 +14,10 @@ import torch
 from jaxtyping import BFloat16, Float
 from torch import Tensor
 
+from whisq_core.rounded import RoundedProducts
+from whisq_core.text_side import Scratch, TextSide
+
 _LOG2_E = 1 / math.log(2)
-
-
-class Scratch:
-    """Named arrays that are kept and grow: nothing is allocated per clip."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Tensor] = {}
-
-    def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The array of this name, with this shape and whatever it held. A name belongs to one dtype."""
-        size = math.prod(shape)
-        if name not in self._kept or self._kept[name].numel() < size:
-            self._kept[name] = torch.empty(size, dtype=dtype)
-        return self._kept[name][:size].view(shape)
-
-
-@dataclass(frozen=True)
-class TextSide:
-    """The tokens of some prompts, one after the other, and the rows that frames meet; or the gradients of these.
-
-    `aligned` are the tokens again, as the OT term meets them: its gradient can be told from that of the task.
-    """
-
-    tokens: Float[Tensor, "tokens dim"]
-    aligned: Float[Tensor, "tokens dim"] | None = None
-    to_text: Float[Tensor, "heads tokens dim"] | None = None
-    to_text_constants: Float[Tensor, "heads tokens"] | None = None
-    to_audio: Float[Tensor, "heads tokens dim"] | None = None
-
-    def zeros(self, scratch: Scratch) -> "TextSide":
-        """Room for the gradients."""
-
-        def room(name: str, values: Tensor | None) -> Tensor | None:
-            return None if values is None else scratch.take(f"gradient of {name}", *values.shape).zero_()
-
-        return TextSide(
-            scratch.take("gradient of tokens", *self.tokens.shape).zero_(),
-            room("aligned", self.aligned),
-            room("to_text", self.to_text),
-            room("to_text_constants", self.to_text_constants),
-            room("to_audio", self.to_audio),
-        )
-
-    def span(self, tokens: slice) -> "TextSide":
-        """Views of the arrays for these tokens."""
-        return TextSide(
-            self.tokens[tokens],
-            None if self.aligned is None else self.aligned[tokens],
-            None if self.to_text is None else self.to_text[:, tokens],
-            None if self.to_text_constants is None else self.to_text_constants[:, tokens],
-            None if self.to_audio is None else self.to_audio[:, tokens],
-        )
-
-    def add_(self, other: "TextSide") -> None:
-        """Add another part of the same gradients."""
-        for name in ("tokens", "aligned", "to_text", "to_text_constants", "to_audio"):
-            if getattr(self, name) is not None:
-                getattr(self, name).add_(getattr(other, name))
 
 
 @dataclass(frozen=True)
@@ -103,9 +48,8 @@ class Meeting:
 
     def __init__(self, scratch: Scratch, slot: int, text: TextSide) -> None:
         self._scratch, self._slot, self._text = scratch, slot, text
-        self._blocks = [block for block in (text.to_text, text.to_audio) if block is not None]
-        self._num_attending = sum(block.shape[0] * block.shape[1] for block in self._blocks)
-        self._num_rows = self._num_attending + (0 if text.aligned is None else len(text.aligned))
+        self._num_attending, self._num_rows = text.num_attending, text.num_rows
+        self._rounded = RoundedProducts(scratch)
         self._in_text: _InText | None = None
         self._in_audio: _InAudio | None = None
 
@@ -121,7 +65,7 @@ class Meeting:
             self.points = self._text.aligned - frames.centre  # the tokens that the OT term sees
         self._scores = self._scratch.take(f"scores {self._slot}", self._num_rows, len(frames.exact))
         self._score(frames)
-        views = self._per_block(self._scores)
+        views = [values for _, values in self._text.blocks(self._scores)]
         of_text = of_audio = None
         if self._text.to_text is not None:
             assert self._text.to_text_constants is not None
@@ -147,46 +91,29 @@ class Meeting:
         if self._in_audio is not None:
             assert of_audio is not None
             self._in_audio.to_gradient(_product(of_audio, frames.t()), work)
-        rows = self._row_gradients(frames)
-        blocks = [block for block in (gradient.to_text, gradient.to_audio) if block is not None]
-        for block, values in zip(blocks, self._per_block(rows), strict=True):
+        if frames.dtype == torch.bfloat16:
+            self._rounded.backward(self._scores, frames, gradient)
+            return
+        rows = self._scratch.take("gradient of rows", self._num_rows, frames.shape[1])
+        torch.mm(self._scores, frames, out=rows)
+        for block, values in gradient.blocks(rows):
             block.add_(values)
         if gradient.aligned is not None:
             gradient.aligned.add_(rows[self._num_attending :])
 
-    def _per_block(self, rows: Float[Tensor, "rows columns"]) -> list[Float[Tensor, "heads tokens columns"]]:
-        """The parts of an array of rows that belong to each direction."""
-        views, at = [], 0
-        for heads, num_tokens, _ in (block.shape for block in self._blocks):
-            views.append(rows[at : at + heads * num_tokens].view(heads, num_tokens, -1))
-            at += heads * num_tokens
-        return views
-
     def _score(self, frames: Frames) -> None:
         """Rows times frames; those of attention in base 2."""
-        count, (num_frames, dim), dtype = self._num_attending, frames.exact.shape, frames.multiplied.dtype
-        rows = self._scratch.take(f"rows in {dtype}", self._num_rows, dim, dtype=dtype)
-        for block, values in zip(self._blocks, self._per_block(rows), strict=True):
-            torch.mul(block, _LOG2_E, out=values)
-        if frames.rounded is None:
+        if frames.rounded is not None:
+            self._rounded.forward(self._text, frames.rounded, self._scores)
             if self._text.aligned is not None:
-                rows[count:].copy_(self.points)
-            torch.mm(rows, frames.exact.t(), out=self._scores)
+                torch.mm(self.points, frames.exact.t(), out=self._scores[self._num_attending :])
             return
-        scores = self._scratch.take("rounded scores", count, num_frames, dtype=dtype)
-        self._scores[:count].copy_(torch.mm(rows[:count], frames.rounded.t(), out=scores))
+        rows = self._scratch.take("rows", self._num_rows, frames.exact.shape[1])
+        for block, values in self._text.blocks(rows):
+            torch.mul(block, _LOG2_E, out=values)
         if self._text.aligned is not None:
-            torch.mm(self.points, frames.exact.t(), out=self._scores[count:])
-
-    def _row_gradients(self, frames: Tensor) -> Float[Tensor, "rows dim"]:
-        """The gradients of scores times frames."""
-        num_frames, dim = frames.shape
-        rows = self._scratch.take("gradient of rows", self._num_rows, dim)
-        if frames.dtype == torch.float32:
-            return torch.mm(self._scores, frames, out=rows)
-        slopes = self._scratch.take("rounded slopes", self._num_rows, num_frames, dtype=torch.bfloat16)
-        products = self._scratch.take("rounded products", self._num_rows, dim, dtype=torch.bfloat16)
-        return rows.copy_(torch.mm(slopes.copy_(self._scores), frames, out=products))
+            rows[self._num_attending :].copy_(self.points)
+        torch.mm(rows, frames.exact.t(), out=self._scores)
 
 
 def _product(left: Float[Tensor, "rows inner"], right: Tensor) -> Float[Tensor, "rows columns"]:

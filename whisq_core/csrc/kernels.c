@@ -1,0 +1,155 @@
+/* The frame-sized part of a training step, one clip at a time: what `compiled_worker.py` calls.
+
+   The mathematics is that of `kernel.py` and `alignment.py`, its twins in PyTorch. Every function may run in any
+   thread; all memory comes from the caller. */
+#include "attention.h"
+#include "meeting.h"
+#include "products.h"
+#include "transport.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+/* Denormal numbers are 0 while a kernel runs: they weigh nothing and are slow on some processors. */
+#if defined(__SSE__)
+#define WITHOUT_DENORMALS unsigned control = _mm_getcsr(); _mm_setcsr(control | 0x8040);
+#define AS_BEFORE _mm_setcsr(control);
+#else
+#define WITHOUT_DENORMALS
+#define AS_BEFORE
+#endif
+
+/* Whether this processor has the instructions that this library was compiled for. */
+EXPORT int kernels_run_here(void) {
+#if defined(__x86_64__) && defined(__AVX512F__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__x86_64__) && defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 1;
+#endif
+}
+
+INLINE const float *token_of(const Meeting *m, int64_t row) { return m->tokens + row % m->num_tokens * m->dim; }
+
+/* How many floats `work` must hold for this meeting. */
+EXPORT int64_t kernels_work_floats(const Meeting *m) {
+    int64_t rows = round_up(num_rows(m), ROW_PAD), columns = round_up(m->dim, FRAME_PAD);
+    int64_t products = rows * columns + FRAMES_AT_ONCE * columns;
+    int64_t attention = m->heads * m->stride + (2 * m->heads + VL) * m->num_tokens;
+    int64_t transported = 2 * m->stride + (2 * VL + 3) * m->num_tokens;
+    int64_t most = products > attention ? products : attention;
+    return most > transported ? most : transported;
+}
+
+/* How many floats `state` must hold for this meeting. */
+EXPORT int64_t kernels_state_floats(const Meeting *m) {
+    return room_for_rows(m) * m->stride + m->heads * m->num_tokens + rows_of_points(m) * m->dim;
+}
+
+/* |frame - centre|^2 / 2 of each frame. */
+EXPORT void kernels_half_norms(const Meeting *m, float *half_norms) {
+    for (int64_t frame = 0; frame < m->num_frames; frame++) {
+        vec total = splat(0);
+        for (int64_t at = 0; at < m->dim; at += VL) {
+            vec value = from_halves(m->frames + frame * m->dim + at) - load(m->centre + at);
+            total += value * value;
+        }
+        half_norms[frame] = sum(total) / 2;
+    }
+}
+
+/* The frames relative to the centre, rounded to bfloat16, ties to even. */
+EXPORT void kernels_round_frames(const Meeting *m, uint16_t *rounded) {
+    for (int64_t at = 0; at < m->num_frames * m->dim; at += VL) {
+        bits value = (bits)(from_halves(m->frames + at) - load(m->centre + at % m->dim));
+        value += 0x7fff + ((value >> 16) & 1);
+        *(halves_anywhere *)(rounded + at) = __builtin_convertvector(value >> 16, halves);
+    }
+}
+
+/* Fill `scores`: rows x frames, or those of the points only. */
+EXPORT void kernels_score(const Meeting *m, int only_points) {
+    WITHOUT_DENORMALS
+    for (int64_t token = 0; token < rows_of_points(m); token++)
+        for (int64_t at = 0; at < m->dim; at += VL)
+            store(points(m) + token * m->dim + at, load(m->tokens + token * m->dim + at) - load(m->centre + at));
+    multiply_forward(m, only_points);
+    AS_BEFORE
+}
+
+/* From `scores` to what the mean query finds in text and in audio: [heads][dim] each, where that direction is taken.
+   The scores become the weights that `kernels_slopes` needs. */
+EXPORT void kernels_attend(const Meeting *m, float *of_text, float *of_audio) {
+    WITHOUT_DENORMALS
+    if (m->attends_text) {
+        const float log2_e = 1.4426950408889634f;
+        float *constants = m->work, *sums = constants + rows_to_text(m);
+        for (int64_t row = 0; row < rows_to_text(m); row++) {
+            int64_t place = row / m->num_tokens * m->head_step + row % m->num_tokens;
+            float of_centre = dot(m->to_text + place * m->dim, m->centre, m->dim);
+            constants[row] = log2_e * (m->to_text_constants[place] + of_centre);
+        }
+        softmax_over_tokens(m, constants, sums);
+        memset(of_text, 0, sizeof(float) * m->heads * m->dim);
+        for (int64_t row = 0; row < rows_to_text(m); row++)
+            add_scaled(text_mean(m)[row], token_of(m, row), of_text + row / m->num_tokens * m->dim, m->dim);
+    }
+    if (m->attends_audio) {
+        softmax_over_frames(m, m->work);
+        weigh_frames(m, m->work, of_audio);
+    }
+    AS_BEFORE
+}
+
+/* The OT term of this clip: scores of points become its gradient towards the scores, -`weight` x the plan, and its
+   other part is added to `of_points`. Returns raw(x, y), or NaN and nothing added where it must not be trusted. */
+EXPORT double kernels_align(const Meeting *m, const float *frame_half_norms, const float *per_epsilon,
+                            int64_t num_updates, float weight, float *of_points) {
+    WITHOUT_DENORMALS
+    double value = transport(m, frame_half_norms, per_epsilon, num_updates, -weight);
+    int is_finite = value - value == 0;
+    if (is_finite) add_scaled(weight / (float)m->num_tokens, points(m), of_points, m->num_tokens * m->dim);
+    AS_BEFORE
+    return is_finite ? value : __builtin_nan("");
+}
+
+/* Given the gradients of what was found, the weights in `scores` become the gradients of the scores. Added to the
+   prompt's gradients is what does not pass through frames. */
+EXPORT void kernels_slopes(const Meeting *m, const float *of_text, const float *of_audio, float *of_tokens,
+                           float *of_to_text, float *of_constants) {
+    WITHOUT_DENORMALS
+    if (m->attends_text) {
+        float *of_mean = m->work, *added = of_mean + rows_to_text(m), *sums = added + rows_to_text(m);
+        for (int64_t row = 0; row < rows_to_text(m); row++) {
+            const float *gradient = of_text + row / m->num_tokens * m->dim;
+            of_mean[row] = dot(gradient, token_of(m, row), m->dim);
+            add_scaled(text_mean(m)[row], gradient, of_tokens + row % m->num_tokens * m->dim, m->dim);
+        }
+        gradient_over_tokens(m, of_mean, added, sums);
+        for (int64_t row = 0; row < rows_to_text(m); row++) {
+            int64_t place = row / m->num_tokens * m->head_step + row % m->num_tokens;
+            of_constants[place] += added[row];
+            add_scaled(added[row], m->centre, of_to_text + place * m->dim, m->dim);
+        }
+    }
+    if (m->attends_audio) {
+        multiply_frames(m, of_audio, m->work);
+        gradient_over_frames(m, m->work);
+    }
+    AS_BEFORE
+}
+
+/* Add the gradients of the rows, scores x frames, to those of the prompt. */
+EXPORT void kernels_collect(const Meeting *m, float *of_to_text, float *of_to_audio, float *of_points) {
+    WITHOUT_DENORMALS
+    const float *product = multiply_backward(m);
+    int64_t row = 0;
+    if (m->attends_text) row = add_heads(m, product, row, of_to_text);
+    if (m->attends_audio) row = add_heads(m, product, row, of_to_audio);
+    if (m->aligns) add_rows(m, product, row, m->num_tokens, of_points);
+    AS_BEFORE
+}

@@ -1,0 +1,167 @@
+/* The two products of a training step that are as large as frames x rows, at the speed of the processor.
+
+   Both keep a tile of TILE_ROWS x TILE_COLUMNS results in registers. What goes into the columns, frames, is widened
+   from float16 and taken relative to the clip's centre while it is packed, so no float32 copy of a clip exists. */
+#ifndef PRODUCTS_H
+#define PRODUCTS_H
+
+#include "meeting.h"
+#include "vectors.h"
+
+#define TILE_ROWS (VL == 16 ? 12 : 6) /* by the number of registers: 32 or 16 */
+#define TILE_COLUMNS (2 * VL)
+#define FRAMES_AT_ONCE 128 /* of the backward product: they and their slopes stay in the second cache */
+
+#if ROW_PAD % 6 || FRAME_PAD % 32
+#error "rows and frames are padded to whole tiles"
+#endif
+
+/* out (+)= rows x columns over `depth`. Rows lie `row_step` apart, and their numbers `depth_step`; columns are packed
+   [depth][TILE_COLUMNS]. */
+INLINE void tile(int64_t depth, const float *rows, int64_t row_step, int64_t depth_step, const float *columns,
+                 float *out, int64_t out_step, int adds) {
+    vec left[TILE_ROWS], right[TILE_ROWS];
+    for (int row = 0; row < TILE_ROWS; row++) {
+        left[row] = adds ? load(out + row * out_step) : splat(0);
+        right[row] = adds ? load(out + row * out_step + VL) : splat(0);
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        vec column_left = load(columns + k * TILE_COLUMNS), column_right = load(columns + k * TILE_COLUMNS + VL);
+        for (int row = 0; row < TILE_ROWS; row++) {
+            vec number = splat(rows[row * row_step + k * depth_step]);
+            left[row] += number * column_left;
+            right[row] += number * column_right;
+        }
+    }
+    for (int row = 0; row < TILE_ROWS; row++) {
+        store(out + row * out_step, left[row]);
+        store(out + row * out_step + VL, right[row]);
+    }
+}
+
+/* `count` rows, times `scale`, into [row / TILE_ROWS][dim][TILE_ROWS] from row `at` on; the row after them. */
+static int64_t pack_rows(const float *rows, int64_t count, int64_t dim, float scale, int64_t at, float *packed) {
+    for (int64_t row = 0; row < count; row++) {
+        int64_t place = at + row;
+        float *to = packed + place / TILE_ROWS * TILE_ROWS * dim + place % TILE_ROWS;
+        for (int64_t k = 0; k < dim; k++) to[k * TILE_ROWS] = scale * rows[row * dim + k];
+    }
+    return at + count;
+}
+
+static int64_t pack_heads(const Meeting *m, const float *rows, int64_t at, float *packed) {
+    const float log2_e = 1.4426950408889634f; /* softmaxes are taken in base 2 */
+    for (int64_t head = 0; head < m->heads; head++)
+        at = pack_rows(rows + head * m->head_step * m->dim, m->num_tokens, m->dim, log2_e, at, packed);
+    return at;
+}
+
+INLINE four four_of(const Meeting *m, int64_t frame, int64_t at, four centre) {
+    return frame < m->num_frames ? four_from_halves(m->frames + frame * m->dim + at) - centre : (four){0};
+}
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (__typeof__((int32_t __attribute__((vector_size(16)))){0})){i, j, k, l})
+#endif
+
+/* TILE_COLUMNS frames from `first` on, each number of all of them side by side: [dim][TILE_COLUMNS]. */
+static void pack_frames_as_columns(const Meeting *m, int64_t first, float *packed) {
+    for (int64_t column = 0; column < TILE_COLUMNS; column += 4) {
+        int64_t frame = first + column;
+        for (int64_t k = 0; k < m->dim; k += 4) {
+            four centre = *(const four_anywhere *)(m->centre + k);
+            four a = four_of(m, frame, k, centre), b = four_of(m, frame + 1, k, centre);
+            four c = four_of(m, frame + 2, k, centre), d = four_of(m, frame + 3, k, centre);
+            four ab_low = PICK(a, b, 0, 4, 1, 5), cd_low = PICK(c, d, 0, 4, 1, 5);
+            four ab_high = PICK(a, b, 2, 6, 3, 7), cd_high = PICK(c, d, 2, 6, 3, 7);
+            float *to = packed + k * TILE_COLUMNS + column;
+            *(four_anywhere *)to = PICK(ab_low, cd_low, 0, 1, 4, 5);
+            *(four_anywhere *)(to + TILE_COLUMNS) = PICK(ab_low, cd_low, 2, 3, 6, 7);
+            *(four_anywhere *)(to + 2 * TILE_COLUMNS) = PICK(ab_high, cd_high, 0, 1, 4, 5);
+            *(four_anywhere *)(to + 3 * TILE_COLUMNS) = PICK(ab_high, cd_high, 2, 3, 6, 7);
+        }
+    }
+}
+
+/* `count` frames from `first` on, cut into columns of their numbers: [dim / TILE_COLUMNS][count][TILE_COLUMNS]. */
+static void pack_frames_as_rows(const Meeting *m, int64_t first, int64_t count, float *packed) {
+    for (int64_t k = 0; k < count; k++) {
+        const uint16_t *frame = m->frames + (first + k) * m->dim;
+        for (int64_t at = 0; at < m->dim; at += VL) {
+            float *to = packed + at / TILE_COLUMNS * TILE_COLUMNS * count + k * TILE_COLUMNS + at % TILE_COLUMNS;
+            store(to, from_halves(frame + at) - load(m->centre + at));
+        }
+    }
+}
+
+/* All rows that meet frames, or the points alone, packed; their number. */
+static int64_t pack_all_rows(const Meeting *m, int only_points, float *packed) {
+    int64_t count = 0;
+    memset(packed, 0, sizeof(float) * round_up(num_rows(m), ROW_PAD) * m->dim);
+    if (m->attends_text && !only_points) count = pack_heads(m, m->to_text, count, packed);
+    if (m->attends_audio && !only_points) count = pack_heads(m, m->to_audio, count, packed);
+    if (m->aligns) count = pack_rows(points(m), m->num_tokens, m->dim, 1, count, packed);
+    return count;
+}
+
+/* Ask for a part of what will be packed next: one of `parts` pieces of `count` frames from `first` on. */
+INLINE void fetch_ahead(const Meeting *m, int64_t first, int64_t count, int64_t part, int64_t parts) {
+    int64_t end = (first + count < m->num_frames ? first + count : m->num_frames) * m->dim;
+    int64_t size = round_up((count * m->dim + parts - 1) / parts, 32), from = first * m->dim + part * size;
+    for (int64_t at = from; at < from + size && at < end; at += 32) __builtin_prefetch(m->frames + at, 0, 2);
+}
+
+/* scores = rows x frames, those of attention in base 2; padded frames and rows score 0. */
+static void multiply_forward(const Meeting *m, int only_points) {
+    float *rows = m->work, *columns = rows + round_up(num_rows(m), ROW_PAD) * m->dim;
+    float *out = only_points ? scores_of_points(m) : m->state;
+    int64_t count = pack_all_rows(m, only_points, rows);
+    for (int64_t frame = 0; frame < m->num_frames; frame += TILE_COLUMNS) {
+        pack_frames_as_columns(m, frame, columns);
+        for (int64_t row = 0; row < count; row += TILE_ROWS) {
+            fetch_ahead(m, frame + TILE_COLUMNS, TILE_COLUMNS, row / TILE_ROWS, (count + TILE_ROWS - 1) / TILE_ROWS);
+            tile(m->dim, rows + row * m->dim, 1, TILE_ROWS, columns, out + row * m->stride + frame, m->stride, 0);
+        }
+    }
+}
+
+/* What `multiply_backward` finds: scores x frames as [dim / TILE_COLUMNS][rows][TILE_COLUMNS]. */
+static float *multiply_backward(const Meeting *m) {
+    int64_t count = round_up(num_rows(m), ROW_PAD), num_columns = round_up(m->dim, TILE_COLUMNS);
+    float *out = m->work, *columns = out + count * num_columns;
+    memset(columns, 0, sizeof(float) * FRAMES_AT_ONCE * num_columns); /* where dim ends inside a tile */
+    for (int64_t frame = 0; frame < m->num_frames; frame += FRAMES_AT_ONCE) {
+        int64_t depth = m->num_frames - frame < FRAMES_AT_ONCE ? m->num_frames - frame : FRAMES_AT_ONCE;
+        pack_frames_as_rows(m, frame, depth, columns);
+        for (int64_t at = 0; at < num_columns; at += TILE_COLUMNS) {
+            fetch_ahead(m, frame + depth, FRAMES_AT_ONCE, at / TILE_COLUMNS, num_columns / TILE_COLUMNS);
+            for (int64_t row = 0; row < count; row += TILE_ROWS)
+                tile(depth, m->state + row * m->stride + frame, m->stride, 1, columns + at * depth,
+                     out + at * count + row * TILE_COLUMNS, TILE_COLUMNS, frame > 0);
+        }
+    }
+    return out;
+}
+
+/* Add rows `first` to `first + count` of `multiply_backward`'s result to [count][dim]. */
+static void add_rows(const Meeting *m, const float *product, int64_t first, int64_t count, float *to) {
+    int64_t padded = round_up(num_rows(m), ROW_PAD);
+    for (int64_t at = 0; at < m->dim; at += VL) {
+        const float *from = product + at / TILE_COLUMNS * TILE_COLUMNS * padded + at % TILE_COLUMNS;
+        for (int64_t row = 0; row < count; row++) {
+            float *place = to + row * m->dim + at;
+            store(place, load(place) + load(from + (first + row) * TILE_COLUMNS));
+        }
+    }
+}
+
+/* The same for rows of every head; the row after them. */
+static int64_t add_heads(const Meeting *m, const float *product, int64_t first, float *to) {
+    for (int64_t head = 0; head < m->heads; head++, first += m->num_tokens)
+        add_rows(m, product, first, m->num_tokens, to + head * m->head_step * m->dim);
+    return first;
+}
+
+#endif
