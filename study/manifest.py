@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from whisq_core.compiled import chosen
+
 _PACKAGES = ("whisq-study", "torch", "transformers", "ctranslate2", "geomloss", "optuna", "numpy", "scipy")
 
 
@@ -20,6 +22,7 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "kernels": chosen()[0],
         "packages": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git_commit(),
         "command": " ".join([Path(sys.argv[0]).name, *(_masked(part) for part in sys.argv[1:])]),

@@ -1,11 +1,16 @@
-"""The fused step gives the losses and gradients of the plain one, which autograd makes from the equations."""
+"""The fused step gives the losses and gradients of the plain one, which autograd makes from the equations.
 
+Every test here runs with all kernels that this machine has: compiled ones, and PyTorch's.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.features import write_table
+from helpers.kernels import all_kernels, kernels_in_use
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +28,12 @@ from whisq_core.text_side import Scratch, TextSide
 
 DIM, TEXT_DIM = 16, 12
 CPU = {"model.feature_dim": DIM, "train.device": "cpu", "train.precision": "float32", "loss.ot_weight": 0.01}
+
+
+@pytest.fixture(scope="module", autouse=True, params=all_kernels())
+def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with kernels_in_use(request.param, tmp_path_factory.getbasetemp()):
+        yield request.param
 
 
 def ragged_dataset(

@@ -15,7 +15,7 @@ from typing import Any
 from whisq_core.errors import InputError
 
 VARIANTS = ("avx512", "avx2", "base")  # fastest first
-SWITCH = "WHISQ_KERNELS"  # an environment variable: the name of a variant, or "pytorch"
+SWITCH = "WHISQ_KERNELS"  # an environment variable: a variant, the path of a library, or "pytorch"
 
 # As in csrc/meeting.h.
 FRAME_PAD, DIM_STEP = 32, 16
@@ -48,9 +48,7 @@ class Kernels:
         self.round_frames = self._function("round_frames", None, _POINTER)
         self.score = self._function("score", None, ctypes.c_int)
         self.attend = self._function("attend", None, _POINTER, _POINTER)
-        self.align = self._function(
-            "align", ctypes.c_double, _POINTER, _POINTER, _INT, ctypes.c_float, _POINTER
-        )
+        self.align = self._function("align", ctypes.c_double, _POINTER, _POINTER, _INT, ctypes.c_float, _POINTER)
         self.slopes = self._function("slopes", None, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
         self.collect = self._function("collect", None, _POINTER, _POINTER, _POINTER)
 
@@ -66,25 +64,31 @@ class Kernels:
 
 @cache
 def chosen() -> tuple[str, Kernels | None]:
-    """The variant that serves here and its kernels; ("pytorch", None) where none was built, or they are switched off.
+    """The name of what serves here and its kernels; ("pytorch", None) where none was built, or they are switched off.
 
     Raises:
-        InputError: when a variant is asked for by name and is not there.
+        InputError: when kernels are asked for by name and are not there.
     """
     wanted = os.environ.get(SWITCH, "")
     if wanted == "pytorch":
-        return "pytorch", None
-    for variant in (wanted,) if wanted else VARIANTS:
-        for suffix in EXTENSION_SUFFIXES:
-            path = Path(__file__).with_name(f"_kernels_{variant}{suffix}")
-            if path.exists() and (kernels := Kernels(path)).run_here():
-                return variant, kernels
+        return wanted, None
+    for name in (wanted,) if wanted else VARIANTS:
+        for path in _libraries(name):
+            if path.is_file() and (kernels := Kernels(path)).run_here():
+                return name, kernels
     if wanted:
         raise InputError(
-            f"{SWITCH}={wanted}: no such kernels for this processor. Allowed: {', '.join(VARIANTS)} where they were "
-            "built and the processor has their instructions, or pytorch."
+            f"{SWITCH}={wanted}: no such kernels, or not for this processor. Allowed: {', '.join(VARIANTS)} where they "
+            "were built, the path of a library built from whisq_core/csrc, or pytorch."
         )
     return "pytorch", None
+
+
+def _libraries(name: str) -> list[Path]:
+    """Where the kernels of this name may be."""
+    if name not in VARIANTS:
+        return [Path(name)]
+    return [Path(__file__).with_name(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
 
 
 def serves(dim: int) -> bool:

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from whisq_core import compiled
-from whisq_core.features import Dataset
 from whisq_core.compiled_worker import CompiledWorker
+from whisq_core.features import Dataset
 from whisq_core.frame_worker import FrameWorker
 from whisq_core.model import WhisQ
 from whisq_core.multihead import Contexts, Rows

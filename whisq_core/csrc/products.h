@@ -10,7 +10,8 @@
 
 #define TILE_ROWS (VL == 16 ? 12 : 6) /* by the number of registers: 32 or 16 */
 #define TILE_COLUMNS (2 * VL)
-#define FRAMES_AT_ONCE 128 /* of the backward product: they and their slopes stay in the second cache */
+#define DEPTH_AT_ONCE 128                      /* of the forward product, and ... */
+#define FRAMES_AT_ONCE (VL == 16 ? 128 : 256) /* ... of the backward one: packed columns stay in the first cache */
 
 #if ROW_PAD % 6 || FRAME_PAD % 32
 #error "rows and frames are padded to whole tiles"
@@ -66,14 +67,15 @@ INLINE four four_of(const Meeting *m, int64_t frame, int64_t at, four centre) {
 #define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (__typeof__((int32_t __attribute__((vector_size(16)))){0})){i, j, k, l})
 #endif
 
-/* TILE_COLUMNS frames from `first` on, each number of all of them side by side: [dim][TILE_COLUMNS]. */
-static void pack_frames_as_columns(const Meeting *m, int64_t first, float *packed) {
+/* Numbers `from` to `from + depth` of TILE_COLUMNS frames from `first` on, each of all frames side by side:
+   [depth][TILE_COLUMNS]. */
+static void pack_frames_as_columns(const Meeting *m, int64_t first, int64_t from, int64_t depth, float *packed) {
     for (int64_t column = 0; column < TILE_COLUMNS; column += 4) {
         int64_t frame = first + column;
-        for (int64_t k = 0; k < m->dim; k += 4) {
-            four centre = *(const four_anywhere *)(m->centre + k);
-            four a = four_of(m, frame, k, centre), b = four_of(m, frame + 1, k, centre);
-            four c = four_of(m, frame + 2, k, centre), d = four_of(m, frame + 3, k, centre);
+        for (int64_t k = 0; k < depth; k += 4) {
+            four centre = *(const four_anywhere *)(m->centre + from + k);
+            four a = four_of(m, frame, from + k, centre), b = four_of(m, frame + 1, from + k, centre);
+            four c = four_of(m, frame + 2, from + k, centre), d = four_of(m, frame + 3, from + k, centre);
             four ab_low = PICK(a, b, 0, 4, 1, 5), cd_low = PICK(c, d, 0, 4, 1, 5);
             four ab_high = PICK(a, b, 2, 6, 3, 7), cd_high = PICK(c, d, 2, 6, 3, 7);
             float *to = packed + k * TILE_COLUMNS + column;
@@ -106,11 +108,11 @@ static int64_t pack_all_rows(const Meeting *m, int only_points, float *packed) {
     return count;
 }
 
-/* Ask for a part of what will be packed next: one of `parts` pieces of `count` frames from `first` on. */
-INLINE void fetch_ahead(const Meeting *m, int64_t first, int64_t count, int64_t part, int64_t parts) {
-    int64_t end = (first + count < m->num_frames ? first + count : m->num_frames) * m->dim;
-    int64_t size = round_up((count * m->dim + parts - 1) / parts, 32), from = first * m->dim + part * size;
-    for (int64_t at = from; at < from + size && at < end; at += 32) __builtin_prefetch(m->frames + at, 0, 2);
+/* Ask for numbers `from` to `from + depth` of a frame that will be packed later. */
+INLINE void fetch_ahead(const Meeting *m, int64_t frame, int64_t from, int64_t depth) {
+    if (frame >= m->num_frames) return;
+    const uint16_t *numbers = m->frames + frame * m->dim + from;
+    for (int64_t at = 0; at < depth; at += 32) __builtin_prefetch(numbers + at, 0, 2);
 }
 
 /* scores = rows x frames, those of attention in base 2; padded frames and rows score 0. */
@@ -118,11 +120,16 @@ static void multiply_forward(const Meeting *m, int only_points) {
     float *rows = m->work, *columns = rows + round_up(num_rows(m), ROW_PAD) * m->dim;
     float *out = only_points ? scores_of_points(m) : m->state;
     int64_t count = pack_all_rows(m, only_points, rows);
-    for (int64_t frame = 0; frame < m->num_frames; frame += TILE_COLUMNS) {
-        pack_frames_as_columns(m, frame, columns);
-        for (int64_t row = 0; row < count; row += TILE_ROWS) {
-            fetch_ahead(m, frame + TILE_COLUMNS, TILE_COLUMNS, row / TILE_ROWS, (count + TILE_ROWS - 1) / TILE_ROWS);
-            tile(m->dim, rows + row * m->dim, 1, TILE_ROWS, columns, out + row * m->stride + frame, m->stride, 0);
+    for (int64_t from = 0; from < m->dim; from += DEPTH_AT_ONCE) {
+        int64_t depth = m->dim - from < DEPTH_AT_ONCE ? m->dim - from : DEPTH_AT_ONCE;
+        for (int64_t frame = 0; frame < m->num_frames; frame += TILE_COLUMNS) {
+            pack_frames_as_columns(m, frame, from, depth, columns);
+            for (int64_t row = 0; row < count; row += TILE_ROWS) {
+                if (row / TILE_ROWS < TILE_COLUMNS)
+                    fetch_ahead(m, frame + TILE_COLUMNS + row / TILE_ROWS, from, depth);
+                tile(depth, rows + row * m->dim + from * TILE_ROWS, 1, TILE_ROWS, columns,
+                     out + row * m->stride + frame, m->stride, from > 0);
+            }
         }
     }
 }
@@ -135,12 +142,10 @@ static float *multiply_backward(const Meeting *m) {
     for (int64_t frame = 0; frame < m->num_frames; frame += FRAMES_AT_ONCE) {
         int64_t depth = m->num_frames - frame < FRAMES_AT_ONCE ? m->num_frames - frame : FRAMES_AT_ONCE;
         pack_frames_as_rows(m, frame, depth, columns);
-        for (int64_t at = 0; at < num_columns; at += TILE_COLUMNS) {
-            fetch_ahead(m, frame + depth, FRAMES_AT_ONCE, at / TILE_COLUMNS, num_columns / TILE_COLUMNS);
+        for (int64_t at = 0; at < num_columns; at += TILE_COLUMNS)
             for (int64_t row = 0; row < count; row += TILE_ROWS)
                 tile(depth, m->state + row * m->stride + frame, m->stride, 1, columns + at * depth,
                      out + at * count + row * TILE_COLUMNS, TILE_COLUMNS, frame > 0);
-        }
     }
     return out;
 }
