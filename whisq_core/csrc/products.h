@@ -23,8 +23,8 @@ INLINE void tile(int64_t depth, const float *rows, int64_t row_step, int64_t dep
                  float *out, int64_t out_step, int adds) {
     vec left[TILE_ROWS], right[TILE_ROWS];
     for (int row = 0; row < TILE_ROWS; row++) {
-        left[row] = adds ? load(out + row * out_step) : splat(0);
-        right[row] = adds ? load(out + row * out_step + VL) : splat(0);
+        if (adds) __builtin_prefetch(out + row * out_step, 1, 3);
+        left[row] = right[row] = splat(0);
     }
     for (int64_t k = 0; k < depth; k++) {
         vec column_left = load(columns + k * TILE_COLUMNS), column_right = load(columns + k * TILE_COLUMNS + VL);
@@ -35,8 +35,9 @@ INLINE void tile(int64_t depth, const float *rows, int64_t row_step, int64_t dep
         }
     }
     for (int row = 0; row < TILE_ROWS; row++) {
-        store(out + row * out_step, left[row]);
-        store(out + row * out_step + VL, right[row]);
+        float *to = out + row * out_step;
+        store(to, adds ? load(to) + left[row] : left[row]);
+        store(to + VL, adds ? load(to + VL) + right[row] : right[row]);
     }
 }
 
