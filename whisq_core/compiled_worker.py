@@ -1,4 +1,4 @@
-"""One thread's share of a fused step by the kernels of `csrc`: `FrameWorker`'s twin, in a third of its time.
+"""One thread's share of a fused step by the kernels of `csrc`: what `FrameWorker` does in PyTorch, and faster.
 
 A clip goes through the kernels alone, and what lies between forward and backward is one array of scores. In bf16 the
 two large products are PyTorch's; everything else is in float32 here too.
