@@ -17,7 +17,7 @@ help:
 	@echo "make bench        the benchmarks behind benchmarks/README.md"
 	@echo "make clean        remove .venv and caches; results stay"
 
-.venv/demo: pyproject.toml constraints.txt
+.venv/demo: pyproject.toml constraints.txt $(wildcard whisq_core/csrc/*)
 	@echo "setting up .venv (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(INSTALL) --editable '.[demo]'

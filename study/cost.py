@@ -18,8 +18,11 @@ from whisq_core.spec import RunSpec
 
 _SINKHORN_STEPS = 14  # epsilon schedule from diameter 128 to blur 0.05 at scaling 0.5, p = 2
 _EXPONENTIAL = 20  # multiply-adds that one exponential and its memory traffic cost
+_EFFICIENCY = 0.75  # of a run's arithmetic, beside one large product
+_BF16_SPEEDUP = 1.5  # of a run where the processor has units for it, whose products are twice as fast
 _STEP_SECONDS = 0.004  # per batch: optimiser, clipping, Python
-_CLIP_SECONDS = 0.0012  # per clip whose frames are met: small operations and Python
+_FRAMES_STEP_SECONDS = 0.009  # and where frames are met: the head's visits, the text's own transport
+_CLIP_SECONDS = 0.0008  # per clip whose frames are met: small operations and Python
 _UNENCODED_TOKENS = 24  # a MusicEval prompt, where nothing is encoded yet
 
 
@@ -71,9 +74,12 @@ class CostModel:
 
 
 def _seconds(spec: RunSpec, shape: Shape, flops_per_second: float) -> float:
-    per_clip = _flops_per_clip(spec, shape) / flops_per_second + (_CLIP_SECONDS if spec.needs_frames else 0.0)
+    speed = flops_per_second * _EFFICIENCY * (_BF16_SPEEDUP if spec.train.precision == "bf16" else 1.0)
+    per_clip, per_step = _flops_per_clip(spec, shape) / speed, _STEP_SECONDS
+    if spec.needs_frames:
+        per_clip, per_step = per_clip + _CLIP_SECONDS, per_step + _FRAMES_STEP_SECONDS
     steps = -(-shape.clips // spec.train.batch_size)
-    return spec.train.epochs * (shape.clips * per_clip + steps * _STEP_SECONDS)
+    return spec.train.epochs * (shape.clips * per_clip + steps * per_step)
 
 
 def _flops_per_clip(spec: RunSpec, shape: Shape) -> float:
