@@ -7,14 +7,16 @@ Trains one row of the demo's table with each seed both ways and compares what a 
 over seeds, and the predictions themselves. With `--encoding` training is float32 both times and the features differ
 (those in bf16 are made on the first call). The demo's database is not touched.
 
-The demo's own settings train fast and amplify the last digit of anything, float32 sums included: `--threads 2` shows
-how far float32 is from itself in another order of summation. Calm settings show what bf16 itself changes:
+The demo's own settings train fast and amplify the last digit of anything, float32 sums included: `--threads 2` and
+`--kernels pytorch` show how far float32 is from itself in another order of summation. Calm settings show what bf16
+itself changes:
 
     python benchmarks/precision.py --set train.learning_rate=1.5e-4 --set train.epochs=14
 """
 
 import argparse
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from study.demo import DEMO_FILE
 from study.encode import encode_backbones
 from study.records import Scored
 from study.runs import Workspace, execute
+from whisq_core import compiled
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec, with_settings
 
@@ -62,6 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--encoding", action="store_true", help="encode in bf16, train in float32")
     parser.add_argument("--threads", type=int, help="compare float32 with float32 on so many threads")
+    parser.add_argument("--kernels", help="compare the kernels in use with these (WHISQ_KERNELS)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of both sides")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -81,12 +85,17 @@ def measure(arguments: argparse.Namespace) -> Result:
         name = "backbone.precision"
     if arguments.threads:
         name, value = "train.threads", arguments.threads
-    other = with_settings(exact, {name: value})
+    if arguments.kernels:
+        name, value = compiled.SWITCH, arguments.kernels
+    other = exact if arguments.kernels else with_settings(exact, {name: value})
     workspace = Workspace(arguments.demo / "corpus", arguments.demo / "features")
     if problems := encode_backbones(workspace, [exact.backbone, other.backbone]):
         raise SystemExit("\n".join(problems.values()))
     pairs = [
-        tuple(_scored(with_settings(spec, {"seed": seed}), workspace) for spec in (exact, other))
+        (
+            _scored(with_settings(exact, {"seed": seed}), workspace),
+            _scored(with_settings(other, {"seed": seed}), workspace, arguments.kernels),
+        )
         for seed in range(arguments.seeds)
     ]
     moved = np.median([np.abs(ours.predicted - theirs.predicted) for theirs, ours in pairs], axis=(0, 1))
@@ -112,8 +121,15 @@ def _value(text: str) -> Any:
         return text
 
 
-def _scored(spec: RunSpec, workspace: Workspace) -> Scored:
-    return execute(spec, workspace, lambda record, predicted: None).scored[_SPLIT]
+def _scored(spec: RunSpec, workspace: Workspace, kernels: str | None = None) -> Scored:
+    before = os.environ.get(compiled.SWITCH, "")
+    os.environ[compiled.SWITCH] = kernels or before
+    compiled.chosen.cache_clear()
+    try:
+        return execute(spec, workspace, lambda record, predicted: None).scored[_SPLIT]
+    finally:
+        os.environ[compiled.SWITCH] = before
+        compiled.chosen.cache_clear()
 
 
 def _text(result: Result) -> str:
