@@ -122,14 +122,8 @@ def _value(text: str) -> Any:
 
 
 def _scored(spec: RunSpec, workspace: Workspace, kernels: str | None = None) -> Scored:
-    before = os.environ.get(compiled.SWITCH, "")
-    os.environ[compiled.SWITCH] = kernels or before
-    compiled.chosen.cache_clear()
-    try:
+    with compiled.using(kernels or os.environ.get(compiled.SWITCH, "")):
         return execute(spec, workspace, lambda record, predicted: None).scored[_SPLIT]
-    finally:
-        os.environ[compiled.SWITCH] = before
-        compiled.chosen.cache_clear()
 
 
 def _text(result: Result) -> str:

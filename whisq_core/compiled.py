@@ -6,7 +6,8 @@ They are plain C, called without Python's lock. Where they were not built (no C 
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -89,6 +90,19 @@ def _libraries(name: str) -> list[Path]:
     if name not in VARIANTS:
         return [Path(name)]
     return [Path(__file__).with_name(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Inside, this process computes with the kernels of this name, as `SWITCH` takes it."""
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = name
+    chosen.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = before
+        chosen.cache_clear()
 
 
 def serves(dim: int) -> bool:

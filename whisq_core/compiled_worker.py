@@ -15,12 +15,11 @@ from jaxtyping import BFloat16, Float, Float16, Int
 from torch import Tensor
 
 from whisq_core.alignment import annealing, raw_by_geomloss
-from whisq_core.batches import lengths
+from whisq_core.clip_share import ClipShare
 from whisq_core.compiled import FRAME_PAD, Meeting, chosen
 from whisq_core.features import FeatureTable
 from whisq_core.rounded import RoundedProducts
 from whisq_core.spec import LossSpec
-from whisq_core.text_side import Prompts, Scratch
 
 _ALIASED = 512  # floats: rows this far apart, or a multiple of it, share few places of the first cache
 
@@ -37,30 +36,17 @@ class _Clip:
     rounded: BFloat16[Tensor, "frames dim"] | None
 
 
-class CompiledWorker:
+class CompiledWorker(ClipShare):
     """Takes some clips forward, keeps what lies in between, and takes their gradients back."""
 
     def __init__(self, audio: FeatureTable, frames: Literal["all", "valid"], loss: LossSpec, rounded: bool) -> None:
         _, kernels = chosen()
         assert kernels is not None
         self._kernels = kernels
-        self._audio, self._num_frames, self._loss = audio, lengths(audio, frames), loss
-        self._centres = audio.pooled(frames)
-        self._scratch = Scratch()
+        super().__init__(audio, frames, loss)
         self._rounded = RoundedProducts(self._scratch) if rounded else None
-        self._half_norms: dict[int, Float[Tensor, " frames"]] = {}
         self._per_epsilon = torch.tensor(annealing(loss))
         self._clips: list[_Clip] = []
-        self.found_in_text: list[Tensor | None] = []
-        self.found_in_audio: list[Tensor | None] = []
-
-    def begin(self, prompts: Prompts) -> None:
-        """Forget the last batch."""
-        self._prompts = prompts
-
-    def begin_gradient(self) -> None:
-        """Make room in `gradient` for the batch's prompts."""
-        self.gradient = self._prompts.side.zeros(self._scratch)
 
     @torch.no_grad()
     def forward(self, rows: Int[np.ndarray, " clips"], prompts: Int[np.ndarray, " clips"], keep: bool) -> None:
@@ -184,9 +170,6 @@ class CompiledWorker:
             self._kernels.half_norms(clip.meeting, values.data_ptr())
             self._half_norms[clip.row] = values
         return self._half_norms[clip.row]
-
-    def _stored(self, row: int) -> Float16[Tensor, "frames dim"]:
-        return self._audio.frames(row)[: int(self._num_frames[row])]
 
 
 def _address(array: Tensor | None, *index: int) -> int | None:

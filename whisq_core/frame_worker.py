@@ -7,15 +7,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import BFloat16, Float, Float16, Int
+from jaxtyping import BFloat16, Float, Int
 from torch import Tensor
 
 from whisq_core.alignment import Points, Solution, half_squared_norms, raw_by_geomloss, solve
-from whisq_core.batches import lengths
+from whisq_core.clip_share import ClipShare
 from whisq_core.features import FeatureTable
 from whisq_core.kernel import Frames, Meeting
 from whisq_core.spec import LossSpec
-from whisq_core.text_side import Prompts, Scratch
 
 _SOLVED_TOGETHER = 300_000  # scores of clips whose transport is solved in one go: as many as stay in cache
 
@@ -29,25 +28,13 @@ class _Clip:
     rounded: BFloat16[Tensor, "frames dim"] | None
 
 
-class FrameWorker:
+class FrameWorker(ClipShare):
     """Takes some clips forward, keeps what lies in between, and takes their gradients back."""
 
     def __init__(self, audio: FeatureTable, frames: Literal["all", "valid"], loss: LossSpec, rounded: bool) -> None:
-        self._audio, self._num_frames, self._loss, self._rounded = audio, lengths(audio, frames), loss, rounded
-        self._centres = audio.pooled(frames)
-        self._scratch = Scratch()
-        self._half_norms: dict[int, Float[Tensor, " frames"]] = {}
+        super().__init__(audio, frames, loss)
+        self._rounded = rounded
         self._clips: list[_Clip] = []
-        self.found_in_text: list[Tensor | None] = []
-        self.found_in_audio: list[Tensor | None] = []
-
-    def begin(self, prompts: Prompts) -> None:
-        """Forget the last batch."""
-        self._prompts = prompts
-
-    def begin_gradient(self) -> None:
-        """Make room in `gradient` for the batch's prompts."""
-        self.gradient = self._prompts.side.zeros(self._scratch)
 
     @torch.no_grad()
     def forward(self, rows: Int[np.ndarray, " clips"], prompts: Int[np.ndarray, " clips"], keep: bool) -> None:
@@ -136,9 +123,6 @@ class FrameWorker:
         """The clip's frames relative to its centre, in float32, in an array that the next call overwrites."""
         stored = self._stored(row)
         return self._scratch.take("frames", *stored.shape).copy_(stored).sub_(self._centres[row])
-
-    def _stored(self, row: int) -> Float16[Tensor, "frames dim"]:
-        return self._audio.frames(row)[: int(self._num_frames[row])]
 
 
 def _padded_size(clips: list[_Clip]) -> int:

@@ -7,17 +7,14 @@ written out: the softmax's normalisation never touches an array of that size, ex
 (twice as fast), and arrays are kept from clip to clip.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import BFloat16, Float
 from torch import Tensor
 
-from whisq_core.rounded import RoundedProducts
+from whisq_core.rounded import LOG2_E, RoundedProducts
 from whisq_core.text_side import Scratch, TextSide
-
-_LOG2_E = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Meeting:
             return
         rows = self._scratch.take("rows", self._num_rows, frames.exact.shape[1])
         for block, values in self._text.blocks(rows):
-            torch.mul(block, _LOG2_E, out=values)
+            torch.mul(block, LOG2_E, out=values)
         if self._text.aligned is not None:
             rows[self._num_attending :].copy_(self.points)
         torch.mm(rows, frames.exact.t(), out=self._scores)
@@ -128,7 +125,7 @@ class _InText:
     """
 
     def __init__(self, scores: Float[Tensor, "heads tokens frames"], constants: Float[Tensor, "heads tokens"]) -> None:
-        scores.add_((constants * _LOG2_E).unsqueeze(2))
+        scores.add_((constants * LOG2_E).unsqueeze(2))
         self._weights = scores.sub_(scores.amax(dim=1, keepdim=True)).exp2_()
         self._per_frame = scores.sum(dim=1).mul_(scores.shape[2]).reciprocal_()
         self.mean = torch.bmm(self._per_frame.unsqueeze(1), scores.mT).squeeze(1)

@@ -1,6 +1,5 @@
 """The kernels that this machine has, one after the other."""
 
-import os
 import platform
 import shutil
 import subprocess
@@ -29,16 +28,8 @@ def all_kernels() -> list[str]:
 @contextmanager
 def kernels_in_use(name: str, folder: Path) -> Iterator[None]:
     """Inside, this process computes with these kernels; those that have to be built lie in `folder`."""
-    before = os.environ.get(compiled.SWITCH)
-    os.environ[compiled.SWITCH] = str(_build_wide(folder)) if name == WIDE else name
-    compiled.chosen.cache_clear()
-    try:
+    with compiled.using(str(_build_wide(folder)) if name == WIDE else name):
         yield
-    finally:
-        del os.environ[compiled.SWITCH]
-        if before is not None:
-            os.environ[compiled.SWITCH] = before
-        compiled.chosen.cache_clear()
 
 
 def _is_there(name: str) -> bool:

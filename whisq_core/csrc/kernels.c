@@ -13,9 +13,10 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
-/* Denormal numbers are 0 while a kernel runs: they weigh nothing and are slow on some processors. */
+/* Denormal results are 0 while a kernel runs: they weigh nothing and are slow on some processors. Denormal inputs are
+   not, since `widen` goes through them. */
 #if defined(__SSE__)
-#define WITHOUT_DENORMALS unsigned control = _mm_getcsr(); _mm_setcsr(control | 0x8040);
+#define WITHOUT_DENORMALS unsigned control = _mm_getcsr(); _mm_setcsr(control | 0x8000);
 #define AS_BEFORE _mm_setcsr(control);
 #else
 #define WITHOUT_DENORMALS
@@ -86,12 +87,11 @@ EXPORT void kernels_score(const Meeting *m, int only_points) {
 EXPORT void kernels_attend(const Meeting *m, float *of_text, float *of_audio) {
     WITHOUT_DENORMALS
     if (m->attends_text) {
-        const float log2_e = 1.4426950408889634f;
         float *constants = m->work, *sums = constants + rows_to_text(m);
         for (int64_t row = 0; row < rows_to_text(m); row++) {
             int64_t place = row / m->num_tokens * m->head_step + row % m->num_tokens;
             float of_centre = dot(m->to_text + place * m->dim, m->centre, m->dim);
-            constants[row] = log2_e * (m->to_text_constants[place] + of_centre);
+            constants[row] = LOG2_E * (m->to_text_constants[place] + of_centre);
         }
         softmax_over_tokens(m, constants, sums);
         memset(of_text, 0, sizeof(float) * m->heads * m->dim);

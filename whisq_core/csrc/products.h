@@ -52,9 +52,8 @@ static int64_t pack_rows(const float *rows, int64_t count, int64_t dim, float sc
 }
 
 static int64_t pack_heads(const Meeting *m, const float *rows, int64_t at, float *packed) {
-    const float log2_e = 1.4426950408889634f; /* softmaxes are taken in base 2 */
     for (int64_t head = 0; head < m->heads; head++)
-        at = pack_rows(rows + head * m->head_step * m->dim, m->num_tokens, m->dim, log2_e, at, packed);
+        at = pack_rows(rows + head * m->head_step * m->dim, m->num_tokens, m->dim, LOG2_E, at, packed);
     return at;
 }
 
@@ -65,7 +64,7 @@ INLINE four four_of(const Meeting *m, int64_t frame, int64_t at, four centre) {
 #if defined(__clang__) || __GNUC__ >= 12
 #define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #else
-#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (__typeof__((int32_t __attribute__((vector_size(16)))){0})){i, j, k, l})
+#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (four_places){i, j, k, l})
 #endif
 
 /* Numbers `from` to `from + depth` of TILE_COLUMNS frames from `first` on, each of all frames side by side:
@@ -116,7 +115,7 @@ INLINE void fetch_ahead(const Meeting *m, int64_t frame, int64_t from, int64_t d
     for (int64_t at = 0; at < depth; at += 32) __builtin_prefetch(numbers + at, 0, 2);
 }
 
-/* scores = rows x frames, those of attention in base 2; padded frames and rows score 0. */
+/* scores = rows x frames, those of attention in base 2; padded frames score 0. */
 static void multiply_forward(const Meeting *m, int only_points) {
     float *rows = m->work, *columns = rows + round_up(num_rows(m), ROW_PAD) * m->dim;
     float *out = only_points ? scores_of_points(m) : m->state;

@@ -23,6 +23,8 @@
 #endif
 #endif
 
+#define LOG2_E 1.4426950408889634f /* softmaxes are taken in base 2 */
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * VL)));
@@ -33,6 +35,7 @@ typedef float vec_anywhere __attribute__((vector_size(4 * VL), aligned(4), may_a
 typedef uint16_t halves_anywhere __attribute__((vector_size(2 * VL), aligned(2), may_alias));
 
 typedef float four __attribute__((vector_size(16)));
+typedef int32_t four_places __attribute__((vector_size(16)));
 typedef float four_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
 
 INLINE vec load(const float *from) { return *(const vec_anywhere *)from; }
