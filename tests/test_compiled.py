@@ -55,12 +55,22 @@ def test_the_command_line_refuses_unknown_kernels_without_a_traceback(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def one_clip(kernels: Kernels, frames: torch.Tensor, centre: torch.Tensor) -> Meeting:
-    """A meeting of these frames with nothing."""
+def one_clip(frames: torch.Tensor, centre: torch.Tensor, points: torch.Tensor | None = None) -> Meeting:
+    """A meeting of these frames with these points, or with nothing."""
     meeting = Meeting(num_frames=len(frames), dim=frames.shape[1], stride=-(-len(frames) // 32) * 32)
     meeting.frames, meeting.centre = frames.data_ptr(), centre.data_ptr()
-    assert kernels.work_floats(meeting) > 0
+    if points is not None:
+        meeting.num_tokens, meeting.aligns, meeting.tokens = len(points), 1, points.data_ptr()
     return meeting
+
+
+def rounded_by(kernels: Kernels, meeting: Meeting) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rounded frames, and the scores of the points."""
+    rounded = torch.empty(meeting.num_frames, meeting.dim, dtype=torch.bfloat16)
+    state, work = (torch.full((size(meeting),), torch.nan) for size in (kernels.state_floats, kernels.work_floats))
+    meeting.rounded_frames, meeting.state, meeting.work = rounded.data_ptr(), state.data_ptr(), work.data_ptr()
+    kernels.round(meeting, None)
+    return rounded, state[: meeting.num_tokens * meeting.stride].view(meeting.num_tokens, meeting.stride)
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -71,12 +81,29 @@ def test_frames_are_widened_exactly_and_rounded_as_pytorch_rounds(name: str, tmp
     with kernels_in_use(name, tmp_path):
         _, kernels = chosen()
         assert kernels is not None
-        meeting = one_clip(kernels, frames, centre)
-        rounded, half_norms = torch.empty(frames.shape, dtype=torch.bfloat16), torch.empty(len(frames))
+        meeting, half_norms = one_clip(frames, centre), torch.empty(len(frames))
 
-        kernels.round_frames(meeting, rounded.data_ptr())
+        rounded, _ = rounded_by(kernels, meeting)
         kernels.half_norms(meeting, half_norms.data_ptr())
 
     exact = frames.float() - centre
     assert torch.equal(rounded, exact.to(torch.bfloat16))
     torch.testing.assert_close(half_norms, exact.square().sum(dim=1) / 2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(("num_frames", "num_points"), [(1, 1), (47, 5), (48, 32), (100, 33)])
+def test_the_points_of_the_transport_meet_frames_unrounded(
+    name: str, num_frames: int, num_points: int, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(num_frames, 48, generator=generator).half()
+    centre, points = torch.randn(48, generator=generator), torch.randn(num_points, 48, generator=generator)
+    with kernels_in_use(name, tmp_path):
+        _, kernels = chosen()
+        assert kernels is not None
+        _, scores = rounded_by(kernels, one_clip(frames, centre, points))
+
+    exact = (points - centre) @ (frames.float() - centre).t()
+    torch.testing.assert_close(scores[:, :num_frames], exact, rtol=1e-5, atol=1e-5)
+    assert torch.equal(scores[:, num_frames:], torch.zeros_like(scores[:, num_frames:]))

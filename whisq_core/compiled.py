@@ -31,7 +31,7 @@ class Meeting(ctypes.Structure):
         *((name, _INT) for name in ("num_frames", "dim", "num_tokens", "heads", "stride", "head_step")),
         *((name, _INT) for name in ("attends_text", "attends_audio", "aligns")),
         *((name, _POINTER) for name in ("frames", "centre", "tokens", "to_text", "to_audio", "to_text_constants")),
-        *((name, _POINTER) for name in ("state", "work")),
+        *((name, _POINTER) for name in ("rounded_frames", "rounded_scores", "state", "work")),
     )
 
 
@@ -46,12 +46,12 @@ class Kernels:
         self.state_floats = self._function("state_floats", _INT)
         self.work_floats = self._function("work_floats", _INT)
         self.half_norms = self._function("half_norms", None, _POINTER)
-        self.round_frames = self._function("round_frames", None, _POINTER)
-        self.score = self._function("score", None, ctypes.c_int)
+        self.score = self._function("score", None)
+        self.round = self._function("round", None, _POINTER)
         self.attend = self._function("attend", None, _POINTER, _POINTER)
         self.align = self._function("align", ctypes.c_double, _POINTER, _POINTER, _INT, ctypes.c_float, _POINTER)
         self.slopes = self._function("slopes", None, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
-        self.collect = self._function("collect", None, _POINTER, _POINTER, _POINTER)
+        self.collect = self._function("collect", None, _POINTER, _POINTER, _POINTER, _POINTER)
 
     def run_here(self) -> bool:
         """Whether this processor has the instructions that the library was compiled for."""

@@ -18,7 +18,6 @@ from whisq_core.alignment import annealing, raw_by_geomloss
 from whisq_core.clip_share import ClipShare
 from whisq_core.compiled import FRAME_PAD, Meeting, chosen
 from whisq_core.features import FeatureTable
-from whisq_core.rounded import RoundedProducts
 from whisq_core.spec import LossSpec
 
 _ALIASED = 512  # floats: rows this far apart, or a multiple of it, share few places of the first cache
@@ -44,7 +43,7 @@ class CompiledWorker(ClipShare):
         assert kernels is not None
         self._kernels = kernels
         super().__init__(audio, frames, loss)
-        self._rounded = RoundedProducts(self._scratch) if rounded else None
+        self._rounded = rounded
         self._per_epsilon = torch.tensor(annealing(loss))
         self._clips: list[_Clip] = []
 
@@ -105,6 +104,7 @@ class CompiledWorker(ClipShare):
         for clip, to_text, to_audio in zip(self._clips, of_text, of_audio, strict=True):
             first = clip.tokens.start
             rows_to_text, rows_to_audio = _address(gradient.to_text, 0, first), _address(gradient.to_audio, 0, first)
+            rounded_scores = None if clip.rounded is None else self._rounded_scores(clip)
             self._kernels.slopes(
                 clip.meeting,
                 _address(to_text),
@@ -113,11 +113,14 @@ class CompiledWorker(ClipShare):
                 rows_to_text,
                 _address(gradient.to_text_constants, 0, first),
             )
-            if clip.rounded is None:
-                self._kernels.collect(clip.meeting, rows_to_text, rows_to_audio, _address(gradient.aligned, first))
-            else:
-                assert self._rounded is not None
-                self._rounded.backward(self._scores(clip), clip.rounded, gradient.span(clip.tokens))
+            product = None
+            if clip.rounded is not None and rounded_scores is not None:
+                shape = len(rounded_scores), clip.meeting.dim
+                product = self._scratch.take("rounded product", *shape, dtype=torch.bfloat16)
+                torch.mm(rounded_scores, clip.rounded, out=product)
+            self._kernels.collect(
+                clip.meeting, _address(product), rows_to_text, rows_to_audio, _address(gradient.aligned, first)
+            )
 
     def _meeting(self, row: int, stored: Float16[Tensor, "frames dim"], tokens: slice) -> Meeting:
         side, first = self._prompts.side, tokens.start
@@ -148,17 +151,26 @@ class CompiledWorker(ClipShare):
         state = self._scratch.take(f"state {slot}", self._kernels.state_floats(meeting))
         meeting.state = _address(state)
         rounded = None
-        if self._rounded is not None:
+        if self._rounded:
             rounded = self._scratch.take(f"rounded frames {slot}", *stored.shape, dtype=torch.bfloat16)
-            self._kernels.round_frames(meeting, _address(rounded))
+            meeting.rounded_frames = _address(rounded)
         return _Clip(row, tokens, meeting, stored, state, rounded)
 
     def _score(self, clip: _Clip) -> None:
-        if clip.rounded is not None:
-            assert self._rounded is not None
-            self._rounded.forward(self._prompts.side.span(clip.tokens), clip.rounded, self._scores(clip))
-        if clip.rounded is None or clip.meeting.aligns:
-            self._kernels.score(clip.meeting, int(clip.rounded is not None))
+        if clip.rounded is None:
+            self._kernels.score(clip.meeting)
+            return
+        count = self._prompts.side.span(clip.tokens).num_attending
+        rows = self._scratch.take("rounded rows", count, clip.meeting.dim, dtype=torch.bfloat16)
+        self._kernels.round(clip.meeting, _address(rows))
+        torch.mm(rows, clip.rounded.t(), out=self._rounded_scores(clip)[:count])
+
+    def _rounded_scores(self, clip: _Clip) -> BFloat16[Tensor, "rows frames"]:
+        """The array in which the large products come and go, which all clips share, at hand for the kernels."""
+        num_rows = self._prompts.side.span(clip.tokens).num_rows
+        scores = self._scratch.take("rounded scores", num_rows, clip.meeting.num_frames, dtype=torch.bfloat16)
+        clip.meeting.rounded_scores = _address(scores)
+        return scores
 
     def _scores(self, clip: _Clip) -> Float[Tensor, "rows frames"]:
         num_rows, stride = self._prompts.side.span(clip.tokens).num_rows, clip.meeting.stride

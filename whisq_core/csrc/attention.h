@@ -3,6 +3,7 @@
 #define ATTENTION_H
 
 #include "meeting.h"
+#include "rounding.h"
 #include "vectors.h"
 
 #define FRAMES_TOGETHER 4
@@ -14,6 +15,7 @@ static void softmax_over_tokens(const Meeting *m, const float *constants, float 
     for (int64_t head = 0; head < m->heads; head++) {
         float *scores = scores_to_text(m) + head * num_tokens * step;
         const float *constant = constants + head * num_tokens;
+        if (m->rounded_scores) widen_scores(m, head * num_tokens, num_tokens);
         memset(sums, 0, sizeof(float) * VL * num_tokens);
         for (int64_t token = 0; token < num_tokens; token++)
             for (int64_t frame = m->num_frames; frame < step; frame++) scores[token * step + frame] = 0;
@@ -46,6 +48,7 @@ static void softmax_over_frames(const Meeting *m, float *means) {
     memset(means, 0, sizeof(float) * m->heads * m->stride);
     for (int64_t row = 0; row < rows_to_audio(m); row++) {
         float *scores = scores_to_audio(m) + row * m->stride, *mean = means + row / m->num_tokens * m->stride;
+        if (m->rounded_scores) widen_scores(m, rows_to_text(m) + row, 1);
         for (int64_t frame = m->num_frames; frame < m->stride; frame++) scores[frame] = -__builtin_inff();
         vec most = load(scores), total = splat(0);
         for (int64_t frame = VL; frame < m->num_frames; frame += VL) most = larger(most, load(scores + frame));
@@ -85,6 +88,7 @@ static void gradient_over_tokens(const Meeting *m, const float *of_mean, float *
         }
         for (int64_t token = 0; token < num_tokens; token++)
             of_constants[head * num_tokens + token] = sum(load(sums + token * VL));
+        if (m->rounded_scores) round_scores(m, head * num_tokens, num_tokens);
     }
 }
 
@@ -98,6 +102,7 @@ static void gradient_over_frames(const Meeting *m, const float *of_means) {
         float average = sum(total) * (float)m->num_tokens;
         for (int64_t frame = 0; frame < m->stride; frame += VL)
             store(weights + frame, load(weights + frame) * (load(of_mean + frame) - average));
+        if (m->rounded_scores) round_scores(m, rows_to_text(m) + row, 1);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "meeting.h"
 #include "products.h"
+#include "rounding.h"
 #include "transport.h"
 
 #if defined(_WIN32)
@@ -42,8 +43,10 @@ EXPORT int64_t kernels_work_floats(const Meeting *m) {
     int64_t products = rows * columns + FRAMES_AT_ONCE * columns;
     int64_t attention = m->heads * m->stride + (2 * m->heads + VL) * m->num_tokens;
     int64_t transported = 2 * m->stride + (2 * VL + 3) * m->num_tokens;
+    int64_t rounding = floats_to_round_frames(m);
     int64_t most = products > attention ? products : attention;
-    return most > transported ? most : transported;
+    most = most > transported ? most : transported;
+    return most > rounding ? most : rounding;
 }
 
 /* How many floats `state` must hold for this meeting. */
@@ -63,26 +66,34 @@ EXPORT void kernels_half_norms(const Meeting *m, float *half_norms) {
     }
 }
 
-/* The frames relative to the centre, rounded to bfloat16, ties to even. */
-EXPORT void kernels_round_frames(const Meeting *m, uint16_t *rounded) {
-    for (int64_t at = 0; at < m->num_frames * m->dim; at += VL) {
-        bits value = (bits)(from_halves(m->frames + at) - load(m->centre + at % m->dim));
-        value += 0x7fff + ((value >> 16) & 1);
-        *(halves_anywhere *)(rounded + at) = __builtin_convertvector(value >> 16, halves);
-    }
-}
-
-/* Fill `scores`: rows x frames, or those of the points only. */
-EXPORT void kernels_score(const Meeting *m, int only_points) {
-    WITHOUT_DENORMALS
+INLINE void place_points(const Meeting *m) {
     for (int64_t token = 0; token < rows_of_points(m); token++)
         for (int64_t at = 0; at < m->dim; at += VL)
             store(points(m) + token * m->dim + at, load(m->tokens + token * m->dim + at) - load(m->centre + at));
-    multiply_forward(m, only_points);
+}
+
+/* Fill `scores`: rows x frames. */
+EXPORT void kernels_score(const Meeting *m) {
+    WITHOUT_DENORMALS
+    place_points(m);
+    multiply_forward(m);
     AS_BEFORE
 }
 
-/* From `scores` to what the mean query finds in text and in audio: [heads][dim] each, where that direction is taken.
+/* The first half of `kernels_score` where the large products are PyTorch's: fill the scores of the points,
+   `rounded_frames`, and `rows`, bfloat16 [rows of attention][dim], whose product with those frames belongs into
+   `rounded_scores`. */
+EXPORT void kernels_round(const Meeting *m, uint16_t *rows) {
+    WITHOUT_DENORMALS
+    int64_t row = 0;
+    place_points(m);
+    round_frames(m);
+    if (m->attends_text) row = round_heads(m, m->to_text, row, rows);
+    if (m->attends_audio) round_heads(m, m->to_audio, row, rows);
+    AS_BEFORE
+}
+
+/* From `scores`, or `rounded_scores`, to what the mean query finds in text and in audio: [heads][dim] each, where that direction is taken.
    The scores become the weights that `kernels_slopes` needs. */
 EXPORT void kernels_attend(const Meeting *m, float *of_text, float *of_audio) {
     WITHOUT_DENORMALS
@@ -117,8 +128,8 @@ EXPORT double kernels_align(const Meeting *m, const float *frame_half_norms, con
     return is_finite ? value : __builtin_nan("");
 }
 
-/* Given the gradients of what was found, the weights in `scores` become the gradients of the scores. Added to the
-   prompt's gradients is what does not pass through frames. */
+/* Given the gradients of what was found, the weights in `scores` become the gradients of the scores, in
+   `rounded_scores` where there is such an array. Added to the prompt's gradients is what does not pass through frames. */
 EXPORT void kernels_slopes(const Meeting *m, const float *of_text, const float *of_audio, float *of_tokens,
                            float *of_to_text, float *of_constants) {
     WITHOUT_DENORMALS
@@ -140,13 +151,16 @@ EXPORT void kernels_slopes(const Meeting *m, const float *of_text, const float *
         multiply_frames(m, of_audio, m->work);
         gradient_over_frames(m, m->work);
     }
+    if (m->rounded_scores) round_scores(m, num_rows(m) - rows_of_points(m), rows_of_points(m));
     AS_BEFORE
 }
 
-/* Add the gradients of the rows, scores x frames, to those of the prompt. */
-EXPORT void kernels_collect(const Meeting *m, float *of_to_text, float *of_to_audio, float *of_points) {
+/* Add the gradients of the rows, scores x frames, to those of the prompt; `rounded_product`, [rows][dim], is PyTorch's
+   product of the two in bfloat16, null where it is ours to make. */
+EXPORT void kernels_collect(const Meeting *m, const uint16_t *rounded_product, float *of_to_text, float *of_to_audio,
+                            float *of_points) {
     WITHOUT_DENORMALS
-    const float *product = multiply_backward(m);
+    const float *product = rounded_product ? widen_product(m, rounded_product) : multiply_backward(m);
     int64_t row = 0;
     if (m->attends_text) row = add_heads(m, product, row, of_to_text);
     if (m->attends_audio) row = add_heads(m, product, row, of_to_audio);

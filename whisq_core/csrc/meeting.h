@@ -25,6 +25,8 @@ typedef struct {
     const float *tokens;                     /* [num_tokens][dim] */
     const float *to_text, *to_audio;         /* [heads][num_tokens][dim] */
     const float *to_text_constants;          /* [heads][num_tokens] */
+    uint16_t *rounded_frames;                /* bfloat16 [num_frames][dim], and ... */
+    uint16_t *rounded_scores;                /* ... [rows][num_frames] where the large products are PyTorch's; or null */
     float *state, *work;
 } Meeting;
 

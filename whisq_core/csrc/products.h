@@ -98,12 +98,12 @@ static void pack_frames_as_rows(const Meeting *m, int64_t first, int64_t count, 
     }
 }
 
-/* All rows that meet frames, or the points alone, packed; their number. */
-static int64_t pack_all_rows(const Meeting *m, int only_points, float *packed) {
+/* All rows that meet frames, packed; their number. */
+static int64_t pack_all_rows(const Meeting *m, float *packed) {
     int64_t count = 0;
     memset(packed, 0, sizeof(float) * round_up(num_rows(m), ROW_PAD) * m->dim);
-    if (m->attends_text && !only_points) count = pack_heads(m, m->to_text, count, packed);
-    if (m->attends_audio && !only_points) count = pack_heads(m, m->to_audio, count, packed);
+    if (m->attends_text) count = pack_heads(m, m->to_text, count, packed);
+    if (m->attends_audio) count = pack_heads(m, m->to_audio, count, packed);
     if (m->aligns) count = pack_rows(points(m), m->num_tokens, m->dim, 1, count, packed);
     return count;
 }
@@ -116,10 +116,9 @@ INLINE void fetch_ahead(const Meeting *m, int64_t frame, int64_t from, int64_t d
 }
 
 /* scores = rows x frames, those of attention in base 2; padded frames score 0. */
-static void multiply_forward(const Meeting *m, int only_points) {
+static void multiply_forward(const Meeting *m) {
     float *rows = m->work, *columns = rows + round_up(num_rows(m), ROW_PAD) * m->dim;
-    float *out = only_points ? scores_of_points(m) : m->state;
-    int64_t count = pack_all_rows(m, only_points, rows);
+    int64_t count = pack_all_rows(m, rows);
     for (int64_t from = 0; from < m->dim; from += DEPTH_AT_ONCE) {
         int64_t depth = m->dim - from < DEPTH_AT_ONCE ? m->dim - from : DEPTH_AT_ONCE;
         for (int64_t frame = 0; frame < m->num_frames; frame += TILE_COLUMNS) {
@@ -128,7 +127,7 @@ static void multiply_forward(const Meeting *m, int only_points) {
                 if (row / TILE_ROWS < TILE_COLUMNS)
                     fetch_ahead(m, frame + TILE_COLUMNS + row / TILE_ROWS, from, depth);
                 tile(depth, rows + row * m->dim + from * TILE_ROWS, 1, TILE_ROWS, columns,
-                     out + row * m->stride + frame, m->stride, from > 0);
+                     m->state + row * m->stride + frame, m->stride, from > 0);
             }
         }
     }

@@ -104,6 +104,17 @@ INLINE vec from_halves(const uint16_t *from) {
 #endif
 }
 
+/* bfloat16 is the upper half of a float32. */
+INLINE vec from_rounded(const uint16_t *from) {
+    return (vec)(__builtin_convertvector(*(const halves_anywhere *)from, bits) << 16);
+}
+
+/* Ties go to even. */
+INLINE void store_rounded(uint16_t *to, vec value) {
+    bits upper = (bits)value + 0x7fff + (((bits)value >> 16) & 1);
+    *(halves_anywhere *)to = __builtin_convertvector(upper >> 16, halves);
+}
+
 INLINE four four_from_halves(const uint16_t *from) {
 #if defined(__F16C__)
     return (four)_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)from));
