@@ -34,7 +34,7 @@ def demo(request: DemoRequest) -> int:
     corpus, storage = request.out / "corpus", f"sqlite:///{request.out / 'whisq.db'}"
     make_folder(request.out)
     with item_progress("render the demo corpus") as bar:
-        render_demo_corpus(corpus, progress=bar)
+        render_demo_corpus(corpus, workers=request.workers, progress=bar)
     file = _file(request)
     features = request.out / "features"
     asked = ablate.AblateRequest(file, corpus, features, storage, request.out, workers=request.workers)

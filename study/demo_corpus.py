@@ -5,7 +5,6 @@ time on one machine. `SIMULATED.txt` in the folder says so, and how; every table
 """
 
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from scipy.signal import resample_poly
 
 from study import demo_text
-from study.demo_music import SOUNDS, Prompt, compose, draw_prompt
-from study.demo_systems import SAMPLE_RATE, SYSTEMS, Performance, System, damage, draw_raters, perform, rate
+from study.demo_music import SOUNDS, Prompt, draw_prompt
+from study.demo_render import Piece, render
+from study.demo_systems import SYSTEMS, Performance, System, draw_raters, perform, rate
 from whisq_core.errors import InputError
 
 RECIPE = 2  # raise it whenever the same parameters give another corpus
@@ -27,8 +25,6 @@ RECIPE_FILE = "recipe.json"
 NUM_PROMPTS = 36  # of the ordinary systems
 NUM_DEMO_PROMPTS = 14  # of the demo systems; their P-ids collide with the ordinary ones, as in the real corpus
 NUM_RATERS, RATERS_PER_CLIP = 15, 5
-SECONDS = (6.0, 7.5)  # length of the score; RING more are recorded
-RING = 0.5  # seconds
 MAX_CLIPS = sum(NUM_DEMO_PROMPTS if system.demo else NUM_PROMPTS for system in SYSTEMS)
 _PACKAGES = ("pretty_midi", "midirenderer")
 # Numbers of the random streams below the corpus seed: each part of the corpus draws from its own.
@@ -70,11 +66,13 @@ def render_demo_corpus(
     seed: int = 0,
     num_train: int = 120,
     num_dev: int = 100,
-    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write the corpus to `folder`, or keep the complete one of the same recipe that is there.
 
-    The folder appears whole or not at all. `progress` gets (clips done, clips in all).
+    The folder appears whole or not at all, and is the same whatever the number of `workers`. `progress` gets (clips
+    done, clips in all).
 
     Raises:
         InputError: when a package is missing, a number is out of range, the folder holds something else, or it
@@ -88,7 +86,7 @@ def render_demo_corpus(
     try:
         _sweep(folder)
         (unfinished / "wav").mkdir(parents=True)
-        rated = _render_clips(unfinished / "wav", plan(seed, num_train + num_dev), seed, progress)
+        rated = _render_clips(unfinished / "wav", plan(seed, num_train + num_dev), seed, workers, progress)
         _write_lists(unfinished, rated[:num_train], rated[num_train:])
         (unfinished / "SIMULATED.txt").write_text(demo_text.explanation(recipe), encoding="utf-8")
         (unfinished / RECIPE_FILE).write_text(json.dumps(recipe) + "\n", encoding="utf-8")
@@ -186,37 +184,23 @@ def _is_alive(process: int) -> bool:
 
 
 def _render_clips(
-    wav: Path, clips: Sequence[Clip], seed: int, progress: Callable[[int, int], None] | None
+    wav: Path, clips: Sequence[Clip], seed: int, workers: int, progress: Callable[[int, int], None]
 ) -> list[Rated]:
-    import pretty_midi
-
-    soundfont = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
+    """Each clip's file written, and the clip rated."""
+    performances = [perform(clip.system, clip.prompt.asked, _stream(seed, _PERFORMANCE, clip.index)) for clip in clips]
+    pieces = [
+        Piece(wav / f"{clip.utterance}.wav", performance, _stream(seed, _SOUND, clip.index))
+        for clip, performance in zip(clips, performances, strict=True)
+    ]
+    render(pieces, workers, lambda done: progress(done, len(clips)))
     raters = draw_raters(NUM_RATERS, _stream(seed, _RATERS))
     rated = []
-    for clip in clips:
-        performance = perform(clip.system, clip.prompt.asked, _stream(seed, _PERFORMANCE, clip.index))
-        audio = render_clip(performance, soundfont, _stream(seed, _SOUND, clip.index))
-        soundfile.write(wav / f"{clip.utterance}.wav", audio, SAMPLE_RATE, subtype="PCM_16")
+    for clip, performance in zip(clips, performances, strict=True):
         generator = _stream(seed, _RATING, clip.index)
         people = [raters[place] for place in generator.choice(NUM_RATERS, RATERS_PER_CLIP, replace=False)]
-        rated.append(
-            Rated(clip, performance, tuple((rater.name, *rate(performance, rater, generator)) for rater in people))
-        )
-        if progress is not None:
-            progress(len(rated), len(clips))
+        ratings = tuple((rater.name, *rate(performance, rater, generator)) for rater in people)
+        rated.append(Rated(clip, performance, ratings))
     return rated
-
-
-def render_clip(performance: Performance, soundfont: bytes, generator: np.random.Generator) -> np.ndarray:
-    """The audio of a performance: composed, played, resampled from 48 to 16 kHz, damaged."""
-    import midirenderer
-
-    seconds = float(generator.uniform(*SECONDS))
-    score = compose(performance.played, seconds, performance.jitter, generator)
-    stereo, played_rate = soundfile.read(io.BytesIO(midirenderer.render_wave_from(soundfont, score)), dtype="float64")
-    assert played_rate % SAMPLE_RATE == 0, f"midirenderer plays at {played_rate} Hz"
-    audio = resample_poly(stereo.mean(axis=1), 1, played_rate // SAMPLE_RATE)
-    return damage(audio[: round((seconds + RING) * SAMPLE_RATE)], performance.strengths, generator)
 
 
 def _write_lists(folder: Path, train: Sequence[Rated], dev: Sequence[Rated]) -> None:

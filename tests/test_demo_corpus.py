@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from study.demo_corpus import MAX_CLIPS, RECIPE, plan, render_demo_corpus
 from study.demo_music import ATTRIBUTE_NAMES, BASS_PROGRAM, SCALES, SOUNDS, TEMPI, Attributes, compose
+from study.demo_render import Piece, render
 from study.demo_systems import (
     HARMS,
     HOUSES,
@@ -127,6 +128,23 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     assert contents(again) == contents(folder)
 
 
+def test_several_processes_render_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    path, calls = tmp_path / "shared", list[int]()
+    render_demo_corpus(
+        path, num_train=NUM_TRAIN, num_dev=NUM_DEV, workers=3, progress=lambda done, total: calls.append(done)
+    )
+    assert contents(path) == contents(folder)
+    assert calls == list(range(1, NUM_TRAIN + NUM_DEV + 1))
+
+
+def test_what_stops_one_of_several_processes_reaches_the_caller(tmp_path: Path) -> None:
+    clip = plan(0, 1)[0]
+    performance = perform(clip.system, clip.prompt.asked, np.random.default_rng(0))
+    pieces = [Piece(tmp_path / "missing" / f"{name}.wav", performance, np.random.default_rng(0)) for name in "ab"]
+    with pytest.raises(OSError, match="missing"):
+        render(pieces, workers=2, progress=lambda done: None)
+
+
 def test_a_smaller_corpus_is_the_beginning_of_a_larger_one(folder: Path, tmp_path: Path) -> None:
     smaller = tmp_path / "smaller"
     render_demo_corpus(smaller, num_train=2, num_dev=1)
@@ -211,9 +229,13 @@ def test_missing_packages_are_named_with_the_command_that_brings_them(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_render_leaves_no_folder_and_the_next_one_clears_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_render_leaves_no_folder_and_the_next_one_clears_up(tmp_path: Path, workers: int) -> None:
     path = tmp_path / "corpus"
-    code = f"from pathlib import Path; from study.demo_corpus import *; render_demo_corpus(Path({str(path)!r}))"
+    code = (
+        "from pathlib import Path; from study.demo_corpus import *; "
+        f"render_demo_corpus(Path({str(path)!r}), workers={workers})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".corpus.unfinished-*/wav/*.wav")) and time.monotonic() < deadline:

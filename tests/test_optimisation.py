@@ -1,11 +1,16 @@
 """How gradients become steps: clipping scopes, scaling, precision, threads."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from whisq_core import optimisation
 from whisq_core.optimisation import Updater, autocast, num_threads
+from whisq_core.optimizer import Optimizer
 from whisq_core.spec import TrainSpec
 
 
@@ -99,6 +104,57 @@ def test_a_step_whose_scaled_gradient_overflows_is_skipped() -> None:
     updater.step()
 
     assert parameter.item() == 1.0
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_is_pytorchs_to_the_bit(name: str, kind: type[torch.optim.Adam], weight_decay: float) -> None:
+    def theirs(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return kind(parameters, 0.01, betas=(0.8, 0.999), weight_decay=weight_decay, fused=True)
+
+    settings = {"optimizer": name, "learning_rate": 0.01, "momentum": 0.8, "weight_decay": weight_decay}
+    assert_moves_as(theirs, settings)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.8, False), (0.8, True)])
+def test_sgd_is_pytorchs_to_the_bit(momentum: float, nesterov: bool, weight_decay: float) -> None:
+    def theirs(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, 0.01, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+
+    settings = {"optimizer": "sgd", "learning_rate": 0.01, "momentum": momentum, "nesterov": nesterov}
+    assert_moves_as(theirs, {**settings, "weight_decay": weight_decay})
+
+
+def assert_moves_as(theirs: Callable[[list[nn.Parameter]], torch.optim.Optimizer], settings: dict[str, object]) -> None:
+    """Two parameters of which one gets a gradient in every other step only, and one that never gets any."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(5, 7, generator=generator), torch.randn(33, generator=generator), torch.ones(2)]
+    ours_moved, theirs_moved = ([nn.Parameter(values.clone()) for values in start] for _ in range(2))
+    ours, reference = Optimizer(ours_moved, TrainSpec.model_validate(settings)), theirs(theirs_moved)
+    for step in range(6):
+        for place in range(1 + (step + 1) % 2):
+            gradient = torch.randn(start[place].shape, generator=generator)
+            ours_moved[place].grad, theirs_moved[place].grad = gradient.clone(), gradient.clone()
+        ours.step()
+        reference.step()
+        ours.zero_grad()
+        reference.zero_grad()
+
+    for moved, expected in zip(ours_moved, theirs_moved, strict=True):
+        assert torch.equal(moved, expected)
+
+
+def test_training_does_not_import_pytorchs_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from whisq_core.optimisation import Updater\n"
+        "from whisq_core.spec import TrainSpec\n"
+        "parameter = torch.nn.Parameter(torch.ones(2)); parameter.grad = torch.ones(2)\n"
+        "Updater([], [parameter], TrainSpec(device='cpu', precision='float32')).step()\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_autocast_follows_the_precision() -> None:

@@ -61,13 +61,12 @@ class WhisQ(nn.Module):
         self.spec = spec
         self.audio_dim, self.text_dim = audio_dim, text_dim
         dim = spec.model.feature_dim
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):  # PyTorch draws weights that `_initialise` replaces
             self.text_projection = nn.Linear(text_dim, dim)
             self.audio_projection = nn.Linear(audio_dim, dim) if audio_dim != dim else None
             self.attention: Attention = ATTENTION[spec.model.attention](spec.model)
             self.omq_head = head(dim, spec.model)
             self.ta_head = head(2 * dim, spec.model)
-        self.to_empty(device="cpu")
         for name, module in self.named_modules():
             _initialise(module, stream(spec.seed, f"initialise {name}"))
             if isinstance(module, Dropout):

@@ -1,12 +1,14 @@
-"""Threads, number formats, optimisers and clipping: how a gradient becomes a step."""
+"""Threads, number formats and clipping: how a gradient becomes a step."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from whisq_core.optimizer import Optimizer
 from whisq_core.spec import TrainSpec
 
 _AUTOCAST = {"bf16": torch.bfloat16, "float16": torch.float16}
@@ -47,7 +49,7 @@ class Updater:
     def __init__(self, omq: Sequence[nn.Parameter], ta: Sequence[nn.Parameter], train: TrainSpec) -> None:
         self._groups = (list(omq), list(ta))
         self._train = train
-        self._optimizer = _optimizer([*omq, *ta], train)
+        self._optimizer = Optimizer([*omq, *ta], train)
         self._scaler = torch.amp.GradScaler(train.device, enabled=train.precision == "float16")
 
     def scale(self, loss: Tensor) -> Tensor:
@@ -56,7 +58,8 @@ class Updater:
 
     def step(self) -> GradientNorms:
         """Apply the accumulated gradients, then forget them."""
-        self._scaler.unscale_(self._optimizer)
+        scaled = cast(torch.optim.Optimizer, self._optimizer)
+        self._scaler.unscale_(scaled)
         norms = [nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]) for group in self._groups]
         clipped = {
             "per_head": list(zip(self._groups, norms, strict=True)),
@@ -65,23 +68,7 @@ class Updater:
         }[self._train.clip_scope]
         for group, norm in clipped:
             nn.utils.clip_grads_with_norm_(group, self._train.clip_norm, norm)
-        self._scaler.step(self._optimizer)
+        self._scaler.step(scaled)
         self._scaler.update()
         self._optimizer.zero_grad()
         return GradientNorms(float(norms[0]), float(norms[1]))
-
-
-def _optimizer(parameters: list[nn.Parameter], train: TrainSpec) -> torch.optim.Optimizer:
-    """All parameters are updated in one pass (`fused`), which takes Adam a quarter of the time."""
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            train.learning_rate,
-            train.momentum,
-            weight_decay=train.weight_decay,
-            nesterov=train.nesterov,
-            fused=True,
-        )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
-    betas = train.momentum, 0.999
-    return kind(parameters, train.learning_rate, betas=betas, weight_decay=train.weight_decay, fused=True)
