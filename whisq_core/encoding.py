@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Int
 
+from whisq_core.allocation import give_back_freed_memory
 from whisq_core.checkpoints import Checkpoint, resolve
 from whisq_core.corpus import Corpus
 from whisq_core.encoders import audio_encoder, preprocessing, text_encoder
@@ -228,6 +229,8 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
                 progress(Progress(job.kind, done, len(keys), rate, (len(keys) - done) / rate))
         finally:
             pool.shutdown(cancel_futures=True)
+    del encoder
+    give_back_freed_memory()
     raise_all(mistakes)
 
 
