@@ -12,7 +12,7 @@ from study.database import Database
 from study.encode import encode_backbones
 from study.plan import Cell, PlannedCell, plan
 from study.plan_text import plan_text, settings_text
-from study.preparation import check_splits, check_storage, check_writable, noted, output_folder, resolved
+from study.preparation import check_kernels, check_splits, check_storage, check_writable, noted, output_folder, resolved
 from study.publish import is_published, publish
 from study.records import CellEntry, Tuned
 from study.runs import Workspace, identify
@@ -81,6 +81,8 @@ def prepare(request: AblateRequest) -> Prepared:
         workspace = Workspace(request.data, request.features)
     with noted(mistakes):
         check_writable(request.features, "--features")
+    with noted(mistakes):
+        check_kernels()
     raise_all(mistakes)
     with noted(mistakes):
         check_splits(file, rows, workspace)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from study.ablation_file import read_ablation_file
 from study.database import Database
 from study.encode import encode_backbones
-from study.preparation import check_splits, check_storage, check_writable, make_folder, noted, resolved
+from study.preparation import check_kernels, check_splits, check_storage, check_writable, make_folder, noted, resolved
 from study.progress import say, ticket_progress
 from study.runs import Workspace, identify
 from study.search_fresh import FRESH_SEEDS, TRIAL_SEED, Where, fresh_values, winner
@@ -111,6 +111,8 @@ def _checked(request: OptimizeRequest) -> tuple[AblationFile, Row, Workspace]:
         check_writable(request.out, "--out")
     with noted(mistakes):
         check_writable(request.features, "--features")
+    with noted(mistakes):
+        check_kernels()
     raise_all(mistakes)
     workspace.check_audio()
     return file, row, workspace

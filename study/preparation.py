@@ -10,6 +10,7 @@ from urllib.parse import quote
 from study.runs import Workspace
 from study.storage_url import sqlite_path
 from study.table_design import AblationFile, Row
+from whisq_core import compiled
 from whisq_core.errors import InputError, raise_all
 from whisq_core.machine import resolve_auto
 from whisq_core.spec import RunSpec
@@ -54,6 +55,11 @@ def check_writable(folder: Path, option: str) -> None:
     problem = _unwritable(folder)
     if problem:
         raise InputError(f"{option} {folder}: cannot be written, {problem}. Give another folder.")
+
+
+def check_kernels() -> None:
+    """See that the kernels which the environment asks for by name are there; otherwise every cell would fail."""
+    compiled.chosen()
 
 
 def check_storage(url: str) -> None:

@@ -6,6 +6,8 @@ import pytest
 from helpers.command import run, run_script
 from helpers.refused import ABLATE, FIRST, TABLE, TRAIN, edited, first_line, mistakes, table
 
+from whisq_core import compiled
+
 FILES = {
     "no YAML": (
         table(TABLE, "a: [b"),
@@ -91,6 +93,14 @@ OPTIONS = {
 @pytest.mark.parametrize("option", OPTIONS, ids=" ".join)
 def test_an_option_that_cannot_be_right_is_refused(spoilt: Path, option: tuple[str, str]) -> None:
     assert mistakes(spoilt, *ABLATE, *option) == OPTIONS[option]
+
+
+@pytest.mark.parametrize("command", ["ablate", "optimize"])
+def test_kernels_that_are_not_there_are_refused_before_anything_starts(spoilt: Path, command: str) -> None:
+    with compiled.using("sse9"):
+        (line,) = mistakes(spoilt, command, "table.yaml", "--data", "corpus")
+
+    assert line.startswith("WHISQ_KERNELS=sse9: no such kernels")
 
 
 def test_a_server_that_does_not_answer_is_one_line_without_the_password(spoilt: Path) -> None:
