@@ -42,14 +42,16 @@ def curves(results: StudyResults) -> go.Figure | None:
     if data.empty:
         return None
     figure = make_subplots(rows=2, cols=2, subplot_titles=list(TERMS.values()), vertical_spacing=0.14)
+    traces, places = list[go.Scatter](), list[int]()
     for index, row in enumerate(results.file.rows):
         of_row = data[data["row"] == row.id]
         for place, term in enumerate(TERMS):
             of_term = of_row[of_row["term"] == term]
             if len(of_term):
-                traces = _band(of_term, marked(results, row), index, show_legend=place == 0)
-                for trace in traces:
-                    figure.add_trace(trace, row=place // 2 + 1, col=place % 2 + 1)
+                band = _band(of_term, marked(results, row), index, show_legend=place == 0)
+                traces += band
+                places += [place] * len(band)
+    figure.add_traces(traces, rows=[place // 2 + 1 for place in places], cols=[place % 2 + 1 for place in places])
     subtitle = "Lines: mean over seeds. Bands: lowest to highest seed. Click a row in the legend to hide it."
     finish(figure, results, "Learning curves", subtitle, 760)
     figure.update_xaxes(title_text="epoch", row=2)
@@ -134,9 +136,12 @@ def scatter(results: StudyResults) -> go.Figure | None:
         return None
     titles = [f"{target.upper()}, {level}" for target in TARGETS for level in _LEVELS]
     figure = make_subplots(rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.055)
-    for index, row in enumerate(rows):
-        for place, ((_, level), points) in enumerate(scatter_data(results, row.id).items()):
-            figure.add_trace(_points(points, level, visible=index == 0), row=1, col=place + 1)
+    traces = [
+        _points(points, level, visible=index == 0)
+        for index, row in enumerate(rows)
+        for (_, level), points in scatter_data(results, row.id).items()
+    ]
+    figure.add_traces(traces, rows=[1] * len(traces), cols=[place % 4 + 1 for place in range(len(traces))])
     buttons = [
         {
             "label": marked(results, row),
