@@ -7,9 +7,8 @@ Trains one row of the demo's table with each seed both ways and compares what a 
 over seeds, and the predictions themselves. With `--encoding` training is float32 both times and the features differ
 (those in bf16 are made on the first call). The demo's database is not touched.
 
-The demo's own settings train fast and amplify the last digit of anything, float32 sums included: `--threads 2` and
-`--kernels pytorch` show how far float32 is from itself in another order of summation. Calm settings show what bf16
-itself changes:
+The demo's own settings train fast and carry what is rounded far: `--threads 2` and `--kernels pytorch` show how far
+float32 is from itself in another order of summation. Calm settings show what bf16 itself changes:
 
     python benchmarks/precision.py --set train.learning_rate=1.5e-4 --set train.epochs=14
 """
