@@ -88,7 +88,10 @@ def _written_by_processes(pieces: Sequence[Piece], workers: int) -> Iterator[Non
 
 @contextmanager
 def _process(pieces: Sequence[Piece]) -> Iterator[Connection]:
-    """A process that writes these pieces, and sends None after each, or the OSError that stopped it."""
+    """A process that writes these pieces, and sends None after each, or the OSError that stopped it.
+
+    Unlike the workers of a pool, it ends by itself when the process that reads is killed.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_write_and_tell, args=(pieces, theirs), daemon=True)
