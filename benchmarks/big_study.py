@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from study.ablate import AblateRequest, prepare
-from study.ablation_file import SHIPPED_FILE
-from study.plan import Cell
-from study.records import CellEntry, Scored, StoredRun
-from study.runs import Workspace, score
-from whisq_core.feature_file import ItemKey, _frames_offset, _header
-from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
+from study.ablation.ablate import AblateRequest, prepare
+from study.config.reader import SHIPPED_FILE
+from study.engine.plan import Cell
+from study.engine.runs import Workspace, score
+from study.store.records import CellEntry, Scored, StoredRun
+from whisq_core.features.file import ItemKey, _frames_offset, _header
+from whisq_core.features.store import FeatureKey, FeatureStore, StoreMeta
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
 SPLITS = {"train": 1923, "dev": 412, "test": 413}  # MusicEval

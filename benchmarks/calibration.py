@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from study.resampling import resample
-from study.uncertainty import Comparison, Interval, compare, holm
-from study.verdicts import ALPHA, decide
+from study.stats.resampling import resample
+from study.stats.uncertainty import Comparison, Interval, compare, holm
+from study.stats.verdicts import ALPHA, decide
 from whisq_core.metrics import group_means, srcc
 
 Array = NDArray[np.float64]

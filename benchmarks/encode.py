@@ -30,12 +30,12 @@ import pandas as pd
 import soundfile
 import torch
 
-from whisq_core.allocation import keep_freed_memory
-from whisq_core.checkpoints import resolve
-from whisq_core.corpus import Corpus
-from whisq_core.encoding import Progress, encode, open_dataset, resolve_backbone
+from whisq_core.corpus.table import Corpus
+from whisq_core.encoders.allocation import keep_freed_memory
+from whisq_core.encoders.checkpoints import resolve
+from whisq_core.encoders.encoding import Progress, encode, open_dataset, resolve_backbone
+from whisq_core.encoders.pretrained import Options, load_model, quiet
 from whisq_core.errors import InputError
-from whisq_core.pretrained import Options, load_model, quiet
 from whisq_core.spec import BackboneSpec
 
 SAMPLE_RATE = 16_000  # Hz

@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from study.ablation_file import read_ablation_file
-from study.demo import DEMO_FILE
-from study.encode import encode_backbones
-from study.records import Scored
-from study.runs import Workspace, execute
-from whisq_core import compiled
+from study.config.reader import read_ablation_file
+from study.demo.run import DEMO_FILE
+from study.engine.encode import encode_backbones
+from study.engine.runs import Workspace, execute
+from study.store.records import Scored
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec, with_settings
+from whisq_core.training import compiled
 
 _SPLIT = "dev"
 

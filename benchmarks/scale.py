@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 from big_study import fill_database, write_corpus, write_features, write_file
 
-from study.ablate import AblateRequest
-from study.ablation_file import read_ablation_file
-from study.preparation import resolved
-from study.runs import Workspace
+from study.ablation.ablate import AblateRequest
+from study.config.reader import read_ablation_file
+from study.engine.preflight import resolved
+from study.engine.runs import Workspace
 
 _COMMAND = Path(sys.executable).with_name("whisq-study")
 _GIB = 2**30
@@ -152,7 +152,7 @@ def measure_training(folder: Path, num_clips: int) -> Training:
     started = time.perf_counter()
     dataset = workspace.dataset(backbone, clips)
     open_seconds = time.perf_counter() - started
-    from whisq_core.training import fit
+    from whisq_core.training.fit import fit
 
     with _Watch() as watch:
         started = time.perf_counter()

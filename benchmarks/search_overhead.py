@@ -27,17 +27,17 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers.searches import request, write_data
 
-from study.ablation_file import read_ablation_file
-from study.database import Database
-from study.objective import MAX_REPORTS
-from study.optimize import OptimizeRequest, plan_search
-from study.queue import claim, heartbeat, open_storage, worker_name
-from study.records import Scored, StoredRun
-from study.runs import Workspace, execute, score
-from study.search_job import SearchJob, SearchSession
-from study.search_space import suggest, to_settings
-from study.search_study import SearchPlan, open_search
-from study.workers import Event
+from study.config.reader import read_ablation_file
+from study.config.search_space import suggest, to_settings
+from study.engine.queue import claim, heartbeat, open_storage, worker_name
+from study.engine.runs import Workspace, execute, score
+from study.engine.workers import Event
+from study.search.job import SearchJob, SearchSession
+from study.search.objective import MAX_REPORTS
+from study.search.optimize import OptimizeRequest, plan_search
+from study.search.study import SearchPlan, open_search
+from study.store.database import Database
+from study.store.records import Scored, StoredRun
 from whisq_core.metrics import METRICS
 from whisq_core.spec import with_settings
 

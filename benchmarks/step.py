@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from textbook import TextbookLoss, TextbookWhisQ, pad
 
-from study.preparation import resolved
-from whisq_core.features import Dataset, FeatureKey, FeatureStore, FeatureTable
+from study.engine.preflight import resolved
+from whisq_core.features.store import Dataset, FeatureKey, FeatureStore, FeatureTable
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training import Trainer
+from whisq_core.training.fit import Trainer
 
 FRAME_NORM = 31.0  # of real Whisper-base frames
 TOKEN_NORM = 8.0  # of real MiniLM tokens

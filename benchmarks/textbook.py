@@ -12,7 +12,7 @@ from geomloss import SamplesLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from whisq_core.model import WhisQ
+from whisq_core.model.whisq import WhisQ
 from whisq_core.spec import LossSpec
 
 

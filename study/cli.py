@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from whisq_core.allocation import keep_freed_memory
+from whisq_core.encoders.allocation import keep_freed_memory
 from whisq_core.errors import InputError
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 DEFAULT_FEATURES = Path("results/features")
 _INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
-_MOST_ON_SQLITE = 8  # study.storage_url.MAX_SQLITE_WORKERS, which takes longer to import than --help may
+_MOST_ON_SQLITE = 8  # study.store.urls.MAX_SQLITE_WORKERS, which takes longer to import than --help may
 
 
 @app.command()
@@ -70,7 +70,7 @@ def demo(
     Renders simulated clips and encodes them with real encoders from PyPI; nothing is fetched from a hub. The second
     time it takes seconds: everything that is there is used again.
     """
-    from study.demo import DemoRequest, demo
+    from study.demo.run import DemoRequest, demo
 
     raise typer.Exit(demo(DemoRequest(out, _workers(workers, DEFAULT_STORAGE), audio, text)))
 
@@ -88,8 +88,8 @@ def encode(
     Encodes what the file's rows need and what is not there yet. It may be stopped at any moment and loses at most the
     clips in progress; several processes may fill one store.
     """
-    from study.ablate import encode_rows
-    from study.ablation_file import default_file
+    from study.ablation.ablate import encode_rows
+    from study.config.reader import default_file
 
     raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), _workers(workers)))
 
@@ -119,9 +119,9 @@ def ablate(
     change a row and only its cells run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the
     input is wrong (nothing was started).
     """
-    from study import ablate as ablation
-    from study.ablation_file import default_file
-    from study.seeds import parse_seeds
+    from study.ablation import ablate as ablation
+    from study.config.reader import default_file
+    from study.config.seeds import parse_seeds
 
     request = ablation.AblateRequest(
         file=default_file(file),
@@ -171,8 +171,8 @@ def optimize(
     What is searched stands under `search:` in the file. Trials are judged on an inner split of train. The best few are
     trained again on fresh seeds, and best.yaml (accepted by --base) holds the winner of those.
     """
-    from study import optimize as search
-    from study.ablation_file import default_file
+    from study.config.reader import default_file
+    from study.search import optimize as search
 
     path = default_file(file)
     outcome = search.optimize(
@@ -206,8 +206,8 @@ def report(
 
     Nothing is trained. The page stands alone: it opens offline and can be sent to anyone.
     """
-    from study.ablation_file import default_file
-    from study.publish import report as publish
+    from study.ablation.publish import report as publish
+    from study.config.reader import default_file
 
     typer.echo(publish(default_file(file), storage, out))
 
@@ -226,7 +226,7 @@ def audit(
 
     A rank correlation of n systems can only have certain values; where we have intervals, it says who lies inside.
     """
-    from study.audit import audit as check
+    from study.audit.check import audit as check
 
     outcome = check(table, systems)
     typer.echo(outcome.json() if as_json else outcome.text())
@@ -263,7 +263,7 @@ def doctor(
     Exit status 1 when there is anything, 0 when all is well or --fix has mended it.
     """
     from study import doctor as clinic
-    from study.ablation_file import default_file
+    from study.config.reader import default_file
 
     visit = clinic.visit(clinic.DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
     typer.echo("\n".join(visit.lines))
@@ -279,7 +279,7 @@ def dashboard(
 
     It listens on 127.0.0.1 only. Each table and each search is a study there, with a note, figures and files.
     """
-    from study.dashboard import serve
+    from study.dashboard.server import serve
 
     serve(storage, port)
 

@@ -9,21 +9,21 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from study.ablation_file import read_ablation_file
-from study.database import Database
-from study.encode import encode_backbones
-from study.preparation import check_storage
-from study.queue import lost, open_storage, reap
-from study.runs import Workspace
-from study.search_space import difference
-from study.storage_health import storage_trouble
-from study.storage_url import masked, sqlite_path
-from study.table_design import AblationFile
-from whisq_core.compiled import SWITCH, chosen
-from whisq_core.encoding import Backbone, missing
+from study.config.design import AblationFile
+from study.config.reader import read_ablation_file
+from study.config.search_space import difference
+from study.engine.encode import encode_backbones
+from study.engine.preflight import check_storage
+from study.engine.queue import lost, open_storage, reap
+from study.engine.runs import Workspace
+from study.store.database import Database
+from study.store.health import storage_trouble
+from study.store.urls import masked, sqlite_path
+from whisq_core.encoders.encoding import Backbone, missing
 from whisq_core.errors import InputError
-from whisq_core.features import FeatureStore
+from whisq_core.features.store import FeatureStore
 from whisq_core.spec import BackboneSpec
+from whisq_core.training.compiled import SWITCH, chosen
 
 _SPACE_WANTED = 2 * 2**30  # bytes free beside the results; the features of MusicEval take 4.5 GB
 
@@ -188,7 +188,7 @@ def _leftovers(study: optuna.Study, database: Database, file: AblationFile) -> I
 
 def _drift(study: optuna.Study, file: AblationFile) -> Iterator[Finding]:
     """Searches that cannot go on, because the file searches something else now."""
-    from study.optimize import search_of  # brings the whole search: only where there is one
+    from study.search.optimize import search_of  # brings the whole search: only where there is one
 
     fingerprint, rows = study.user_attrs.get("fingerprint"), {row.id: row for row in file.rows}
     row = rows.get(study.user_attrs.get("row", ""))

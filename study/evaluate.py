@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from whisq_core import corpus as corpora
+from whisq_core.corpus import table as corpora
+from whisq_core.corpus.listings import decode_lines, parse_number, read_bytes, read_records
 from whisq_core.errors import InputError, did_you_mean, raise_all
-from whisq_core.listings import decode_lines, parse_number, read_bytes, read_records
 from whisq_core.metrics import EXTRA, LEVELS, METRICS, STATISTICS, TARGETS, evaluate, title
 
 COLUMNS = ("utterance", "omq", "ta")

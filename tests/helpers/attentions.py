@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from whisq_core.attention import masked_mean
-from whisq_core.multihead import MultiHead, Side
+from whisq_core.model.attention import masked_mean
+from whisq_core.model.multihead import MultiHead, Side
 
 
 def random_side(lengths: list[int], dim: int, generator: torch.Generator, scale: float = 1.0) -> Side:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from study.resampling import Array
-from study.statistics import Evidence
-from study.uncertainty import Comparison, compare
+from study.stats.resampling import Array
+from study.stats.table import Evidence
+from study.stats.uncertainty import Comparison, compare
 
 METRIC = "ta.utterance.srcc"
 

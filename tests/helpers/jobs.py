@@ -10,8 +10,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.database import Database
-from study.workers import Emit, Event
+from study.engine.workers import Emit, Event
+from study.store.database import Database
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.ablation_file import read_ablation_file
-from study.collect import StudyResults
-from study.judge import evidence
-from study.records import StoredCorpus
-from study.statistics import Judgement, judge
-from study.table_design import AblationFile, Row
+from study.config.design import AblationFile, Row
+from study.config.reader import read_ablation_file
+from study.results import StudyResults
+from study.stats.judge import evidence
+from study.stats.table import Judgement, judge
+from study.store.records import StoredCorpus
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
-TABLE_II = Path(study.__file__).with_name("ablations.yaml")
+TABLE_II = Path(study.__file__).with_name("config") / "ablations.yaml"
 SKILL = {"no_ot": 0.5, "mlp_only": 0.35, "w2v2_modernbert": 0.05, "table1_literal": 0.61, "cross": 0.58}
 
 

@@ -12,11 +12,11 @@ import yaml
 from helpers.corpora import write_official_corpus
 from optuna.trial import FrozenTrial
 
-from study.database import Database
-from study.encode import encode_backbones
-from study.optimize import OptimizeRequest
-from study.queue import open_storage
-from study.runs import Workspace
+from study.engine.encode import encode_backbones
+from study.engine.queue import open_storage
+from study.engine.runs import Workspace
+from study.search.optimize import OptimizeRequest
+from study.store.database import Database
 from whisq_core.spec import BackboneSpec
 
 BACKBONE = {"audio": "untrained:wav2vec2", "text": "untrained:modernbert"}
@@ -93,7 +93,7 @@ def trained(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[tuple[dict
 def start(asked: OptimizeRequest) -> "subprocess.Popen[str]":
     """`optimize` in a process of its own, for tests that end it."""
     program = (
-        "import sys; from pathlib import Path; from study.optimize import OptimizeRequest, optimize\n"
+        "import sys; from pathlib import Path; from study.search.optimize import OptimizeRequest, optimize\n"
         "if __name__ == '__main__':\n"
         f"    optimize({_as_code(asked)})"
     )

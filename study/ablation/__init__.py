@@ -1,0 +1,1 @@
+"""`ablate`: prepare, run and publish a table."""

@@ -1,0 +1,153 @@
+"""What a cell will cost, from the arithmetic of one epoch and from the runs that are stored."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from study.engine.runs import Workspace
+from study.store.database import Database
+from whisq_core.corpus.table import split
+from whisq_core.errors import InputError
+from whisq_core.spec import RunSpec
+
+_SINKHORN_STEPS = 14  # epsilon schedule from diameter 128 to blur 0.05 at scaling 0.5, p = 2
+_EXPONENTIAL = 20  # multiply-adds that one exponential and its memory traffic cost
+_EFFICIENCY = 0.75  # of a run's arithmetic, beside one large product
+_BF16_SPEEDUP = 1.5  # of a run where the processor has units for it, whose products are twice as fast
+_STEP_SECONDS = 0.004  # per batch: optimiser, clipping, Python
+_FRAMES_STEP_SECONDS = 0.009  # and where frames are met: the head's visits, the text's own transport
+_CLIP_SECONDS = 0.0008  # per clip whose frames are met: small operations and Python
+_UNENCODED_TOKENS = 24  # a MusicEval prompt, where nothing is encoded yet
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that decide the cost of an epoch."""
+
+    clips: int
+    frames: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Seconds of a run = arithmetic / speed + steps, scaled by how past runs of the same kind compared to it."""
+
+    workspace: Workspace
+    flops_per_second: float
+    ratios: dict[str, float]
+
+    @classmethod
+    def measured(cls, database: Database, workspace: Workspace) -> "CostModel":
+        """A model for this machine, corrected by the newest runs in the database."""
+        speed = _matmul_speed()
+        ratios: dict[str, list[float]] = {}
+        for identity, details, seconds in database.recent_costs():
+            spec, shape = _spec(identity), _stored_shape(details)
+            if spec is not None and shape is not None:
+                ratio = seconds / _seconds(spec, shape, speed)
+                for kind in _kinds(spec):
+                    ratios.setdefault(kind, []).append(ratio)
+        return cls(workspace, speed, {kind: median(values) for kind, values in ratios.items()})
+
+    def minutes(self, spec: RunSpec) -> float:
+        """Estimated minutes of one run on one worker; encoding is not part of it."""
+        if not spec.uses_features:
+            return 0.0
+        return ratio_of(spec, self.ratios) * _seconds(spec, self._shape(spec), self.flops_per_second) / 60
+
+    def _shape(self, spec: RunSpec) -> Shape:
+        """Sizes from the encoded features, or from the audio files where nothing is encoded yet."""
+        fit = split(self.workspace.corpus, spec.data).fit
+        try:
+            data = self.workspace.dataset(self.workspace.backbone(spec.backbone), fit)
+        except InputError:
+            return Shape(len(fit), _unencoded_frames(spec, self.workspace, fit), _UNENCODED_TOKENS)
+        frames = data.audio.num_valid if spec.model.audio_frames == "valid" else data.audio.num_frames
+        return Shape(len(fit), int(np.mean(frames)), int(np.mean(data.text.num_frames)))
+
+
+def _seconds(spec: RunSpec, shape: Shape, flops_per_second: float) -> float:
+    speed = flops_per_second * _EFFICIENCY * (_BF16_SPEEDUP if spec.train.precision == "bf16" else 1.0)
+    per_clip, per_step = _flops_per_clip(spec, shape) / speed, _STEP_SECONDS
+    if spec.needs_frames:
+        per_clip, per_step = per_clip + _CLIP_SECONDS, per_step + _FRAMES_STEP_SECONDS
+    steps = -(-shape.clips // spec.train.batch_size)
+    return spec.train.epochs * (shape.clips * per_clip + steps * per_step)
+
+
+def _flops_per_clip(spec: RunSpec, shape: Shape) -> float:
+    """One training step per clip: two products of the frames with the absorbed rows, Sinkhorn, the heads."""
+    model, dim = spec.model, spec.model.feature_dim
+    directions = {"sequence": 2, "cross": 1, "pooled_query": 1}.get(model.attention, 0)
+    rows = directions * model.heads * shape.tokens
+    flops = 18.0 * 2 * dim * (dim + 256)  # heads and projections of pooled vectors, forward and backward
+    flops += 12.0 * directions * shape.tokens * dim * dim  # tokens become rows: two products, each with two gradients
+    if spec.loss.ot_weight > 0:
+        rows += shape.tokens
+        flops += _SINKHORN_STEPS * shape.frames * shape.tokens * _EXPONENTIAL
+    if rows:
+        flops += 4.0 * shape.tokens * dim * dim  # the projection of tokens, of about as large an encoder
+        flops += 4.0 * shape.frames * dim * rows + 8.0 * shape.frames * dim
+    return flops
+
+
+def ratio_of(spec: RunSpec, ratios: Mapping[str, float]) -> float:
+    """How past runs compared to the arithmetic: those of the same kind, else of the nearest; 1 without any."""
+    return next((ratios[kind] for kind in _kinds(spec) if kind in ratios), 1.0)
+
+
+def _kinds(spec: RunSpec) -> tuple[str, ...]:
+    """What a run is counted as, narrowest first: float32 and bf16 have speeds of their own."""
+    kind = f"{spec.model.attention} {spec.loss.ot_weight > 0} {spec.model.layer_norm} {spec.train.device}"
+    return f"{kind} {spec.train.precision}", kind, "any"
+
+
+def _spec(identity: dict[str, Any]) -> RunSpec | None:
+    """The spec inside a stored identity; None for a control or a run of another program version."""
+    nested: dict[str, Any] = {}
+    for name, value in identity.items():
+        section, _, key = name.partition(".")
+        if key and section in RunSpec.model_fields:
+            nested.setdefault(section, {})[key] = value
+    if "train" not in nested:
+        return None
+    try:
+        return RunSpec.model_validate(nested)
+    except ValueError:
+        return None
+
+
+def _stored_shape(details: dict[str, Any]) -> Shape | None:
+    if "num_train_clips" not in details:
+        return None
+    return Shape(details["num_train_clips"], details["frames"], details["tokens"])
+
+
+def _unencoded_frames(spec: RunSpec, workspace: Workspace, clips: Sequence[int] | np.ndarray) -> int:
+    if spec.model.audio_frames == "all":
+        return 1500
+    paths = workspace.corpus.clips["audio"].iloc[list(clips[:50])]
+    seconds = [Path(path).stat().st_size / 32_000 for path in paths]  # 16 kHz, 16 bit
+    return max(1, min(1500, int(50 * float(np.mean(seconds)))))
+
+
+def _matmul_speed() -> float:
+    """Floating-point operations per second of one product of the size that training makes, on one thread.
+
+    The fastest of several: whatever else the machine does at the moment is not its speed.
+    """
+    a, b = np.ones((512, 512), np.float32), np.ones((512, 256), np.float32)
+    seconds = []
+    with threadpool_limits(1):
+        for _ in range(20):
+            started = time.perf_counter()
+            a @ b
+            seconds.append(time.perf_counter() - started)
+    return 2 * 512 * 512 * 256 / min(seconds)

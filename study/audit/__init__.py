@@ -1,0 +1,1 @@
+"""Published numbers: what can occur, what is claimed, where our intervals lie."""

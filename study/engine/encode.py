@@ -1,0 +1,41 @@
+"""Fill the feature store for the encoders of a table, with progress."""
+
+import sys
+from collections.abc import Iterable
+
+from study.engine.runs import Workspace
+from whisq_core.encoders.encoding import Progress, encode, missing
+from whisq_core.errors import InputError
+from whisq_core.spec import BackboneSpec
+
+
+def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], workers: int = 1) -> dict[BackboneSpec, str]:
+    """Encode what is missing for each distinct backbone.
+
+    Returns:
+        The backbones that could not be encoded, with the reason; the others are complete.
+    """
+    problems: dict[BackboneSpec, str] = {}
+    for spec in dict.fromkeys(specs):
+        try:
+            _encode(workspace, spec, workers)
+        except InputError as error:
+            problems[spec] = " ".join(error.mistakes)
+            print(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}", file=sys.stderr)
+    return problems
+
+
+def _encode(workspace: Workspace, spec: BackboneSpec, workers: int) -> None:
+    backbone = workspace.backbone(spec)
+    arguments = (workspace.corpus, workspace.audio_digests, backbone, workspace.features)
+    clips, prompts = missing(*arguments)
+    if clips + prompts == 0:
+        return
+    from study.terminal import item_progress  # Optuna and rich: not needed where nothing is missing
+
+    with item_progress(f"encode {spec.audio} + {spec.text}") as bar:
+
+        def show(progress: Progress) -> None:
+            bar(progress.done, progress.total, f"{progress.rate:.1f}/s")
+
+        encode(*arguments, workers=workers, progress=show)

@@ -1,0 +1,68 @@
+"""Where and with what a number was made: versions, commit, machine, time."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from whisq_core.training.compiled import chosen
+
+_PACKAGES = ("whisq-study", "torch", "transformers", "ctranslate2", "geomloss", "optuna", "numpy", "scipy")
+
+
+def manifest(**facts: Any) -> dict[str, Any]:
+    """The manifest of this process, with `facts` added; nothing secret and no user or host name."""
+    return {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "kernels": chosen()[0],
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "git_commit": _git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *(_masked(part) for part in sys.argv[1:])]),
+        **facts,
+    }
+
+
+def _masked(argument: str) -> str:
+    if "://" not in argument:
+        return argument
+    from study.store.urls import masked
+
+    return masked(argument)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of this source tree, with "-changed" when it differs from it; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        options = {"cwd": root, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **options).stdout.strip()  # type: ignore[call-overload]
+        changed = subprocess.run(["git", "status", "--porcelain"], **options).stdout.strip()  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-changed" if changed else commit
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

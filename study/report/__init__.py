@@ -1,0 +1,1 @@
+"""A table in every format, its figures, and the page that holds both."""

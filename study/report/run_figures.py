@@ -1,0 +1,222 @@
+"""Figures of what single runs did: learning curves, predictions against labels, errors system by system."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, marked, short, style_of, translucent
+from study.results import StudyResults
+from whisq_core.metrics import TARGETS
+
+TERMS = {
+    "huber_omq": "task loss, OMQ",
+    "huber_ta": "task loss, TA",
+    "ot": "optimal transport, λ × OT",
+    "ot_gradient_share": "OT gradient / task gradient on the text projection",
+}
+_LEVELS = ("utterance", "system")
+_SCALE = [0.8, 5.2]  # ratings are 1 to 5
+
+
+def curves_data(results: StudyResults) -> pd.DataFrame:
+    """Mean, lowest and highest value over seeds of each loss term, per row and epoch; OT only where it has a weight."""
+    lines = [
+        {"row": row, "epoch": record["epoch"], "term": term, "value": record[term]}
+        for (row, _), curve in results.curves.items()
+        for record in curve
+        for term in TERMS
+        if not term.startswith("ot") or results.file.row(row).spec.loss.ot_weight > 0
+    ]
+    if not lines:
+        return pd.DataFrame(columns=["row", "term", "epoch", "mean", "min", "max"])
+    grouped = pd.DataFrame(lines).groupby(["row", "term", "epoch"], sort=False)["value"]
+    return grouped.agg(["mean", "min", "max"]).reset_index()
+
+
+def curves(results: StudyResults) -> go.Figure | None:
+    """The terms of the loss by epoch: what optimal transport weighs against the task."""
+    data = curves_data(results)
+    if data.empty:
+        return None
+    figure = make_subplots(rows=2, cols=2, subplot_titles=list(TERMS.values()), vertical_spacing=0.14)
+    traces, places = list[go.Scatter](), list[int]()
+    for index, row in enumerate(results.file.rows):
+        of_row = data[data["row"] == row.id]
+        for place, term in enumerate(TERMS):
+            of_term = of_row[of_row["term"] == term]
+            if len(of_term):
+                band = _band(of_term, marked(results, row), index, show_legend=place == 0)
+                traces += band
+                places += [place] * len(band)
+    figure.add_traces(traces, rows=[place // 2 + 1 for place in places], cols=[place % 2 + 1 for place in places])
+    subtitle = "Lines: mean over seeds. Bands: lowest to highest seed. Click a row in the legend to hide it."
+    finish(figure, results, "Learning curves", subtitle, 760)
+    figure.update_xaxes(title_text="epoch", row=2)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_annotations(font_size=12)
+    figure.update_layout(margin_t=110, legend={"x": 1.02, "y": 1})
+    return figure
+
+
+def _band(data: pd.DataFrame, label: str, index: int, show_legend: bool) -> list[go.Scatter]:
+    style = style_of(index)
+    epochs = data["epoch"].tolist()
+    band = go.Scatter(
+        x=epochs + epochs[::-1],
+        y=short(data["max"]) + short(data["min"])[::-1],
+        fill="toself",
+        fillcolor=translucent(style["color"], 0.1),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        legendgroup=label,
+        showlegend=False,
+    )
+    line = go.Scatter(
+        x=epochs,
+        y=short(data["mean"]),
+        mode="lines" if len(epochs) > 1 else "markers",
+        line={"width": 1.8, **style},
+        name=label,
+        legendgroup=label,
+        showlegend=show_legend,
+        hovertemplate=f"{label}<br>epoch %{{x}}: %{{y:.4g}}<extra></extra>",
+    )
+    return [band, line]
+
+
+@dataclass(frozen=True)
+class Points:
+    """True and predicted scores of one target at one level; `names` are utterances or systems."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    names: tuple[str, ...]
+
+
+def scatter_data(results: StudyResults, row: str) -> dict[tuple[str, str], Points]:
+    """Predictions of `row`, averaged over its seeds, by (target, level)."""
+    predicted = results.predictions[row].mean(axis=0)
+    of_systems = system_scores(results, predicted)
+    return {
+        (target, level): Points(results.truth[:, column], predicted[:, column], results.utterances)
+        if level == "utterance"
+        else Points(of_systems.true[:, column], of_systems.predicted[:, column], of_systems.names)
+        for column, target in enumerate(TARGETS)
+        for level in _LEVELS
+    }
+
+
+@dataclass(frozen=True)
+class SystemScores:
+    """True and predicted scores [systems, 2] under the table's convention for system truth."""
+
+    names: tuple[str, ...]
+    true: np.ndarray
+    predicted: np.ndarray
+
+
+def system_scores(results: StudyResults, predicted: np.ndarray) -> SystemScores:
+    """Mean prediction and true score of each system, in the order of their names."""
+    groups = pd.DataFrame(np.hstack([results.truth, predicted])).groupby(np.asarray(results.systems)).mean()
+    names = tuple(groups.index)
+    means = groups.to_numpy()
+    given = results.system_truth
+    true = means[:, :2] if given is None else np.array([given[name] for name in names], dtype=np.float64)
+    return SystemScores(names, true, means[:, 2:])
+
+
+def scatter(results: StudyResults) -> go.Figure | None:
+    """Predicted against true score per target and level; a menu chooses the row."""
+    rows = [row for row in results.file.rows if row.id in results.predictions]
+    if not rows:
+        return None
+    titles = [f"{target.upper()}, {level}" for target in TARGETS for level in _LEVELS]
+    figure = make_subplots(rows=1, cols=4, subplot_titles=titles, horizontal_spacing=0.055)
+    traces = [
+        _points(points, level, visible=index == 0)
+        for index, row in enumerate(rows)
+        for (_, level), points in scatter_data(results, row.id).items()
+    ]
+    figure.add_traces(traces, rows=[1] * len(traces), cols=[place % 4 + 1 for place in range(len(traces))])
+    buttons = [
+        {
+            "label": marked(results, row),
+            "method": "restyle",
+            "args": [{"visible": [which == index for which in range(len(rows)) for _ in range(4)]}],
+        }
+        for index, row in enumerate(rows)
+    ]
+    subtitle = "Predictions averaged over seeds. Dashed: predicted = true. The menu chooses the row."
+    finish(figure, results, "Predicted against true scores", subtitle, 430)
+    figure.update_xaxes(range=_SCALE, dtick=1, title_text="true")
+    figure.update_yaxes(range=_SCALE, dtick=1)
+    figure.update_yaxes(title_text="predicted", col=1)
+    figure.add_shape(type="line", x0=1, y0=1, x1=5, y1=5, line={"color": GREY, "dash": "dash", "width": 1},
+                     row="all", col="all")  # fmt: skip
+    figure.update_annotations(font_size=12)
+    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.16, "yanchor": "bottom", "showactive": True}
+    figure.update_layout(updatemenus=[menu], showlegend=False, margin_t=120)
+    return figure
+
+
+def _points(points: Points, level: str, visible: bool) -> go.Scatter:
+    of_systems = level == "system"
+    return go.Scatter(
+        x=short(points.truth),
+        y=short(points.predicted),
+        text=list(points.names),
+        mode="markers",
+        marker={"size": 8 if of_systems else 5, "color": translucent(VERMILION if of_systems else BLUE, 0.6)},
+        visible=visible,
+        hovertemplate="%{text}<br>true %{x:.2f}, predicted %{y:.2f}<extra></extra>",
+    )
+
+
+def system_errors_data(results: StudyResults) -> dict[str, pd.DataFrame]:
+    """For each target: predicted minus true system score [rows, systems], seeds averaged, systems by true score."""
+    rows = [row for row in results.file.rows if row.id in results.predictions]
+    tables = {}
+    for column, target in enumerate(TARGETS):
+        errors = {}
+        for row in rows:
+            scores = system_scores(results, results.predictions[row.id].mean(axis=0))
+            order = np.argsort(scores.true[:, column], kind="stable")
+            names = [scores.names[place] for place in order]
+            errors[row.id] = pd.Series((scores.predicted - scores.true)[order, column], index=names)
+        tables[target] = pd.DataFrame(errors).T
+    return tables
+
+
+def system_errors(results: StudyResults) -> go.Figure | None:
+    """Which systems a row rates too high or too low."""
+    tables = system_errors_data(results)
+    if tables[TARGETS[0]].empty:
+        return None
+    labels = [marked(results, results.file.row(row)) for row in tables[TARGETS[0]].index]
+    largest = max(float(np.nanmax(np.abs(table.to_numpy()))) for table in tables.values())
+    figure = make_subplots(rows=2, cols=1, subplot_titles=[target.upper() for target in tables], vertical_spacing=0.14)
+    for place, table in enumerate(tables.values()):
+        figure.add_trace(
+            go.Heatmap(
+                z=[short(line) for line in table.to_numpy()],
+                x=list(table.columns),
+                y=labels,
+                coloraxis="coloraxis",
+                hovertemplate="%{y}<br>%{x}: %{z:+.2f}<extra></extra>",
+            ),
+            row=place + 1,
+            col=1,
+        )
+    subtitle = "Predicted minus true, seeds averaged; systems from the lowest true score to the highest."
+    finish(figure, results, "Errors system by system", subtitle, 220 + 44 * len(labels))
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(type="category", tickangle=-60, showgrid=False)
+    figure.update_layout(
+        coloraxis={"colorscale": DIVERGING, "cmin": -largest, "cmax": largest, "colorbar": {"title": {"text": "error"}}}
+    )
+    figure.update_annotations(font_size=12)
+    return figure

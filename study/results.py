@@ -1,0 +1,177 @@
+"""What the database knows of one ablation file, as plain values: the input of statistics, tables and figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.config.design import AblationFile, Row
+from study.store.database import Database
+from study.store.records import CellEntry, Scored, StoredCorpus, StoredRun
+from whisq_core.corpus.table import system_truth
+from whisq_core.errors import InputError
+from whisq_core.metrics import EXTRA, METRICS, evaluate
+from whisq_core.spec import differences
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """All cells of a table with their predictions; nothing here is ever retrained.
+
+    `cells` has one line per (row, seed) in file order: row, seed, position (0..), state ("done", "failed", "missing"),
+    reason, run_id, seconds, num_trainable, num_total, macs, audio_dim, untrained (an encoder without pretrained
+    weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
+    the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
+    file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
+    that `auto` became where the runs were trained.
+    """
+
+    file: AblationFile
+    corpus: StoredCorpus
+    split: str
+    cells: pd.DataFrame
+    predictions: dict[str, np.ndarray]
+    seeds_done: dict[str, tuple[int, ...]]
+    truth: np.ndarray
+    systems: tuple[str, ...]
+    utterances: tuple[str, ...]
+    system_truth: dict[str, tuple[float, float]] | None
+    curves: dict[tuple[str, int], list[dict[str, float]]]
+    manifest: dict[str, Any]
+    trials: dict[str, int] = field(default_factory=dict)
+    computed_in: tuple[str, ...] = ()
+
+
+def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> StudyResults:
+    """Gather the results of `file` on one corpus, by default the newest, for the first split that its base scores.
+
+    A run counts only when its settings are those of the file: results of an edited row are "missing", with the reason.
+
+    Raises:
+        InputError: when the database holds nothing of this table.
+    """
+    entries = database.cells(file.name)
+    if not entries:
+        raise InputError(
+            f"storage '{database.masked_url}': holds nothing of table '{file.name}'. "
+            f"Run: whisq-study ablate {file.path} --data DIR."
+        )
+    tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
+    file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
+    runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
+    corpus_digest = corpus_digest or _newest_corpus(list(entries.values()), runs)
+    corpus = database.corpus(corpus_digest)
+    split = file.base.data.score[0]
+    lines, predictions, curves, computed_in = [], {}, {}, set[str]()
+    clip_indices: np.ndarray | None = None
+    convention = file.base.data.system_truth
+    truth_source = system_truth(corpus, convention, corpus.clips.loc[corpus.clips["split"] == split, "system"])
+    for row in file.rows:
+        done = []
+        for position, seed in enumerate(row.seeds):
+            entry = entries.get((row.id, seed))
+            run = runs.get(entry.run_id) if entry and entry.run_id else None
+            state, reason = _state(row, entry, run, corpus_digest)
+            metrics: dict[str, float] = {}
+            if state == "done" and run is not None:
+                scored = run.scored[split]
+                clip_indices = scored.clip_indices if clip_indices is None else clip_indices
+                metrics = _metrics(scored, run, corpus, convention, truth_source)
+                done.append((seed, scored.predicted))
+                curves[(row.id, seed)] = run.curve
+                computed_in |= _computed_in(run)
+            lines.append(_line(row, seed, position, state, reason, run, metrics))
+        if done:
+            predictions[row.id] = (tuple(seed for seed, _ in done), np.stack([values for _, values in done]))
+    indices = np.flatnonzero(corpus.clips["split"] == split) if clip_indices is None else clip_indices
+    scored_clips = corpus.clips.iloc[indices]
+    newest = max((run for run in runs.values()), key=lambda run: run.finished_at, default=None)
+    return StudyResults(
+        file=file,
+        corpus=corpus,
+        split=split,
+        cells=pd.DataFrame(lines),
+        predictions={row: values for row, (_, values) in predictions.items()},
+        seeds_done={row: seeds for row, (seeds, _) in predictions.items()},
+        truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
+        systems=tuple(scored_clips["system"]),
+        utterances=tuple(scored_clips["utterance"]),
+        system_truth=truth_source,
+        curves=curves,
+        manifest={} if newest is None else newest.manifest,
+        trials={row: choice.num_trials for row, choice in tuned.items()},
+        computed_in=tuple(sorted(computed_in)),
+    )
+
+
+def _computed_in(run: StoredRun) -> set[str]:
+    """The precision and device of a run's training; none where nothing was trained."""
+    if "train.precision" not in run.identity:
+        return set()
+    return {f"{run.identity['train.precision']} on {run.identity['train.device']}"}
+
+
+def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, StoredRun]) -> str:
+    """The corpus of the run that was finished last; there are several when only a part was run on a new one."""
+    finished = {run_id: run.finished_at for run_id, run in runs.items()}
+    return max(entries, key=lambda entry: finished.get(entry.run_id or "", 0.0)).corpus_digest
+
+
+def _state(row: Row, entry: CellEntry | None, run: StoredRun | None, corpus_digest: str) -> tuple[str, str]:
+    if entry is None:
+        return "missing", "not run yet"
+    if entry.problem:
+        return "failed", entry.problem
+    if entry.corpus_digest != corpus_digest:
+        return "missing", "run on another corpus"
+    if run is None:
+        return "missing", "not run yet"
+    if run.state == "failed":
+        return "failed", run.reason or ""
+    changed = _settings_changed(row, run)
+    return ("missing", f"the row has changed: {changed}") if changed else ("done", "")
+
+
+def _settings_changed(row: Row, run: StoredRun) -> str:
+    """How the file's settings of this row differ from those of the run; machine-resolved values are not the file's."""
+    wanted = row.spec.deciding_settings()
+    ignored = {"seed"} | {name for name, value in wanted.items() if value == "auto"}
+    ours = {name: value for name, value in wanted.items() if name not in ignored}
+    theirs = {name: run.identity.get(name) for name in ours}
+    return "; ".join(differences(ours, theirs))
+
+
+def _metrics(
+    scored: Scored, run: StoredRun, corpus: StoredCorpus, convention: str, truth: dict[str, tuple[float, float]] | None
+) -> dict[str, float]:
+    """The stored metrics, computed anew where they are of the other system-truth convention or of an older program."""
+    if run.details.get("system_truth") == convention and set(METRICS + EXTRA) <= set(scored.metrics):
+        return scored.metrics
+    clips = corpus.clips.iloc[scored.clip_indices]
+    return evaluate(scored.predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth)
+
+
+def _line(
+    row: Row, seed: int, position: int, state: str, reason: str, run: StoredRun | None, metrics: dict[str, float]
+) -> dict[str, Any]:
+    details = run.details if run is not None else {}
+    return {
+        "row": row.id,
+        "seed": seed,
+        "position": position,
+        "state": state,
+        "reason": reason,
+        "run_id": run.run_id if run is not None else None,
+        "seconds": run.seconds if run is not None else float("nan"),
+        **{name: details.get(name) for name in ("num_trainable", "num_total", "macs", "audio_dim")},
+        "untrained": bool(details.get("untrained", False)),
+        **{name: metrics.get(name, float("nan")) for name in METRICS + EXTRA},
+    }
+
+
+def failures(results: StudyResults, rows: Sequence[str]) -> list[str]:
+    """One line for each failed cell of `rows`."""
+    wanted = results.cells[results.cells["row"].isin(rows) & (results.cells["state"] == "failed")]
+    return [f"{cell.row} seed {cell.seed}: {cell.reason}" for cell in wanted.itertuples()]

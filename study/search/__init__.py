@@ -1,0 +1,1 @@
+"""`optimize`: an Optuna study over the settings of one row."""

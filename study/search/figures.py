@@ -1,0 +1,44 @@
+"""Plotly figures of a search: history, parallel coordinates, slices, learning curves."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from study.config.search_space import Search, param_name
+from study.search.objective import objective_name
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+def search_figures(study: optuna.Study, search: Search) -> dict[str, "Figure"]:
+    """All figures by name; empty while no trial is complete. Ranges that are searched by logarithm are drawn so."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return {}
+    name = objective_name(search.objective)
+    params = [param_name(setting, where) for setting, where in search.space.items()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        figures = {
+            "search_history": optuna.visualization.plot_optimization_history(study, target_name=name),
+            "search_parallel": optuna.visualization.plot_parallel_coordinate(study, params=params, target_name=name),
+            "search_slices": optuna.visualization.plot_slice(study, params=params, target_name=name),
+            "search_curves": optuna.visualization.plot_intermediate_values(study),
+        }
+    figures["search_curves"].update_layout(
+        title="Learning curves", xaxis_title="Epoch", yaxis_title=f"{name} ({search.score})"
+    )
+    return figures
+
+
+def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
+    """All figures on one page that needs no network."""
+    parts = []
+    for index, figure in enumerate(figures.values()):
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=index == 0))
+    page = "\n".join(['<!doctype html><meta charset="utf-8"><title>Search</title>', *parts])
+    path.write_text(page, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""From stored predictions to verdicts. Pure: arrays in, values out."""

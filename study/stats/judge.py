@@ -1,0 +1,71 @@
+"""From stored results to verdicts: hands the arrays of `StudyResults` to the statistics."""
+
+from threadpoolctl import threadpool_limits
+
+from study.config.design import Row
+from study.results import StudyResults
+from study.stats.table import Evidence, Judgement, judge
+
+# Settings that reach the TA prediction only, as long as the audio is not projected (FACTS of the model: Eq. 6 reads
+# nothing but the pooled audio): rows that differ in these alone must agree on OMQ.
+_TA_ONLY = {
+    "model.attention",
+    "model.heads",
+    "model.pool",
+    "model.residual",
+    "model.layer_norm",
+    "loss.alignment",
+    "loss.ot_weight",
+    "loss.p",
+    "loss.blur",
+    "loss.diameter",
+    "loss.scaling",
+}
+
+
+def judge_results(results: StudyResults) -> Judgement:
+    """The verdicts of a table."""
+    with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
+        return judge(evidence(results))
+
+
+def evidence(results: StudyResults) -> Evidence:
+    """What was predicted and what was declared beforehand, as the statistics want it."""
+    file, compare = results.file, results.file.compare
+    reference = file.row(compare.to) if compare else None
+    shown = [row for row in file.rows if row.id in results.predictions]
+    return Evidence(
+        predictions=results.predictions,
+        positions={row.id: tuple(row.seeds.index(seed) for seed in results.seeds_done[row.id]) for row in shown},
+        truth=results.truth,
+        systems=results.systems,
+        system_truth=results.system_truth,
+        reference=reference.id if reference else None,
+        compared=compare.rows if compare else (),
+        metric=file.metric,
+        margin=compare.equivalence_margin if compare else 0.0,
+        aa=tuple(row.id for row in shown if reference and _repeats(row, reference)),
+        stand_ins=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
+        ta_only=tuple(row.id for row in shown if reference and _differs_on_ta_only(results, row, reference)),
+        constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
+        clip_scope=file.base.train.clip_scope,
+    )
+
+
+def _repeats(row: Row, reference: Row) -> bool:
+    """An A/A row: the reference again, on other seeds."""
+    return row.id != reference.id and not _differing(row, reference) and not set(row.seeds) & set(reference.seeds)
+
+
+def _differs_on_ta_only(results: StudyResults, row: Row, reference: Row) -> bool:
+    if row.id == reference.id or row.seeds != reference.seeds or row.spec.model.predictor != "whisq":
+        return False
+    cells = results.cells[results.cells["row"] == reference.id]
+    projected = (cells["audio_dim"] != reference.spec.model.feature_dim).any()
+    differing = _differing(row, reference)
+    return bool(differing) and differing <= _TA_ONLY and not projected
+
+
+def _differing(row: Row, reference: Row) -> set[str]:
+    ours, theirs = row.spec.settings(), reference.spec.settings()
+    return {name for name in ours if name != "seed" and ours[name] != theirs[name]}

@@ -1,0 +1,263 @@
+"""Judge one table: stored predictions in, intervals, comparisons and verdicts out. Nothing is retrained.
+
+`judge` is pure and deterministic: the bootstrap's seed is part of the evidence. The parts are in `uncertainty`
+(intervals and tests of one pair of rows), `resampling` (the bootstrap over systems) and `verdicts`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from study.stats.resampling import Array, Resampling, resample
+from study.stats.uncertainty import Comparison, Interval, OmqCheck, compare, omq_check, summarise
+from study.stats.verdicts import Decision, Design, decide, design
+from whisq_core.metrics import EXTRA, METRICS, TARGETS, evaluate, higher_is_better, title
+
+NUM_DRAWS = 2_000
+BOOTSTRAP_SEED = 20_250_401
+
+Role = Literal["reference", "compared", "a/a", "exploratory", "stand-in"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a table of rows has predicted, and what was declared about it beforehand.
+
+    ``predictions`` are float64 [seeds done, clips, 2] with columns (OMQ, TA); ``positions`` name, in the same order,
+    the place of each seed in the row's list of seeds: rows are paired by it. ``system_truth`` is None for the
+    convention `clips`. ``aa`` are rows that repeat the reference on other seeds, ``stand_ins`` rows that are never
+    compared, ``ta_only`` rows that differ from the reference on the TA side only, at the same seeds.
+    """
+
+    predictions: Mapping[str, Array]
+    positions: Mapping[str, tuple[int, ...]]
+    truth: Array
+    systems: tuple[str, ...]
+    system_truth: Mapping[str, tuple[float, float]] | None
+    reference: str | None
+    compared: tuple[str, ...]
+    metric: str
+    margin: float
+    aa: tuple[str, ...] = ()
+    stand_ins: frozenset[str] = frozenset()
+    ta_only: tuple[str, ...] = ()
+    constant: str | None = None
+    clip_scope: str = "per_head"
+    num_draws: int = NUM_DRAWS
+    bootstrap_seed: int = BOOTSTRAP_SEED
+
+
+@dataclass(frozen=True)
+class RowJudgement:
+    """One row: `summaries` of all 18 metrics over its seeds, `comparisons` with the reference on the 16 of Table II.
+
+    Only a row that was declared, or an A/A row, has a `decision`; comparisons of other rows and other metrics are
+    exploratory. `flags` are short warnings for the table.
+    """
+
+    id: str
+    role: Role
+    num_seeds: int
+    summaries: Mapping[str, Interval]
+    comparisons: Mapping[str, Comparison]
+    decision: Decision | None
+    omq: OmqCheck | None
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The whole table. `notes` are sentences about it: alarms of the controls first."""
+
+    metric: str
+    margin: float
+    reference: str | None
+    compared: tuple[str, ...]
+    rows: Mapping[str, RowJudgement]
+    design: Design | None
+    notes: tuple[str, ...]
+    num_clips: int
+    num_systems: int
+    num_draws: int
+    bootstrap_seed: int
+
+    def primary(self, row: str) -> Comparison | None:
+        """The comparison of `row` on the primary metric; None for the reference and for rows never compared."""
+        return self.rows[row].comparisons.get(self.metric)
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Judge every row that has predictions, and every declared row whether it has or not."""
+    names = [*evidence.predictions, *(row for row in evidence.compared if row not in evidence.predictions)]
+    values = {row: seed_values(evidence, row) for row in evidence.predictions}
+    comparisons = _compare_all(evidence, values, names)
+    decisions = _decide_all(evidence, comparisons)
+    summaries = {row: {name: summarise(values[row][name]) for name in METRICS + EXTRA} for row in values}
+    rows = {
+        row: RowJudgement(
+            id=row,
+            role=_role(evidence, row),
+            num_seeds=len(evidence.positions.get(row, ())),
+            summaries=summaries.get(row, {}),
+            comparisons=comparisons[row],
+            decision=decisions.get(row),
+            omq=_omq(evidence, row),
+            flags=_flags(evidence, row, summaries),
+        )
+        for row in names
+    }
+    num_systems = len(set(evidence.systems))
+    num_seeds = len(evidence.positions.get(evidence.reference or "", ()))
+    return Judgement(
+        metric=evidence.metric,
+        margin=evidence.margin,
+        reference=evidence.reference,
+        compared=evidence.compared,
+        rows=rows,
+        design=design(len(evidence.compared), num_seeds, num_systems) if evidence.compared else None,
+        notes=_notes(evidence, rows),
+        num_clips=len(evidence.truth),
+        num_systems=num_systems,
+        num_draws=evidence.num_draws,
+        bootstrap_seed=evidence.bootstrap_seed,
+    )
+
+
+def seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
+    """Each metric of each seed of `row`: metric -> [seeds]."""
+    of_seeds = [
+        evaluate(predicted, evidence.truth, evidence.systems, evidence.system_truth)
+        for predicted in evidence.predictions[row]
+    ]
+    return {name: np.array([values[name] for values in of_seeds]) for name in METRICS + EXTRA}
+
+
+def _role(evidence: Evidence, row: str) -> Role:
+    if row == evidence.reference:
+        return "reference"
+    if row in evidence.compared:
+        return "compared"
+    if row in evidence.aa:
+        return "a/a"
+    return "stand-in" if row in evidence.stand_ins else "exploratory"
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Compares rows with the reference at common positions; the reference's draws are computed once."""
+
+    evidence: Evidence
+    resampling: Resampling
+    values: Mapping[str, Mapping[str, Array]]
+    draws: dict[tuple[str, tuple[int, ...]], Array] = field(default_factory=dict)
+
+    def compare(self, metric: str, row: str, reference: str) -> Comparison:
+        ours, theirs = _paired(self.evidence, row, reference)
+        if not ours:
+            nothing = np.array([])
+            return compare(metric, nothing, nothing, np.full(1, np.nan), self.resampling.num_systems)
+        key = (metric, tuple(theirs))
+        if key not in self.draws:
+            self.draws[key] = self.resampling.seed_mean(metric, self.evidence.predictions[reference][theirs])
+        draws = self.resampling.seed_mean(metric, self.evidence.predictions[row][ours]) - self.draws[key]
+        values = self.values[row][metric][ours], self.values[reference][metric][theirs]
+        return compare(metric, *values, draws, self.resampling.num_systems)
+
+
+def _compare_all(
+    evidence: Evidence, values: Mapping[str, Mapping[str, Array]], rows: list[str]
+) -> dict[str, dict[str, Comparison]]:
+    if evidence.reference is None:
+        return {row: {} for row in rows}
+    generator = np.random.default_rng(evidence.bootstrap_seed)
+    resampling = resample(evidence.truth, evidence.systems, evidence.system_truth, evidence.num_draws, generator)
+    pairs = _Pairs(evidence, resampling, values)
+    outside = evidence.stand_ins | {evidence.reference}
+    return {
+        row: {} if row in outside else {name: pairs.compare(name, row, evidence.reference) for name in METRICS}
+        for row in rows
+    }
+
+
+def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Decision]:
+    """Holm over the declared rows; an A/A row is a single comparison of its own."""
+    families = [evidence.compared, *((row,) for row in evidence.aa if row not in evidence.compared)]
+    decisions: dict[str, Decision] = {}
+    for family in families:
+        rows = [row for row in family if evidence.metric in comparisons.get(row, {})]
+        found = decide(
+            [comparisons[row][evidence.metric] for row in rows], evidence.margin, higher_is_better(evidence.metric)
+        )
+        decisions |= dict(zip(rows, found, strict=True))
+    return decisions
+
+
+def _omq(evidence: Evidence, row: str) -> OmqCheck | None:
+    reference = evidence.reference
+    if reference is None or row not in evidence.ta_only:
+        return None
+    ours, theirs = _paired(evidence, row, reference)
+    if not ours:
+        return None
+    predictions = evidence.predictions
+    return omq_check(predictions[row][ours, :, 0], predictions[reference][theirs, :, 0])
+
+
+def _paired(evidence: Evidence, row: str, reference: str) -> tuple[list[int], list[int]]:
+    """Where the positions that both rows have done stand in their predictions."""
+    ours, theirs = evidence.positions.get(row, ()), evidence.positions.get(reference, ())
+    common = sorted(set(ours) & set(theirs))
+    return [ours.index(place) for place in common], [theirs.index(place) for place in common]
+
+
+def _flags(evidence: Evidence, row: str, summaries: Mapping[str, Mapping[str, Interval]]) -> tuple[str, ...]:
+    constant = evidence.constant
+    if constant is None or row == constant or constant not in summaries or row not in summaries:
+        return ()
+    worse = [f"{target}.utterance.mse" for target in TARGETS]
+    return tuple(
+        f"{title(name)} is worse than predicting the training mean"
+        for name in worse
+        if summaries[row][name].mean > summaries[constant][name].mean
+    )
+
+
+def _notes(evidence: Evidence, rows: Mapping[str, RowJudgement]) -> tuple[str, ...]:
+    notes = []
+    for row in evidence.aa:
+        decision = rows[row].decision if row in rows else None
+        if decision is not None and decision.verdict not in ("undecided", "equivalent", "undefined"):
+            notes.append(
+                f"A/A alarm: '{row}' repeats '{evidence.reference}' on other seeds, yet its verdict is "
+                f"'{decision.verdict}'. One table in twenty does so by chance."
+            )
+    for row, judged in rows.items():
+        if judged.omq is not None and not judged.omq.identical:
+            why = (
+                "With clip_scope per_head this must not happen: distrust these runs."
+                if evidence.clip_scope == "per_head"
+                else f"clip_scope {evidence.clip_scope} couples the two heads' steps."
+            )
+            notes.append(
+                f"OMQ of '{row}' differs from that of '{evidence.reference}' by up to {judged.omq.largest:.3g}, "
+                f"although only the TA side was changed. {why}"
+            )
+    return tuple(notes)
+
+
+__all__ = [
+    "Comparison",
+    "Decision",
+    "Design",
+    "Evidence",
+    "Interval",
+    "Judgement",
+    "OmqCheck",
+    "RowJudgement",
+    "decide",
+    "design",
+    "judge",
+    "summarise",
+]

@@ -1,0 +1,1 @@
+"""The database of runs: records as values, storage URLs, health."""

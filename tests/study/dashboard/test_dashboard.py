@@ -1,0 +1,174 @@
+"""Notes and figures are replaced, never piled up; the server says in one line why it cannot start."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from urllib.error import HTTPError
+
+import optuna
+import plotly.graph_objects as go
+import pytest
+from helpers.command import run
+from helpers.dashboards import dashboard, get_json
+from optuna.storages import RDBStorage
+from optuna_dashboard import get_note
+
+from study.dashboard.artifacts import show_metrics, shown_metrics
+from study.dashboard.server import annotate
+from study.engine.queue import claim, open_storage, worker_name
+from study.engine.tickets import create_study
+from study.store.database import Database
+
+METRIC = "ta.utterance.srcc"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path}/whisq.db")
+    create_study(database, "table", METRIC, "ablation")
+    return database
+
+
+def figure(num_points: int, title: str = "points") -> go.Figure:
+    return go.Figure(go.Scatter(x=list(range(num_points)), y=[0.5] * num_points), layout={"title": {"text": title}})
+
+
+def figures_shown(database: Database, study: str = "table") -> dict[str, str]:
+    """Figures by name, put together by optuna-dashboard itself."""
+    from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+
+    storage = open_storage(database)
+    return get_plotly_graph_objects(storage.get_study_system_attrs(storage.get_study_id_from_name(study)))
+
+
+def claimed(database: Database) -> tuple[optuna.Study, optuna.Trial]:
+    """The study and a trial of it that runs."""
+    study = optuna.load_study(study_name="table", storage=open_storage(database))
+    study.enqueue_trial({})
+    trial = claim(study, database, worker_name(), lambda _: True)
+    assert trial is not None
+    return study, trial
+
+
+def test_a_long_figure_is_shown_whole(database: Database) -> None:
+    annotate(database, "table", "# note", {"learning_curves": figure(5000)})
+
+    shown = figures_shown(database)
+    assert list(shown) == ["learning-curves"]
+    assert len(shown["learning-curves"]) > 20_000
+    assert json.loads(shown["learning-curves"]) == json.loads(figure(5000).to_json())
+
+
+def test_a_shorter_figure_leaves_nothing_of_the_longer_one(database: Database) -> None:
+    annotate(database, "table", "# note", {"curves": figure(5000)})
+    annotate(database, "table", "# note", {"curves": figure(3)})
+
+    storage = open_storage(database)
+    pieces = [key for key in storage.get_study_system_attrs(1) if key.startswith("dashboard:plot_data:")]
+    assert json.loads(figures_shown(database)["curves"]) == json.loads(figure(3).to_json())
+    assert len(pieces) == -(-len(figure(3).to_json()) // 2045)
+
+
+def test_a_figure_that_is_drawn_no_more_goes(database: Database) -> None:
+    annotate(database, "table", "# note", {"curves": figure(3), "differences": figure(3)})
+    annotate(database, "table", "# note", {"curves": figure(3)})
+
+    assert list(figures_shown(database)) == ["curves"]
+
+
+def test_figures_of_other_studies_stay(database: Database) -> None:
+    create_study(database, "search", METRIC, "search")
+    annotate(database, "search", "# search", {"history": figure(4)})
+    annotate(database, "table", "# table", {})
+
+    assert list(figures_shown(database, "search")) == ["history"]
+    assert figures_shown(database) == {}
+
+
+def test_annotating_again_and_again_does_not_grow_the_database(database: Database) -> None:
+    def pages() -> int:
+        with database.engine.begin() as connection:
+            return connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    sizes = []
+    for turn in range(6):
+        annotate(database, "table", f"# note {turn}", {"curves": figure(5000 + turn)})
+        sizes.append(pages())
+
+    assert sizes[5] <= sizes[1] + 2
+
+
+def test_a_note_is_replaced_and_its_numbers_do_not_break(database: Database) -> None:
+    annotate(database, "table", "long " * 2000, {})
+    annotate(database, "table", "0.160 ± 0.087", {})
+
+    study = optuna.load_study(study_name="table", storage=open_storage(database))
+    assert get_note(study) == "0.160\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.087"
+
+
+def test_metrics_are_numbers_shown_once_and_an_undefined_one_is_left_out(database: Database) -> None:
+    study, trial = claimed(database)
+
+    show_metrics(trial, {METRIC: 0.123456789, "ta.system.lcc": float("nan")}, database)
+    show_metrics(trial, {METRIC: 0.5, "ta.system.lcc": float("nan")}, database)
+
+    assert shown_metrics(study.get_trials()[0]) == {METRIC: 0.5}
+
+
+def test_a_table_has_no_importances_and_a_search_has(database: Database, tmp_path: Path) -> None:
+    search = create_study(database, "search", METRIC, "search")
+    search.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
+
+    with dashboard(tmp_path, database.url) as address:
+        assert get_json(f"{address}/api/studies/1/param_importances") == {"param_importances": [[]]}
+        (found,) = get_json(f"{address}/api/studies/2/param_importances")["param_importances"]
+        with pytest.raises(HTTPError, match="404"):
+            get_json(f"{address}/api/studies/9/param_importances")
+    assert [each["name"] for each in found] == ["x"]
+
+
+def test_a_port_in_use_is_named(database: Database, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        finished = run(tmp_path, "dashboard", "--storage", database.url, "--port", port)
+
+    assert finished.status == 2
+    assert finished.errors == [f"--port {port}: in use by another program. Give another one, or 0 for any free one."]
+
+
+def test_a_port_that_cannot_be_is_refused(database: Database, tmp_path: Path) -> None:
+    finished = run(tmp_path, "dashboard", "--storage", database.url, "--port", 70_000)
+
+    assert finished.errors == ["--port 70000: allowed are 0 to 65535; 0 takes any free one."]
+
+
+def test_a_storage_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    finished = run(tmp_path, "dashboard", "--storage", "sqlite:///nothing.db")
+
+    assert finished.errors == [
+        "storage 'sqlite:///nothing.db': there is no nothing.db. Give the --storage of your runs, "
+        "or run: whisq-study ablate --data DIR."
+    ]
+    assert os.listdir(tmp_path) == []
+
+
+def test_reading_pages_does_not_hold_up_a_worker_that_writes(database: Database, tmp_path: Path) -> None:
+    """A request that begins while another process writes is answered, and the writer is not asked to wait."""
+    with dashboard(tmp_path, database.url) as address, database.engine.begin():
+        (study,) = get_json(f"{address}/api/studies")["study_summaries"]
+    assert study["study_name"] == "table"
+
+
+def test_a_storage_of_another_optuna_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    with RDBStorage(url).engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+
+    finished = run(tmp_path, "dashboard", "--storage", url, "--port", 0)
+
+    assert finished.status == 2
+    assert finished.errors[0].startswith(f"storage '{url}': cannot be opened: ")

@@ -1,0 +1,136 @@
+"""The figures' data, and that every figure can be shown alone."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+
+from study.report.figures import figures, forest_data, paired_data
+from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
+from study.report.style import COLOURS, style_of, translucent
+from study.search.importance import Importance, Importances
+
+RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
+JUDGEMENT = quick_judgement(RESULTS)
+FOUND = Importances(
+    (Importance("train.learning_rate", 0.7, 0.05, 1.0), Importance("train.momentum", 0.02, 0.02, 0.4)),
+    0.02,
+    0.01,
+    40,
+    "table2-whisq",
+)
+FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT, FOUND)
+
+
+def test_every_figure_exists_under_its_name():
+    assert list(FIGURES) == ["differences", "seeds", "curves", "scatter", "systems", "importance"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_shown_alone_says_that_its_data_are_simulated(name):
+    assert "— simulated data † — untrained encoder ‡" in FIGURES[name].layout.title.text
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_plain_json_that_an_older_plotly_reads_too(name):
+    text = FIGURES[name].to_json()
+    assert "bdata" not in text
+    assert "NaN" not in text
+    assert json.loads(text)["data"]
+
+
+def test_rows_with_untrained_encoders_carry_their_mark_in_the_figures():
+    for name in ("differences", "seeds", "curves", "scatter", "systems"):
+        assert "Wav2Vec2 + ModernBERT \\u2020\\u2021" in json.dumps(json.loads(FIGURES[name].to_json())), name
+
+
+def test_without_runs_there_is_nothing_to_draw():
+    empty = RESULTS
+    for row in RESULTS.file.rows:
+        for position in range(4):
+            empty = with_cell(empty, row.id, position, "missing", "not run yet")
+    assert figures(empty, None) == {}
+
+
+def test_without_a_judgement_the_other_figures_are_still_drawn():
+    assert list(figures(RESULTS, None)) == ["seeds", "curves", "scatter", "systems"]
+
+
+def test_the_forest_shows_each_defined_difference_with_both_intervals():
+    lines = {line.row: line for line in forest_data(RESULTS, JUDGEMENT)}
+    assert set(lines) == {row.id for row in RESULTS.file.rows} - {"whisq", "constant"}
+    for row, line in lines.items():
+        assert line.comparison is JUDGEMENT.primary(row)
+    assert lines["mlp_only"].word == JUDGEMENT.rows["mlp_only"].decision.verdict
+    assert lines["system_lookup"].word == "exploratory"
+    seeds, systems = FIGURES["differences"].data
+    place = list(lines).index("cross")
+    for trace, interval in ((seeds, lines["cross"].comparison.seeds), (systems, lines["cross"].comparison.items)):
+        assert trace.x[place] - trace.error_x.arrayminus[place] == pytest.approx(interval.low)
+        assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
+
+
+def test_seeds_are_paired_by_their_place_and_only_where_both_rows_are_done():
+    partial = with_cell(with_cell(RESULTS, "aa", 0, "failed", "x"), "whisq", 2, "failed", "x")
+    pairs = {pair.row: pair for pair in paired_data(partial)}
+    assert pairs["aa"].positions == (1, 3)
+    assert pairs["cross"].positions == (0, 1, 3)
+    cells = partial.cells.set_index(["row", "position"])["ta.utterance.srcc"]
+    assert pairs["aa"].values == (cells["aa", 1], cells["aa", 3])
+    assert pairs["aa"].reference == (cells["whisq", 1], cells["whisq", 3])
+    assert "constant" not in pairs
+
+
+def test_curves_are_means_over_seeds_and_show_transport_only_where_it_has_a_weight():
+    data = curves_data(RESULTS)
+    assert set(data.loc[data["row"] == "no_ot", "term"]) == {"huber_omq", "huber_ta"}
+    assert set(data.loc[data["row"] == "whisq", "term"]) == set(TERMS)
+    assert "constant" not in set(data["row"])
+    third = data[(data["row"] == "whisq") & (data["term"] == "ot") & (data["epoch"] == 3)].iloc[0]
+    values = [RESULTS.curves[("whisq", seed)][2]["ot"] for seed in range(4)]
+    assert third["mean"] == pytest.approx(np.mean(values))
+    assert (third["min"], third["max"]) == (min(values), max(values))
+
+
+def test_scatter_holds_every_utterance_and_every_system_of_both_targets():
+    points = scatter_data(RESULTS, "cross")
+    assert {key: len(value.names) for key, value in points.items()} == {
+        ("omq", "utterance"): 48,
+        ("omq", "system"): 6,
+        ("ta", "utterance"): 48,
+        ("ta", "system"): 6,
+    }
+    np.testing.assert_allclose(points["ta", "utterance"].predicted, RESULTS.predictions["cross"][:, :, 1].mean(axis=0))
+    of_first = np.array(RESULTS.systems) == points["ta", "system"].names[0]
+    assert points["ta", "system"].truth[0] == pytest.approx(RESULTS.truth[of_first, 1].mean())
+
+
+def test_system_errors_are_predicted_minus_true_in_the_order_of_the_truth():
+    errors = system_errors_data(RESULTS)["omq"]
+    systems = np.array(RESULTS.systems)
+    truth = {name: RESULTS.truth[systems == name, 0].mean() for name in errors.columns}
+    assert list(truth.values()) == sorted(truth.values())
+    constant = {name: RESULTS.truth[:, 0].mean() - value for name, value in truth.items()}
+    assert dict(errors.loc["constant"]) == pytest.approx(constant)
+
+
+def test_the_given_system_truth_is_used_when_the_table_is_scored_so():
+    given = dict.fromkeys(RESULTS.systems, (2.0, 4.0))
+    points = scatter_data(replace(RESULTS, system_truth=given), "cross")
+    assert set(points["omq", "system"].truth) == {2.0}
+    assert set(points["ta", "system"].truth) == {4.0}
+
+
+def test_no_two_rows_look_alike():
+    styles = [tuple(style_of(index).values()) for index in range(21)]
+    assert len(set(styles)) == 21
+    assert len(set(styles[:7])) == len(COLOURS)
+    assert translucent("#0072b2", 0.5) == "rgba(0, 114, 178, 0.5)"
+
+
+def test_a_setting_that_noise_explains_as_well_is_grey():
+    bars = FIGURES["importance"].data[0]
+    assert list(bars.y) == ["train.momentum", "train.learning_rate"]
+    assert bars.marker.color[0] != bars.marker.color[1]

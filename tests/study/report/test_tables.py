@@ -1,0 +1,305 @@
+"""The table in five formats: what a reader and a program find in it."""
+
+import csv
+import io
+import math
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from study.published.paper import PUBLISHED
+from study.report.frame import table_frame
+from study.report.html import html
+from study.report.latex import bold_rows, escape, latex
+from study.report.markdown import markdown
+from study.report.tables import FORMATS, long_csv, wide_csv, write_tables
+from whisq_core.metrics import EXTRA, METRICS
+
+RESULTS = synthetic_results(num_seeds=8)
+JUDGEMENT = quick_judgement(RESULTS)
+
+
+def lines_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def wide(results, judgement=None):
+    return {line["row"]: line for line in lines_of(wide_csv(table_frame(results, judgement)))}
+
+
+def all_texts(results, judgement=None):
+    frame = table_frame(results, judgement)
+    return {name: render(frame) for name, render in FORMATS.items()}
+
+
+def markdown_cells(text, label):
+    """The cells of the first Markdown line that begins with this label, in each table that has one."""
+    lines = [line.strip("| ") for line in text.splitlines() if line.startswith(f"| {label} ")]
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
+
+
+def test_writing_leaves_five_whole_files_and_nothing_else(tmp_path):
+    paths = write_tables(RESULTS, None, tmp_path)
+    assert {path.name for path in paths} == {"table.md", "table.tex", "table.html", "table.csv", "table_long.csv"}
+    assert set(tmp_path.iterdir()) == set(paths)
+    assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_each_row_has_mean_deviation_and_interval_over_its_seeds():
+    metric = "ta.system.ktau"
+    values = RESULTS.cells.loc[RESULTS.cells["row"] == "cross", metric].to_numpy()
+    interval = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    line = wide(RESULTS)["cross"]
+    found = [float(line[name]) for name in (metric, f"{metric}.sd", f"{metric}.low", f"{metric}.high")]
+    np.testing.assert_allclose(found, [values.mean(), values.std(ddof=1), *interval], rtol=1e-12)
+
+
+def test_the_wide_csv_has_one_line_per_row_in_the_order_of_the_file():
+    lines = lines_of(wide_csv(table_frame(RESULTS, JUDGEMENT)))
+    assert [line["row"] for line in lines] == [row.id for row in RESULTS.file.rows]
+    assert [line["section"] for line in lines] == [row.section for row in RESULTS.file.rows]
+    assert set(METRICS + EXTRA) <= set(lines[0])
+
+
+def test_the_long_csv_gives_back_every_number_to_the_last_digit():
+    lines = lines_of(long_csv(RESULTS))
+    assert len(lines) == len(RESULTS.cells) * len(METRICS + EXTRA)
+    cells = RESULTS.cells.set_index(["row", "seed"])
+    for line in lines:
+        expected = cells.loc[(line["row"], int(line["seed"])), line["metric"]]
+        assert float(line["value"] or "nan") == pytest.approx(expected, abs=0, nan_ok=True)
+
+
+def test_the_paper_stands_beside_ours_as_it_was_printed():
+    line = wide(RESULTS)["mlp_only"]
+    assert {name: line[f"{name}.quoted"] for name in METRICS} == dict(PUBLISHED["mlp_only"].values)
+    assert wide(RESULTS)["constant"]["ta.utterance.srcc.quoted"] == ""
+    assert "| _quoted: WhisQ paper, Table II_ " in markdown(table_frame(RESULTS, None))
+
+
+def test_csv_bytes_do_not_depend_on_times_or_on_the_machine():
+    later = replace(
+        RESULTS, cells=RESULTS.cells.assign(seconds=99.0, run_id="other"), manifest={"made_at": "tomorrow", "cores": 64}
+    )
+    assert wide_csv(table_frame(RESULTS, JUDGEMENT)) == wide_csv(table_frame(later, JUDGEMENT))
+    assert long_csv(RESULTS) == long_csv(later)
+
+
+def test_an_undefined_number_is_a_dash_for_people_and_empty_for_programs():
+    texts = all_texts(RESULTS, JUDGEMENT)
+    verdicts, omq, *_ = markdown_cells(texts["table.md"], "Constant (train mean) †")
+    assert verdicts[2] == "–"
+    assert omq[2] != "–"
+    assert omq[3:] == ["–"] * 3 + [omq[6]] + ["–"] * 4
+    assert wide(RESULTS)["constant"]["ta.utterance.srcc"] == ""
+    assert all("nan" not in text for text in texts.values())
+    assert "nan" not in long_csv(RESULTS)
+
+
+def test_one_undefined_seed_makes_the_mean_undefined():
+    cells = RESULTS.cells.copy()
+    cells.loc[(cells["row"] == "cross") & (cells["position"] == 1), "ta.utterance.srcc"] = np.nan
+    line = wide(replace(RESULTS, cells=cells))["cross"]
+    assert line["ta.utterance.srcc"] == ""
+    assert line["ta.utterance.lcc"] != ""
+
+
+def test_a_failed_cell_is_counted_and_its_reason_is_told_in_every_format():
+    failed = with_cell(RESULTS, "cross", 3, "failed", "loss is not finite (epoch 7) & <stopped>")
+    texts = all_texts(failed, quick_judgement(failed))
+    assert markdown_cells(texts["table.md"], "Cross-Attention w/ OT †")[0][1] == "7/8, 1 failed"
+    said = "Cross-Attention w/ OT, seed 3: failed (loss is not finite (epoch 7) & <stopped>)"
+    assert f"- {said}" in texts["table.md"]
+    assert said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in texts["table.html"]
+    assert escape(said) in texts["table.tex"]
+    assert wide(failed)["cross"]["seeds_failed"] == "1"
+    states = {(line["row"], line["seed"]): line["state"] for line in lines_of(long_csv(failed))}
+    assert states[("cross", "3")] == "failed"
+
+
+def test_a_row_whose_cells_have_all_failed_says_so_where_its_numbers_would_be():
+    failed = RESULTS
+    for position in range(8):
+        failed = with_cell(failed, "vanilla", position, "failed", "out of memory")
+    _, omq, *_ = markdown_cells(markdown(table_frame(failed, None)), "Vanilla Co-Attention w/ OT †")
+    assert omq[1:] == ["0/8, 8 failed"] + ["failed"] * 9
+
+
+def test_a_growing_table_shows_what_is_there():
+    growing = RESULTS
+    for row in RESULTS.file.rows[1:]:
+        for position in range(8):
+            growing = with_cell(growing, row.id, position, "missing", "not run yet")
+    growing = with_cell(growing, "whisq", 7, "missing", "not run yet")
+    texts = all_texts(growing)
+    first, *_ = markdown_cells(texts["table.md"], "WhisQ w/ OT (Proposed) †")
+    assert first[1] == "7/8"
+    assert float(first[2].split(" ± ")[0]) == pytest.approx(
+        float(wide(growing)["whisq"]["ta.utterance.srcc"]), abs=5e-4
+    )
+    assert markdown_cells(texts["table.md"], "MLP Only †")[0][1:3] == ["0/8", ""]
+    assert "Cells without a result" not in texts["table.md"]
+
+
+def test_a_single_seed_is_shown_without_a_deviation():
+    single = synthetic_results(num_seeds=1)
+    first, *_ = markdown_cells(markdown(table_frame(single, None)), "WhisQ w/ OT (Proposed) †")
+    assert "±" not in first[2]
+    assert wide(single)["whisq"]["ta.utterance.srcc.sd"] == ""
+
+
+def test_results_of_an_edited_row_are_left_out_with_the_reason():
+    edited = with_cell(RESULTS, "cross", 0, "missing", "the row has changed: train.epochs: 5 -> 6")
+    assert "- Cross-Attention w/ OT, seed 0: missing (the row has changed: train.epochs: 5 -> 6)" in markdown(
+        table_frame(edited, None)
+    )
+
+
+def test_simulated_data_and_untrained_encoders_are_marked_wherever_a_number_stands():
+    marked = table_frame(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT)
+    text = markdown(marked)
+    assert text.startswith("# table2: dev split of synthetic — simulated data † — untrained encoder ‡\n")
+    assert len(markdown_cells(text, "Wav2Vec2 + ModernBERT †‡")) == 4
+    assert len(markdown_cells(text, "Constant (train mean) †")) == 4
+    assert html(marked).count("simulated data †") >= 5
+    assert latex(marked).count(r"simulated data $\dagger$") == 2
+    assert r"Wav2Vec2 + ModernBERT\textsuperscript{$\dagger$$\ddagger$}" in latex(marked)
+    line = {line["row"]: line for line in lines_of(wide_csv(marked))}["w2v2_modernbert"]
+    assert line["marks"] == "simulated data untrained encoder"
+
+
+def test_nothing_is_marked_on_real_data_with_trained_encoders():
+    real = synthetic_results(num_seeds=2, simulated=False)
+    for text in all_texts(real).values():
+        assert "†" not in text
+        assert "simulated" not in text.lower()
+
+
+def test_the_verdict_table_gives_the_judgement():
+    text = markdown(table_frame(RESULTS, JUDGEMENT))
+    for row in RESULTS.file.rows:
+        judged = JUDGEMENT.rows[row.id]
+        cells = markdown_cells(text, f"{row.label} †")[0]
+        expected = f"**{judged.decision.verdict}**: {judged.decision.reason}" if judged.decision else "exploratory"
+        assert cells[-1] == ("**reference**" if row.id == "whisq" else expected)
+    line = wide(RESULTS, JUDGEMENT)["mlp_only"]
+    comparison = JUDGEMENT.primary("mlp_only")
+    assert (line["verdict"], line["reference"], line["metric"]) == ("worse", "whisq", "ta.utterance.srcc")
+    assert float(line["difference"]) == comparison.mean
+    assert float(line["systems_low"]) == comparison.items.low
+    assert float(line["p_holm"]) == JUDGEMENT.rows["mlp_only"].decision.p_holm
+
+
+def test_without_a_judgement_there_are_numbers_and_no_verdicts():
+    lines = wide(RESULTS)
+    assert {line["verdict"] for line in lines.values()} == {"", "reference"}
+    assert all(line["difference"] == "" for line in lines.values())
+
+
+def test_bold_stands_only_where_a_verdict_supports_it():
+    frame = table_frame(RESULTS, JUDGEMENT)
+    better = {row.id for row in frame.rows if row.verdict and row.verdict.decision and row.verdict.word == "better"}
+    assert not better
+    assert bold_rows(frame) == better
+    assert r"\bfseries" not in latex(frame)
+    assert bold_rows(_with_words(frame, "worse")) == {"whisq"}
+    assert bold_rows(_with_words(frame, "better")) == set(JUDGEMENT.compared) | {"aa"}
+    assert latex(_with_words(frame, "worse")).count(r"\bfseries") == 1
+    assert bold_rows(table_frame(RESULTS, None)) == frozenset()
+
+
+def _with_words(frame, word):
+    """The frame with every verdict replaced."""
+
+    def changed(row):
+        if row.verdict is None or row.verdict.decision is None:
+            return row
+        return replace(row, verdict=replace(row.verdict, decision=replace(row.verdict.decision, verdict=word)))
+
+    sections = tuple(replace(section, rows=tuple(map(changed, section.rows))) for section in frame.sections)
+    return replace(frame, sections=sections)
+
+
+class _Numbers(HTMLParser):
+    """The exact means that an HTML table holds, in order, with the text shown for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.row, self.exact, self.found = None, None, []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.row = attributes.get("data-row", self.row)
+        self.exact = attributes.get("title") if tag == "span" else None
+
+    def handle_data(self, data):
+        if self.exact is not None:
+            self.found.append((self.row, float(self.exact), data))
+            self.exact = None
+
+
+def test_html_numbers_equal_those_of_the_csv():
+    parser = _Numbers()
+    parser.feed(html(table_frame(RESULTS, JUDGEMENT)))
+    lines = wide(RESULTS, JUDGEMENT)
+    names = ["ta.utterance.srcc"], [name for name in METRICS + EXTRA if name[0] == "o"], METRICS[8:] + EXTRA[1:]
+    expected = [
+        (row, float(lines[row][name])) for table in names for row in lines for name in table if lines[row][name]
+    ]
+    assert [(row, exact) for row, exact, _ in parser.found] == expected
+    for _, exact, shown in parser.found:
+        assert float(shown.replace("−", "-")) == pytest.approx(exact, abs=5.0001e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(alphabet="ab\\{}&%$#_~^<>±†λ ", max_size=12))
+def test_escaped_text_holds_no_character_that_latex_would_obey(text):
+    plain = escape(text)
+    written = (
+        r"\textbackslash{} \textasciitilde{} \textasciicircum{} $\dagger$ $\lambda$ $\pm$ $<$ $>$ \{ \} \& \% \$ \# \_"
+    )
+    for command in written.split(" "):
+        plain = plain.replace(command, "")
+    assert not set(plain) & set("\\{}&%$#_~^<>±†λ")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_the_latex_table_compiles_with_labels_that_need_escaping(tmp_path: Path):
+    failed = with_cell(untrained(RESULTS, "cross"), "cross", 3, "failed", r"C:\temp\{x} 50 % of $HOME & a_b ~ #1 ^2")
+    frame = _with_words(table_frame(failed, JUDGEMENT), "worse")
+    (tmp_path / "table.tex").write_text(latex(frame), encoding="utf-8")
+    document = (
+        r"\documentclass[10pt,twocolumn]{article}\usepackage[margin=0.7in]{geometry}\usepackage{booktabs,siunitx}"
+        r"\begin{document}\input{table.tex}\end{document}"
+    )
+    (tmp_path / "document.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    if "siunitx.sty' not found" in done.stdout or "booktabs.sty' not found" in done.stdout:
+        pytest.skip("this LaTeX has no siunitx or booktabs")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+
+
+def test_numbers_are_shown_with_three_decimals_and_kept_with_all():
+    line = wide(RESULTS)["whisq"]
+    shown = markdown_cells(markdown(table_frame(RESULTS, None)), "WhisQ w/ OT (Proposed) †")[0][2]
+    mean, deviation = (float(text) for text in shown.split(" ± "))
+    assert mean == round(float(line["ta.utterance.srcc"]), 3)
+    assert deviation == round(float(line["ta.utterance.srcc.sd"]), 3)
+    assert not math.isclose(float(line["ta.utterance.srcc"]), mean, abs_tol=1e-9)
+
+
+def test_the_protocol_names_every_precision_and_device_of_a_table() -> None:
+    results = replace(synthetic_results(), computed_in=("bf16 on cpu", "float32 on cpu"))
+
+    assert ", computed in bf16 on cpu and float32 on cpu, 148 epochs" in markdown(table_frame(results, None))

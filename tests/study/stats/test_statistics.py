@@ -1,0 +1,221 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.evidence import METRIC, evidence
+
+from study.stats.table import Evidence, judge
+from whisq_core.metrics import EXTRA, METRICS, evaluate
+
+BAD = {"whisq": 0.2, "bad": 1.5, "alike": 0.2}
+
+
+def test_a_row_far_below_the_reference_is_worse_and_its_numbers_are_those_of_evaluate() -> None:
+    table = evidence(errors=BAD)
+    found = judge(table)
+    row = found.rows["bad"]
+    assert row.decision is not None
+    assert row.decision.verdict == "worse"
+    assert set(row.summaries) == set(METRICS + EXTRA)
+    assert set(row.comparisons) == set(METRICS)
+    scores = {
+        name: [evaluate(one, table.truth, table.systems)[METRIC] for one in table.predictions[name]] for name in BAD
+    }
+    primary = found.primary("bad")
+    assert primary is not None
+    assert row.summaries[METRIC].mean == pytest.approx(np.mean(scores["bad"]), abs=1e-12)
+    assert primary.mean == pytest.approx(np.mean(scores["bad"]) - np.mean(scores["whisq"]), abs=1e-12)
+    assert primary.relative == pytest.approx(primary.mean / np.mean(scores["whisq"]), abs=1e-12)
+
+
+def test_the_same_evidence_always_gives_the_same_judgement() -> None:
+    table = evidence(errors=BAD)
+    assert repr(judge(table)) == repr(judge(table))
+    other = judge(replace(table, bootstrap_seed=1))
+    assert repr(other) != repr(judge(table))
+
+
+def test_a_metric_where_less_is_better_turns_the_verdict_but_not_the_sign() -> None:
+    found = judge(replace(evidence(errors=BAD), metric="ta.utterance.mse"))
+    primary, decision = found.primary("bad"), found.rows["bad"].decision
+    assert primary is not None
+    assert decision is not None
+    assert primary.mean > 0
+    assert decision.verdict == "worse"
+
+
+def test_a_metric_that_is_undefined_never_wins() -> None:
+    table = evidence(errors=BAD)
+    constant = {**table.predictions, "bad": np.full_like(table.predictions["bad"], 3.0)}
+    found = judge(replace(table, predictions=constant))
+    decision = found.rows["bad"].decision
+    assert decision is not None
+    assert decision.verdict == "undefined"
+    assert np.isnan(found.rows["bad"].summaries[METRIC].mean)
+    assert not np.isnan(found.rows["bad"].summaries["ta.utterance.mse"].mean)
+
+
+def test_only_declared_rows_have_verdicts_and_stand_ins_are_never_compared() -> None:
+    table = evidence(errors={"whisq": 0.2, "declared": 0.2, "other": 0.2, "stand_in": 0.2})
+    found = judge(replace(table, compared=("declared",), stand_ins=frozenset({"stand_in"})))
+    assert {name: row.role for name, row in found.rows.items()} == {
+        "whisq": "reference",
+        "declared": "compared",
+        "other": "exploratory",
+        "stand_in": "stand-in",
+    }
+    assert [name for name, row in found.rows.items() if row.decision] == ["declared"]
+    assert set(found.rows["other"].comparisons) == set(METRICS)
+    assert found.rows["stand_in"].comparisons == found.rows["whisq"].comparisons == {}
+    assert found.primary("whisq") is None
+
+
+def test_declared_rows_share_one_correction() -> None:
+    table = evidence(errors={"whisq": 0.2, "first": 0.3, "second": 0.3})
+    both, one = judge(table), judge(replace(table, compared=("first",)))
+    primary = one.primary("first")
+    first, alone = both.rows["first"].decision, one.rows["first"].decision
+    assert primary is not None
+    assert first is not None
+    assert alone is not None
+    assert alone.p_holm == primary.p
+    assert alone.p_holm < first.p_holm <= min(2 * alone.p_holm, 1)
+
+
+def as_aa(table: Evidence, row: str) -> Evidence:
+    return replace(table, compared=tuple(name for name in table.compared if name != row), aa=(row,))
+
+
+def test_an_aa_row_is_judged_alone_and_a_difference_raises_the_alarm() -> None:
+    table = evidence(errors={"whisq": 0.2, "declared": 0.2, "again": 1.5})
+    found = judge(as_aa(table, "again"))
+    assert found.rows["again"].role == "a/a"
+    decision, primary = found.rows["again"].decision, found.primary("again")
+    assert decision is not None
+    assert primary is not None
+    assert decision.p_holm == primary.p
+    assert found.notes == (
+        "A/A alarm: 'again' repeats 'whisq' on other seeds, yet its verdict is 'worse'. "
+        "One table in twenty does so by chance.",
+    )
+
+
+def test_an_aa_row_that_only_differs_by_seeds_is_quiet() -> None:
+    table = evidence(errors={"whisq": 0.2})
+    noise = np.random.default_rng(5).normal(0, 0.05, table.predictions["whisq"].shape)
+    middle = table.predictions["whisq"].mean(axis=0)
+    rows = {"whisq": middle + noise, "again": middle + noise[::-1].copy() * -1}
+    found = judge(replace(table, predictions=rows, positions=dict.fromkeys(rows, tuple(range(10))), aa=("again",)))
+    decision = found.rows["again"].decision
+    assert decision is not None
+    assert decision.verdict in ("undecided", "equivalent")
+    assert found.notes == ()
+
+
+def test_seeds_are_paired_by_position_and_missing_ones_are_left_out() -> None:
+    table = evidence(errors=BAD)
+    positions = {**table.positions, "bad": (1, 2, 5, 7), "whisq": (0, 1, 2, 3, 5)}
+    rows = {
+        **table.predictions,
+        "bad": table.predictions["bad"][[1, 2, 5, 7]],
+        "whisq": table.predictions["whisq"][[0, 1, 2, 3, 5]],
+    }
+    found = judge(replace(table, predictions=rows, positions=positions))
+    primary = found.primary("bad")
+    kept = [1, 2, 5]
+    subset = replace(
+        table,
+        predictions={name: values[kept] for name, values in table.predictions.items()},
+        positions=dict.fromkeys(table.positions, (0, 1, 2)),
+    )
+    expected = judge(subset).primary("bad")
+    assert primary == expected
+    assert primary is not None
+    assert primary.n == 3
+    assert found.rows["bad"].summaries[METRIC].n == found.rows["bad"].num_seeds == 4
+
+
+def test_a_declared_row_without_any_seed_is_undefined_but_counts() -> None:
+    table = evidence(errors=BAD)
+    found = judge(replace(table, compared=(*table.compared, "failed")))
+    decision = found.rows["failed"].decision
+    assert decision is not None
+    assert (decision.verdict, decision.reason) == ("undefined", "no seed is done in both rows")
+    assert found.rows["failed"].num_seeds == 0
+    alone, among = judge(table).rows["bad"].decision, found.rows["bad"].decision
+    assert alone is not None
+    assert among is not None
+    assert among.p_holm == pytest.approx(1.5 * alone.p_holm)
+
+
+def test_without_the_reference_every_declared_row_is_undefined() -> None:
+    table = evidence(errors=BAD)
+    rows = {name: values for name, values in table.predictions.items() if name != "whisq"}
+    found = judge(replace(table, predictions=rows, positions=dict.fromkeys(rows, tuple(range(10)))))
+    assert {row.decision.verdict for row in found.rows.values() if row.decision} == {"undefined"}
+
+
+def test_a_table_that_declares_nothing_has_summaries_only() -> None:
+    table = evidence(errors=BAD)
+    found = judge(replace(table, reference=None, compared=()))
+    assert found.design is None
+    assert all(not row.comparisons and row.decision is None for row in found.rows.values())
+    assert found.rows["bad"].summaries[METRIC].n == 10
+
+
+def test_a_row_with_more_error_than_the_constant_is_flagged() -> None:
+    table = evidence(errors={"whisq": 0.2, "bad": 2.0, "constant": 0.2})
+    mean = np.broadcast_to(table.truth.mean(axis=0), table.predictions["whisq"].shape).copy()
+    rows = {**table.predictions, "constant": mean}
+    found = judge(replace(table, predictions=rows, compared=("bad",), constant="constant"))
+    assert found.rows["bad"].flags == (
+        "OMQ U-MSE is worse than predicting the training mean",
+        "TA U-MSE is worse than predicting the training mean",
+    )
+    assert found.rows["whisq"].flags == found.rows["constant"].flags == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "why"),
+    [
+        ("per_head", "With clip_scope per_head this must not happen: distrust these runs."),
+        ("global", "clip_scope global couples the two heads' steps."),
+    ],
+)
+def test_rows_that_change_the_ta_side_only_must_have_the_same_omq(scope: str, why: str) -> None:
+    table = evidence(errors={"whisq": 0.2, "same": 0.2, "moved": 0.2})
+    rows = dict(table.predictions)
+    for name in ("same", "moved"):
+        rows[name] = rows[name].copy()
+        rows[name][:, :, 0] = rows["whisq"][:, :, 0]
+    rows["moved"][3, 7, 0] += 0.125
+    found = judge(replace(table, predictions=rows, ta_only=("same", "moved"), clip_scope=scope))
+    assert found.rows["whisq"].omq is None
+    same, moved = found.rows["same"].omq, found.rows["moved"].omq
+    assert same is not None
+    assert moved is not None
+    assert same.identical
+    assert moved.largest == pytest.approx(0.125)
+    assert found.notes == (
+        "OMQ of 'moved' differs from that of 'whisq' by up to 0.125, although only the TA side was changed. " + why,
+    )
+
+
+def test_the_csv_convention_reaches_summaries_and_comparisons() -> None:
+    table = evidence(errors=BAD)
+    truth = {system: (1.0 + index % 5, 5.0 - index % 4) for index, system in enumerate(sorted(set(table.systems)))}
+    clips, csv = judge(table), judge(replace(table, system_truth=truth))
+    for name in METRICS:
+        same = clips.rows["bad"].summaries[name] == csv.rows["bad"].summaries[name]
+        assert same == (".system." not in name)
+    comparison = csv.rows["bad"].comparisons["ta.system.mse"]
+    summaries = [csv.rows[row].summaries["ta.system.mse"].mean for row in ("bad", "whisq")]
+    assert comparison.mean == pytest.approx(summaries[0] - summaries[1])
+
+
+def test_the_judgement_carries_what_a_protocol_must_name() -> None:
+    found = judge(evidence(errors=BAD))
+    assert (found.metric, found.margin, found.reference) == (METRIC, 0.01, "whisq")
+    assert (found.num_clips, found.num_systems, found.num_draws) == (96, 12, 400)
+    assert found.design is not None
+    assert (found.design.num_comparisons, found.design.num_seeds, found.design.min_seeds) == (2, 10, 7)

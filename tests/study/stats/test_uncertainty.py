@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+from helpers.evidence import METRIC, comparison
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from study.stats.uncertainty import Array, compare, holm, item_error, omq_check, sign_flip_p, summarise
+
+VALUES = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=9)
+
+
+@settings(deadline=None, max_examples=50)
+@given(values=VALUES, level=st.sampled_from([0.90, 0.95]))
+def test_the_interval_over_seeds_is_students_t(values: list[float], level: float) -> None:
+    found = summarise(values, level)
+    if np.ptp(values) > 1e-9:
+        low, high = stats.ttest_1samp(values, 0).confidence_interval(level)
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9, abs=1e-12)
+        assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.n == len(values)
+
+
+def test_one_seed_has_a_mean_but_no_interval() -> None:
+    found = summarise([0.4])
+    assert (found.mean, found.n) == (0.4, 1)
+    assert np.isnan([found.sd, found.low, found.high]).all()
+    assert not found.inside(1.0)
+
+
+def test_no_seed_at_all_is_undefined() -> None:
+    found = summarise([])
+    assert found.n == 0
+    assert np.isnan([found.mean, found.sd, found.low, found.high]).all()
+
+
+def test_an_undefined_seed_makes_the_mean_undefined_and_never_zero() -> None:
+    found = summarise([0.4, np.nan, 0.5])
+    assert np.isnan([found.mean, found.low, found.high]).all()
+    assert not found.inside(1.0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(values=VALUES)
+def test_the_sign_flip_test_is_scipys_exact_permutation_test(values: list[float]) -> None:
+    differences = np.array(values)
+    expected = stats.permutation_test(
+        (differences, np.zeros_like(differences)),
+        lambda x, y: np.mean(x - y),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    )
+    assert sign_flip_p(differences) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize(("num_seeds", "smallest"), [(1, 1.0), (5, 0.0625), (8, 2 / 256), (20, 2 / 2**20)])
+def test_the_smallest_p_of_n_seeds_is_two_in_two_to_the_n(num_seeds: int, smallest: float) -> None:
+    assert sign_flip_p(np.linspace(0.1, 0.3, num_seeds)) == pytest.approx(smallest)
+
+
+def test_sums_that_differ_by_rounding_only_count_as_equal() -> None:
+    assert sign_flip_p(np.array([0.1, 0.2, 0.3])) == sign_flip_p(np.array([1.0, 2.0, 3.0])) == 0.25
+    # .1 + .2 - .3 is 5.6e-17: every flip is as far from 0 as the observed sum.
+    assert sign_flip_p(np.array([0.1, 0.2, -0.3])) == 1.0
+
+
+def test_equal_rows_have_p_one() -> None:
+    assert sign_flip_p(np.zeros(10)) == 1.0
+
+
+def test_an_undefined_difference_has_no_p() -> None:
+    assert np.isnan(sign_flip_p(np.array([0.1, np.nan])))
+    assert np.isnan(sign_flip_p(np.array([])))
+
+
+def test_beyond_twenty_seeds_random_flips_come_close_to_the_t_test_and_repeat() -> None:
+    differences = np.random.default_rng(0).normal(0.02, 0.06, 40)
+    expected = stats.ttest_1samp(differences, 0).pvalue
+    assert sign_flip_p(differences) == pytest.approx(expected, abs=0.005)
+    assert sign_flip_p(differences) == sign_flip_p(differences)
+    assert sign_flip_p(np.full(40, 0.1)) == pytest.approx(1 / 100_001)
+
+
+@settings(deadline=None, max_examples=50)
+@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_an_undefined_comparison_still_counts_among_the_declared_ones() -> None:
+    found = holm([0.02, np.nan, 0.2])
+    assert found[[0, 2]] == pytest.approx([0.06, 0.4])
+    assert np.isnan(found[1])
+
+
+def test_the_item_error_of_a_mean_is_its_standard_error() -> None:
+    """Closed form: a mean over n systems has the error sd / sqrt(n); scipy's bootstrap has the plug-in variance."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(0, 1, 15)
+    draws = generator.choice(values, (20_000, 15)).mean(axis=1)
+    plug_in = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=generator, method="percentile")
+    found = item_error(draws, 15)
+    assert found == pytest.approx(values.std(ddof=1) / np.sqrt(15), rel=0.02)
+    assert found == pytest.approx(plug_in.standard_error * np.sqrt(15 / 14), rel=0.02)
+
+
+def draws_with_undefined(count: int) -> Array:
+    draws = np.random.default_rng(0).normal(size=100)
+    draws[:count] = np.nan
+    return draws
+
+
+def test_a_few_undefined_draws_are_left_out_and_many_make_the_error_undefined() -> None:
+    assert item_error(draws_with_undefined(5), 29) == pytest.approx(
+        item_error(draws_with_undefined(0)[5:], 29), rel=1e-12
+    )
+    assert np.isnan(item_error(draws_with_undefined(6), 29))
+
+
+def test_fewer_than_five_systems_say_nothing_about_other_systems() -> None:
+    assert np.isnan(item_error(draws_with_undefined(0), 4))
+    assert item_error(draws_with_undefined(0), 5) > 0
+
+
+def test_the_p_of_both_sources_is_welchs_test_and_the_item_p_the_one_sample_test() -> None:
+    found = comparison(0.03, seed_sd=0.02, item_error=0.008)
+    seeds, systems = found.seed_error * np.sqrt(10), found.item_error * np.sqrt(29)
+    welch = stats.ttest_ind_from_stats(found.mean, seeds, 10, 0.0, systems, 29, equal_var=False)
+    assert found.p_both == pytest.approx(welch.pvalue, rel=1e-9)
+    assert found.p_item == pytest.approx(2 * stats.t.sf(found.mean / found.item_error, 28), rel=1e-9)
+
+
+@pytest.mark.parametrize("item", [0.001, 0.01, 0.1])
+@pytest.mark.parametrize("seed", [0.001, 0.01, 0.1])
+def test_a_difference_must_survive_each_source_and_both(item: float, seed: float) -> None:
+    found = comparison(0.02, seed_sd=seed, item_error=item)
+    assert found.p == max(found.p_seed, found.p_item, found.p_both)
+
+
+def test_intervals_are_centred_on_the_difference_and_p_agrees_with_them() -> None:
+    found = comparison(0.05, item_error=0.02)
+    assert found.items.mean == found.seeds.mean == pytest.approx(0.05)
+    assert found.items.low > 0
+    assert found.p_item < 0.05
+    assert found.items_90.low > found.items.low
+    wider = comparison(0.05, item_error=0.03)
+    assert wider.items.low < 0
+    assert wider.p_item > 0.05
+
+
+def test_the_relative_difference_is_to_the_reference() -> None:
+    assert comparison(0.05).relative == pytest.approx(0.1)
+    zero = compare(METRIC, np.array([0.1, 0.2]), np.array([0.5, -0.5]), np.zeros(3), 29)
+    assert np.isnan(zero.relative)
+
+
+def test_rows_without_any_difference_have_every_p_one() -> None:
+    values = np.array([0.5, 0.51, 0.49])
+    found = compare(METRIC, values, values, np.zeros(50), 29)
+    assert (found.mean, found.p_seed, found.p_item, found.p_both, found.p) == (0.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_an_undefined_seed_makes_the_whole_comparison_undefined() -> None:
+    found = compare(METRIC, np.array([0.5, np.nan]), np.array([0.5, 0.4]), np.full(10, np.nan), 29)
+    assert np.isnan([found.mean, found.relative, found.p_seed, found.p_item, found.p_both, found.p]).all()
+
+
+def test_the_omq_check_says_identical_or_by_how_much() -> None:
+    predictions = np.random.default_rng(0).normal(3, 1, (4, 20))
+    assert omq_check(predictions, predictions.copy()).identical
+    moved = predictions.copy()
+    moved[2, 3] -= 0.25
+    found = omq_check(moved, predictions)
+    assert not found.identical
+    assert found.largest == pytest.approx(0.25)

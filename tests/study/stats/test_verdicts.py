@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+from helpers.evidence import METRIC, comparison
+
+from study.stats.uncertainty import Comparison, compare
+from study.stats.verdicts import Decision, decide, design
+
+MARGIN = 0.01
+
+
+def verdict(*comparisons: Comparison, margin: float = MARGIN, higher_is_better: bool = True) -> Decision:
+    """The verdict of the first of the declared rows."""
+    return decide(comparisons, margin, higher_is_better)[0]
+
+
+UNRELATED = [comparison(mean) for mean in (0.001, -0.002, 0.003, -0.001, 0.002)]
+
+
+@pytest.mark.parametrize(
+    ("mean", "higher_is_better", "expected"),
+    [(0.2, True, "better"), (-0.2, True, "worse"), (-0.2, False, "better"), (0.2, False, "worse")],
+)
+def test_better_and_worse_follow_the_direction_of_the_metric(
+    mean: float, higher_is_better: bool, expected: str
+) -> None:
+    found = verdict(comparison(mean), *UNRELATED, higher_is_better=higher_is_better)
+    assert found.verdict == expected
+    assert found.p_holm <= 0.05
+    assert (found.limited_by, found.num_seeds, found.num_systems) == (None, None, None)
+
+
+def test_p_is_adjusted_by_holm_over_all_declared_rows() -> None:
+    alone = comparison(0.075)
+    assert 0.05 / 6 < alone.p < 0.05
+    assert verdict(alone).verdict == "better"
+    among_six = verdict(alone, *UNRELATED)
+    assert among_six.p_holm == pytest.approx(6 * alone.p)
+    assert among_six.verdict != "better"
+
+
+def test_a_row_that_could_not_be_tested_still_counts_in_the_correction() -> None:
+    undefined = compare(METRIC, np.array([]), np.array([]), np.array([np.nan]), 29)
+    alone = comparison(0.075)
+    found = decide([alone, undefined], MARGIN, higher_is_better=True)
+    assert found[0].p_holm == pytest.approx(2 * alone.p)
+    assert (found[1].verdict, found[1].reason) == ("undefined", "no seed is done in both rows")
+
+
+def test_seeds_that_agree_on_a_difference_within_item_noise_count_on_these_clips_only() -> None:
+    found = verdict(comparison(0.04, item_error=0.04), *UNRELATED)
+    assert found.verdict == "on these clips only"
+    assert found.limited_by == "items"
+    assert found.reason == "items: no number of seeds settles this; about 234 systems would"
+
+
+def test_the_seed_test_has_its_own_holm() -> None:
+    weak = comparison(0.0115, seed_sd=0.012)
+    assert 0.05 / 6 < weak.p_seed < 0.05
+    assert verdict(weak).verdict == "on these clips only"
+    others = [comparison(0.0) for _ in range(5)]
+    assert verdict(weak, *others).verdict == "undecided"
+
+
+def test_rows_are_equivalent_when_both_intervals_lie_inside_the_margin() -> None:
+    same = comparison(0.001, item_error=0.004)
+    found = verdict(same, *UNRELATED)
+    assert (found.verdict, found.reason) == ("equivalent", "inside ±0.01 by seeds and by items")
+    assert verdict(same, *UNRELATED, margin=0.005).verdict == "undecided"
+
+
+@pytest.mark.parametrize("source", [{"seed_sd": 0.05}, {"item_error": 0.02}])
+def test_one_interval_outside_the_margin_is_enough_against_equivalence(source: dict[str, float]) -> None:
+    inside = {"seed_sd": 0.01, "item_error": 0.004}
+    assert verdict(comparison(0.001, **inside)).verdict == "equivalent"
+    assert verdict(comparison(0.001, **(inside | source))).verdict == "undecided"
+
+
+def test_a_real_difference_inside_the_margin_is_said_to_be_small() -> None:
+    found = verdict(comparison(0.005, seed_sd=0.002, item_error=0.001))
+    assert (found.verdict, found.reason) == ("better", "real, yet inside ±0.01 by seeds and by items")
+
+
+def test_an_undecided_row_limited_by_items_says_how_many_systems_would_settle_it() -> None:
+    found = verdict(comparison(0.05, seed_sd=0.05, item_error=0.04))
+    assert (found.verdict, found.limited_by) == ("on these clips only", "items")
+    assert found.num_systems is not None
+    settled = comparison(
+        0.05, seed_sd=0.05, item_error=0.04 * (29 / found.num_systems) ** 0.5, num_systems=found.num_systems
+    )
+    assert settled.p_item <= 0.05
+
+
+def test_a_difference_near_zero_is_settled_by_equivalence_first() -> None:
+    found = verdict(comparison(0.001, item_error=0.03))
+    assert found.verdict == "undecided"
+    assert found.reason == "items: no number of seeds settles this; about 933 systems would (equivalence within ±0.01)"
+    assert found.num_systems is not None
+    enough = comparison(0.001, item_error=0.03 * (29 / found.num_systems) ** 0.5, num_systems=found.num_systems)
+    assert verdict(enough).verdict == "equivalent"
+
+
+def test_a_number_of_systems_beyond_reason_is_no_advice() -> None:
+    found = verdict(comparison(0.0101, item_error=5.0, seed_sd=0.05))
+    assert found.reason == ("items: no number of seeds settles this; more than 100,000 systems would (and more seeds)")
+    assert (found.limited_by, found.num_systems) == ("seeds and items", None)
+
+
+def test_an_undecided_row_limited_by_seeds_says_how_many_would_settle_it() -> None:
+    found = verdict(comparison(0.05, seed_sd=0.1, item_error=0.005))
+    assert (found.verdict, found.limited_by) == ("undecided", "seeds")
+    assert found.num_seeds is not None
+    assert found.reason == f"seeds: about {found.num_seeds} seeds would settle this"
+    assert verdict(comparison(0.05, seed_sd=0.1, item_error=0.005, num_seeds=found.num_seeds)).p_holm < 0.06
+
+
+def test_seeds_and_items_of_one_size_fail_together_where_each_alone_would_pass() -> None:
+    clear, close = comparison(0.3), comparison(0.05, seed_sd=0.06, item_error=0.0235)
+    assert max(close.p_seed, close.p_item) < 0.05 < close.p_both
+    found = decide([clear, close], MARGIN, higher_is_better=True)[1]
+    assert (found.verdict, found.limited_by) == ("on these clips only", "seeds and items")
+    assert found.reason == "seeds and items together; about 36 systems would settle this"
+
+
+def test_too_few_seeds_for_the_declared_rows_need_at_least_the_number_that_can_decide() -> None:
+    found = verdict(comparison(0.3, num_seeds=5), *(comparison(0.0, num_seeds=5) for _ in range(5)))
+    assert (found.verdict, found.limited_by, found.num_seeds) == ("undecided", "seeds", 8)
+
+
+def test_one_seed_decides_nothing() -> None:
+    found = verdict(comparison(0.3, num_seeds=1))
+    assert (found.verdict, found.p_holm) == ("undecided", 1.0)
+    assert found.reason == "seeds: one seed has no spread, at least 6 are needed"
+
+
+def test_too_few_systems_decide_nothing_beyond_these_clips() -> None:
+    found = verdict(comparison(0.3, num_systems=4))
+    assert (found.verdict, found.limited_by) == ("on these clips only", "items")
+    assert found.reason == "items: 4 systems are too few, at least 5"
+
+
+def test_an_undefined_metric_never_wins() -> None:
+    undefined = compare(METRIC, np.array([0.9, np.nan]), np.array([0.1, 0.2]), np.full(50, np.nan), 29)
+    found = verdict(undefined)
+    assert found.verdict == "undefined"
+    assert np.isnan(found.p_holm)
+    assert found.reason == "ta.utterance.srcc is undefined in at least one seed"
+
+
+def test_draws_that_are_mostly_undefined_leave_the_row_undecided() -> None:
+    draws = np.full(100, np.nan)
+    found = verdict(compare(METRIC, np.linspace(0.8, 0.9, 10), np.linspace(0.1, 0.3, 10), draws, 29))
+    assert (found.verdict, found.limited_by) == ("on these clips only", "items")
+    assert found.reason == "items: undefined in too many resamples of the systems"
+
+
+def test_no_declared_row_gives_no_verdict() -> None:
+    assert decide([], MARGIN, higher_is_better=True) == []
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [(1, 6), (6, 8), (7, 9)])
+def test_the_design_says_how_many_seeds_its_comparisons_need(rows: int, seeds: int) -> None:
+    enough, short = design(rows, seeds, 29), design(rows, seeds - 1, 29)
+    assert enough.min_seeds == short.min_seeds == seeds
+    assert enough.enough
+    assert not short.enough
+    assert short.sentences[1] == "No verdict 'better' or 'worse' can come out; 'equivalent' still can."
+
+
+def test_the_design_speaks_of_seeds_and_systems_before_the_first_run() -> None:
+    assert design(6, 10, 29).sentences == (
+        "6 comparisons need at least 8 seeds (the smallest p of 8 sign flips, 0.0078, is within .05/6 = 0.0083); "
+        "this table has 10.",
+        "If seeds scatter an SRCC by 0.01, they resolve differences above about 0.015.",
+        "29 systems resolve an SRCC difference between rows with unrelated errors above about 0.17, between rows with "
+        "mostly shared errors less; more seeds do not change that.",
+    )
+
+
+def test_the_design_says_when_the_systems_are_too_few() -> None:
+    assert design(1, 10, 4).sentences[2] == (
+        "4 systems are too few for verdicts beyond these clips: at least 5 are needed."
+    )

@@ -1,0 +1,161 @@
+"""Runs are stored whole or not at all, once, and come back as they went in."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from study.engine.preflight import check_storage
+from study.store.database import Database
+from study.store.records import CellEntry, Scored, StoredCorpus, StoredRun
+from study.store.urls import masked, parse
+from whisq_core.errors import InputError
+
+RUN = StoredRun(
+    run_id="a" * 32,
+    table_name="table",
+    row="whisq",
+    seed=3,
+    state="done",
+    identity={"loss.ot_weight": 4.057e-5, "corpus": "c"},
+    details={"num_trainable": 7},
+    curve=[{"epoch": 1, "loss": 0.5}],
+    manifest={"python": "3.11"},
+    seconds=1.5,
+    finished_at=10.0,
+    scored={"dev": Scored(np.array([1, 0]), np.array([[3.1, 2.0], [1.0 / 3.0, 5.0]]), {"ta.utterance.srcc": 0.25})},
+)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(f"sqlite:///{tmp_path}/new folder/whisq.db")
+
+
+def test_a_run_comes_back_bit_for_bit(database: Database) -> None:
+    assert database.save_run(RUN)
+
+    stored = database.runs([RUN.run_id])[RUN.run_id]
+
+    assert replace(stored, scored={}) == replace(RUN, scored={})
+    np.testing.assert_array_equal(stored.scored["dev"].predicted, RUN.scored["dev"].predicted)
+    np.testing.assert_array_equal(stored.scored["dev"].clip_indices, [1, 0])
+    assert stored.scored["dev"].metrics == {"ta.utterance.srcc": 0.25}
+
+
+def test_an_undefined_metric_is_stored_as_null_and_read_as_nan(database: Database) -> None:
+    scored = Scored(np.array([0]), np.array([[1.0, 1.0]]), {"omq.utterance.srcc": float("nan")})
+    database.save_run(replace(RUN, scored={"dev": scored}, curve=[{"epoch": 1, "loss": float("nan")}]))
+
+    stored = database.runs([RUN.run_id])[RUN.run_id]
+
+    assert np.isnan(stored.scored["dev"].metrics["omq.utterance.srcc"])
+    assert stored.curve == [{"epoch": 1, "loss": None}]
+
+
+def test_a_second_finish_of_the_same_run_changes_nothing(database: Database) -> None:
+    database.save_run(RUN)
+
+    assert not database.save_run(replace(RUN, seconds=99.0))
+    assert database.runs([RUN.run_id])[RUN.run_id].seconds == 1.5
+
+
+def test_a_done_run_replaces_a_failed_one(database: Database) -> None:
+    database.save_run(replace(RUN, state="failed", reason="out of memory", scored={}))
+    assert database.state_of(RUN.run_id) == "failed"
+
+    assert database.save_run(RUN)
+    assert database.state_of(RUN.run_id) == "done"
+    assert "dev" in database.runs([RUN.run_id])[RUN.run_id].scored
+
+
+def test_a_corpus_comes_back_without_paths(database: Database) -> None:
+    columns = {"utterance": ["u1", "u2"], "system": ["S1", "S2"], "omq": [3.2, 1.0], "split": ["dev", "dev"]}
+    clips = pd.DataFrame(columns)
+    system_mos = pd.DataFrame({"omq": [3.0], "ta": [2.0]}, index=["S1"])
+    database.save_corpus(StoredCorpus("d" * 32, "demo", True, clips, system_mos))
+
+    stored = database.corpus("d" * 32)
+
+    pd.testing.assert_frame_equal(stored.clips, clips)
+    assert stored.system_mos is not None
+    pd.testing.assert_frame_equal(stored.system_mos, system_mos)
+    assert stored.simulated
+
+
+def test_cells_point_at_their_newest_run(database: Database) -> None:
+    database.save_cells("table", [CellEntry("whisq", 0, "old", None, "c"), CellEntry("whisq", 1, "one", None, "c")])
+    database.save_cells("table", [CellEntry("whisq", 0, "new", None, "c")])
+
+    assert {key: entry.run_id for key, entry in database.cells("table").items()} == {
+        ("whisq", 0): "new",
+        ("whisq", 1): "one",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "not a storage URL"),
+        ("mysql://host/db", "found 'mysql'"),
+        ("sqlite://", "it must be a file"),
+        ("sqlite:////proc/none/whisq.db", "cannot be opened"),
+        ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "cannot be opened"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_clear_line_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Database(url)
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert len(caught.value.mistakes) == 1
+
+
+def test_passwords_are_masked_and_plain_postgresql_means_psycopg() -> None:
+    assert masked("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+    assert parse("postgresql://me:secret@host/db").drivername == "postgresql+psycopg"
+
+
+def test_a_plan_gets_the_runs_of_its_cells_and_the_newest_done_run_of_each_cell(database: Database) -> None:
+    runs = [
+        replace(RUN, run_id="old", finished_at=1.0),
+        replace(RUN, run_id="new", finished_at=2.0),
+        replace(RUN, run_id="failed since", state="failed", finished_at=3.0),
+        replace(RUN, run_id="other seed", seed=4, finished_at=1.0),
+        replace(RUN, run_id="other table", table_name="other", finished_at=9.0),
+        replace(RUN, run_id="asked for", table_name="third", state="failed", finished_at=0.0),
+    ]
+    for run in runs:
+        database.save_run(run)
+
+    headers = database.headers_for_plan("table", ["asked for", "new", "unknown"])
+
+    assert sorted(header.run_id for header in headers) == ["asked for", "new", "other seed"]
+    assert {header.run_id: header.identity for header in headers}["new"] == RUN.identity
+    assert [header.run_id for header in database.headers("table")] == ["old", "other seed", "new", "failed since"]
+
+
+def test_more_runs_than_a_statement_has_parameters_are_read(database: Database) -> None:
+    database.save_run(RUN)
+    run_ids = [str(number) for number in range(40_000)] + [RUN.run_id]
+
+    assert list(database.runs(run_ids)) == [RUN.run_id]
+    assert [header.run_id for header in database.headers_for_plan("other", run_ids)] == [RUN.run_id]
+
+
+def test_checking_a_storage_that_this_process_uses_leaves_its_locks_alone(database: Database, tmp_path: Path) -> None:
+    """A handle of the file that SQLite does not know of would drop this process' locks when it is closed."""
+    file = f"{tmp_path}/new folder/whisq.db"
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        connection.rollback()
+        check_storage(database.url)
+        last_user = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version'); c.close()"
+        subprocess.run([sys.executable, "-c", last_user, file], check=True)
+
+        # SQLite's last user folds the log into the file and removes it: nobody may take itself for that one now.
+        assert Path(f"{file}-wal").exists()

@@ -1,0 +1,140 @@
+"""What the command line says of itself, and what it does not import to say it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.command import ENVIRONMENT, run, run_script
+from helpers.studies import Place, copied_to
+
+from study import cli
+from study.store.urls import MAX_SQLITE_WORKERS
+
+COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "doctor", "dashboard")
+UNNEEDED = {"torch", "transformers", "optuna", "scipy.stats", "plotly", "sklearn", "geomloss"}  # where nothing is to do
+HEAVY = UNNEEDED | {"pandas", "numpy", "scipy", "sqlalchemy", "yaml", "rich", "pydantic"}
+
+
+def imported_by(folder: Path, *arguments: object) -> set[str]:
+    """The modules that a command has imported when it ends with status 0."""
+    program = (
+        "import sys; from study.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines())
+
+
+def options_of(command: str) -> list[str]:
+    """The long options that a command has."""
+    from typer.main import get_command
+
+    from study.cli import app
+
+    (found,) = [each for name, each in get_command(app).commands.items() if name == command]  # type: ignore[attr-defined]
+    return [name for parameter in found.params for name in parameter.opts if name.startswith("--")]
+
+
+def test_help_names_every_command_with_a_whole_sentence(tmp_path: Path) -> None:
+    finished = run_script(tmp_path, "--help")
+
+    assert finished.status == 0
+    lines = {line.split()[0]: line for line in finished.out.splitlines() if line.startswith("  ") and line.strip()}
+    for command in COMMANDS:
+        assert lines[command].endswith("."), lines[command]
+        assert not lines[command].endswith("..."), lines[command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_explains_every_option(tmp_path: Path, command: str) -> None:
+    finished = run(tmp_path, command, "--help")
+
+    assert (finished.status, finished.err) == (0, "")
+    summary = finished.out.split("\n\n")[1].strip()
+    assert summary.endswith("."), "a command begins with a sentence that says what it is for"
+    for option in (option for option in options_of(command) if option != "--help"):
+        _, _, described = finished.out.partition(f"  {option} ")
+        words = [word for word in described.split("--")[0].split() if not word.startswith(("<", "["))]
+        assert len(words) >= 3, f"{option} is not explained"
+
+
+def test_ablate_help_teaches_what_a_second_run_and_an_exit_status_mean(tmp_path: Path) -> None:
+    text = " ".join(run(tmp_path, "ablate", "--help").out.split())
+
+    assert "Run it again and nothing retrains; change a row and only its cells run." in text
+    assert "Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong" in text
+    assert "ablations.yaml here, else the Table II file shipped inside" in text
+
+
+def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
+    assert "Commands:" in run(tmp_path).out + run(tmp_path).err
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    modules = imported_by(tmp_path, "--help")
+
+    assert HEAVY & modules == set()
+
+
+def test_a_table_that_is_complete_is_shown_without_torch_optuna_or_scipy(finished_study: Place, tmp_path: Path) -> None:
+    place = copied_to(tmp_path, finished_study)
+
+    modules = imported_by(place.folder, *place.ablate)
+
+    assert UNNEEDED & modules == set()
+
+
+def test_a_plan_is_made_without_torch_optuna_or_scipy(finished_study: Place, tmp_path: Path) -> None:
+    place = copied_to(tmp_path, finished_study)
+
+    modules = imported_by(place.folder, *place.ablate, "--plan")
+
+    assert UNNEEDED & modules == set()
+
+
+def test_the_plan_of_a_named_row_shows_its_settings_and_how_it_differs(finished_study: Place) -> None:
+    finished = run(finished_study.folder, *finished_study.ablate, "--plan", "--rows", "no_ot,constant")
+
+    assert finished.status == 0
+    assert "\nrow 'no_ot', WhisQ w/o OT: differs from base in\n  loss.ot_weight: 4.057e-05 -> 0.0\n" in finished.out
+    assert "\n  train.learning_rate: 0.01\n" in finished.out
+    constant = finished.out.split("row 'constant'")[1]
+    assert "model.predictor: whisq -> constant" in constant
+    assert "train.learning_rate" not in constant, "a control is not trained"
+
+
+def test_the_plan_says_what_the_number_of_seeds_cannot_decide(finished_study: Place) -> None:
+    finished = run(finished_study.folder, *finished_study.ablate, "--plan")
+
+    assert "24 done; about 0.0 minutes with 1 worker(s)\n" in finished.out
+    assert "note: table.yaml:" in finished.out.replace(f"{finished_study.folder}/", "")
+    assert "6 comparisons need at least 8 seeds." in finished.out
+
+
+def test_the_file_here_is_taken_and_else_the_shipped_one(finished_study: Place, tmp_path: Path) -> None:
+    where = ("--data", finished_study.corpus, "--features", finished_study.features, "--plan", "--rows", "constant")
+
+    shipped = run(tmp_path, "ablate", *where)
+    (tmp_path / "ablations.yaml").write_bytes(finished_study.file.read_bytes().replace(b"seeds: 0-9", b"seeds: 0-1"))
+    here = run(tmp_path, "ablate", *where)
+
+    assert "10 new" in shipped.out
+    assert "2 new" in here.out
+
+
+def test_no_more_workers_are_started_on_sqlite_than_it_bears() -> None:
+    assert cli._MOST_ON_SQLITE == MAX_SQLITE_WORKERS
+    assert cli._workers(None, "sqlite:///results/whisq.db") <= MAX_SQLITE_WORKERS
+    assert cli._workers(None, "postgresql+psycopg://host/db") == cli._workers(None)
+    assert cli._workers(3, "sqlite:///results/whisq.db") == 3

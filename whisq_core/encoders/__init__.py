@@ -1,0 +1,1 @@
+"""Frozen audio and text encoders: a name to weights, weights to features."""

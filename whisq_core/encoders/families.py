@@ -1,0 +1,81 @@
+"""Frozen encoders by family: which ones there are, what each does to its input, and how to get one.
+
+`preprocessing` is part of a feature store's key and is known without loading anything; transformers and ctranslate2
+are imported only when an encoder is made. To add a family: one function in `audio_encoders`, one entry here.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from whisq_core.encoders.checkpoints import Checkpoint
+from whisq_core.errors import InputError
+
+if TYPE_CHECKING:
+    from whisq_core.encoders.audio import AudioEncoder
+    from whisq_core.encoders.text import TextEncoder
+
+Kind = Literal["audio", "text"]
+
+# Say what decides the features; change a text when they change, and clips are encoded anew.
+_AUDIO = {
+    "whisper": "mono 16 kHz, log-mel of the folder's extractor, padded or cut to 30 s; encoder's last hidden state",
+    "wav2vec2": "mono 16 kHz, first 30 s, normalised as the folder says, no mask; last hidden state",
+    "clap": "mono 48 kHz, first 10 s, shorter clips repeated as they fit, then silence; normalised audio embedding",
+}
+_TEXT = {
+    "clap": "folder's tokenizer, at most 512 tokens; normalised text embedding",
+}
+_ANY_TEXT = "folder's tokenizer with its special tokens, at most 512 tokens, no chat template; last hidden state"
+_UNTRAINED_TEXT = "hashed words; last hidden state"
+
+
+def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
+    """What is done to the input and which state is taken, in stable words, without loading the checkpoint.
+
+    Raises:
+        InputError: when the checkpoint's family cannot serve as this kind of encoder.
+    """
+    family = checkpoint.family
+    if kind == "audio":
+        if family not in _AUDIO:
+            raise InputError(
+                f"backbone.audio: checkpoint '{checkpoint.name}' is a '{family}'. Allowed: {', '.join(_AUDIO)}."
+            )
+        return _AUDIO[family]
+    if family in _AUDIO and family not in _TEXT:
+        raise InputError(
+            f"backbone.text: checkpoint '{checkpoint.name}' is a '{family}', which encodes audio. Allowed: text models "
+            "such as Qwen3, ModernBERT, BERT or Llama, and clap."
+        )
+    return _TEXT.get(family, _UNTRAINED_TEXT if checkpoint.untrained else _ANY_TEXT)
+
+
+def audio_encoder(
+    checkpoint: Checkpoint, precision: Literal["float32", "bf16"], device: str = "cpu", workers: int = 1
+) -> "AudioEncoder":
+    """Load an encoder of waves; on a CPU it may be run from `workers` threads at once.
+
+    Raises:
+        InputError: when the family is not one of audio, or the folder cannot be loaded.
+    """
+    how = preprocessing(checkpoint, "audio")
+    from whisq_core.encoders import audio as audio_encoders
+    from whisq_core.encoders.pretrained import Options
+
+    families = {"whisper": audio_encoders.whisper, "wav2vec2": audio_encoders.wav2vec2, "clap": audio_encoders.clap}
+    return families[checkpoint.family](checkpoint, how, Options(precision, device, workers))
+
+
+def text_encoder(
+    checkpoint: Checkpoint, precision: Literal["float32", "bf16"], device: str = "cpu", workers: int = 1
+) -> "TextEncoder":
+    """Load an encoder of prompts; on a CPU it may be run from `workers` threads at once.
+
+    Raises:
+        InputError: when the family is not one of text, or the folder cannot be loaded.
+    """
+    how = preprocessing(checkpoint, "text")
+    from whisq_core.encoders import text as text_encoders
+    from whisq_core.encoders.pretrained import Options
+
+    family = text_encoders.clap if checkpoint.family == "clap" else text_encoders.sequences
+    return family(checkpoint, how, Options(precision, device, workers))

@@ -1,0 +1,1 @@
+"""Encoded clips and prompts on disk, mapped into memory."""

@@ -1,0 +1,294 @@
+"""The feature store: each clip and each prompt encoded once, mapped into memory by every process.
+
+One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256 (`feature_file` has the
+layout). A file is renamed into place when it is whole, so a process may be killed at any moment and many
+processes may fill one store.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, SupportsIndex
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from whisq_core.errors import InputError
+from whisq_core.features.file import Broken, Item, ItemKey, file_bytes, map_frames, read_item, verify_item, write_item
+from whisq_core.files import sweep, write_atomically
+from whisq_core.spec import digest
+
+if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
+    import torch
+
+_SUFFIX = ".features"
+_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What the features of one store are a function of, besides the item itself."""
+
+    kind: Literal["audio", "text"]
+    checkpoint_digest: str
+    preprocessing: str
+    precision: Literal["float32", "bf16"]
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that name this key."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """What a store says about its encoder; `macs` per item and `frame_rate` in Hz where they are known."""
+
+    name: str
+    dim: int
+    num_parameters: int
+    macs: int | None
+    frame_rate: float | None
+    untrained: bool
+
+
+class FeatureStore:
+    """The features of one `FeatureKey` under `root`."""
+
+    def __init__(self, root: Path, key: FeatureKey) -> None:
+        self.key = key
+        self.folder = root / f"{key.kind}-{key.digest[:16]}"
+        self._key_digest = key.digest
+
+    def path(self, item_key: str) -> Path:
+        """Where the features of the item with this SHA-256 (64 hexadecimal digits) lie."""
+        return self.folder / f"{item_key}{_SUFFIX}"
+
+    @property
+    def meta(self) -> StoreMeta | None:
+        """The description written beside the items, None before the first encoding.
+
+        Raises:
+            InputError: when `store.json` describes another key or cannot be read.
+        """
+        path = self.folder / "store.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["key"] != asdict(self.key):
+                raise InputError(
+                    f"{path}: describes the features of another encoder ({stored['meta']['name']}). "
+                    f"Use another folder for features, or delete {self.folder} and run `whisq-study encode`."
+                )
+            return StoreMeta(**stored["meta"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: not the description of a feature store. Delete this file and run `whisq-study encode`: "
+                "it is written anew, and nothing is encoded twice."
+            ) from error
+
+    def describe(self, meta: StoreMeta) -> None:
+        """Write `store.json`, or check that it tells the same.
+
+        Raises:
+            InputError: when the folder belongs to another key or cannot be written.
+        """
+        if self.meta == meta:
+            return
+        text = json.dumps({"key": asdict(self.key), "meta": asdict(meta)}, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.folder / "store.json", [text.encode()])
+
+    def write(
+        self,
+        item_key: str,
+        frames: Float[np.ndarray, "frames dim"],
+        valid: int,
+        pooled: Float[np.ndarray, " dim"] | None = None,
+    ) -> None:
+        """Store one item; the first `valid` frames are signal, the rest is the encoder's padding.
+
+        `pooled` is the encoder's own pooled vector (CLAP) and replaces both means. The bytes depend on the
+        arguments alone, so it does no harm when two processes write the same item.
+
+        Raises:
+            InputError: when features are not finite in half precision, or the folder cannot be written.
+        """
+        assert 1 <= valid <= len(frames), (valid, frames.shape)
+        with np.errstate(over="ignore"):
+            half = np.ascontiguousarray(frames, dtype=np.float16)
+        if not np.isfinite(half).all():
+            raise InputError(
+                f"item {item_key}: its features are not finite in half precision (largest magnitude "
+                f"{np.abs(frames).max():.4g}, allowed 65504). Use another checkpoint."
+            )
+        means = [part.mean(axis=0, dtype=np.float64) for part in (frames, frames[:valid])]
+        vectors = np.stack(means if pooled is None else [pooled, pooled]).astype(np.float32)
+        write_item(self.path(item_key), self._item_key(item_key), half, valid, vectors)
+
+    def problems(self, item_keys: Iterable[str]) -> dict[str, str]:
+        """Items that cannot be read, with the reason: "missing", or the file's path and what is wrong with it.
+
+        Frames are not read (`verify` reads them), so this is quick: sizes, identity and pooled vectors only.
+        """
+        found = {}
+        for item_key in item_keys:
+            try:
+                self._read(item_key)
+            except FileNotFoundError:
+                found[item_key] = "missing"
+            except (Broken, OSError) as error:
+                found[item_key] = f"{self.path(item_key)}: {error}"
+        return found
+
+    def missing(self, item_keys: Iterable[str]) -> list[str]:
+        """The items that must be encoded, each once, in the order given: absent, torn, foreign or corrupt."""
+        return list(self.problems(dict.fromkeys(item_keys)))
+
+    def open(self, item_keys: Sequence[str]) -> "FeatureTable":
+        """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
+
+        Raises:
+            InputError: with every item that is absent, torn, foreign or corrupt.
+        """
+        items: dict[str, Item] = {}
+        mistakes = []
+        for item_key in dict.fromkeys(item_keys):
+            try:
+                items[item_key] = self._read(item_key)
+            except FileNotFoundError:
+                mistakes.append(f"{self.path(item_key)}: missing. Run `whisq-study encode`.")
+            except (Broken, OSError) as error:
+                mistakes.append(f"{self.path(item_key)}: {error}. Run `whisq-study encode`: it rebuilds the file.")
+        if mistakes:
+            raise InputError(*mistakes)
+        rows = [items[item_key] for item_key in item_keys]
+        assert rows, "a feature table has at least one row"
+        return FeatureTable(
+            keys=tuple(item_keys),
+            folder=self.folder,
+            num_frames=np.array([row.num_frames for row in rows], dtype=np.int64),
+            num_valid=np.array([row.num_valid for row in rows], dtype=np.int64),
+            pooled_vectors=np.stack([row.pooled for row in rows], axis=1),
+        )
+
+    def verify(self) -> dict[str, str]:
+        """Read every file of the store whole: item key -> path and what is wrong. Minutes for a large store."""
+        found = {}
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            try:
+                verify_item(path, self._item_key(path.stem))
+            except (Broken, OSError) as error:
+                found[path.stem] = f"{path}: {error}"
+            except ValueError:  # the name is no hexadecimal number
+                found[path.stem] = f"{path}: not named by the SHA-256 of an item"
+        return found
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed writers left behind."""
+        sweep(self.folder)
+
+    def _item_key(self, item_key: str) -> ItemKey:
+        return ItemKey(item_key, self._key_digest)
+
+    def _read(self, item_key: str) -> Item:
+        return read_item(self.path(item_key), self._item_key(item_key))
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Rows of a store: lengths and pooled vectors in memory, frames mapped from their files when asked for."""
+
+    keys: tuple[str, ...]
+    folder: Path
+    num_frames: Int[np.ndarray, " rows"]
+    num_valid: Int[np.ndarray, " rows"]
+    pooled_vectors: Float[np.ndarray, "2 rows dim"]
+    _maps: "_Maps" = field(default_factory=lambda: _Maps({}), repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def dim(self) -> int:
+        """The size of one frame."""
+        return self.pooled_vectors.shape[2]
+
+    def frames(self, row: SupportsIndex) -> "torch.Tensor":
+        """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
+
+        Raises:
+            InputError: when the file has vanished since the table was opened.
+        """
+        path = self.folder / f"{self.keys[row]}{_SUFFIX}"
+        return self._maps.frames(path, int(self.num_frames[row]), self.dim)
+
+    def pooled(self, frames: Literal["all", "valid"]) -> "torch.Tensor":
+        """float32 [rows, dim]: the mean over all frames, or over those that hold signal (as `model.audio_frames`)."""
+        import torch
+
+        return torch.from_numpy(self.pooled_vectors[("all", "valid").index(frames)])
+
+    def select(self, rows: Int[np.ndarray, " selected"]) -> "FeatureTable":
+        """These rows, in this order; maps are shared with this table."""
+        return FeatureTable(
+            keys=tuple(self.keys[row] for row in rows),
+            folder=self.folder,
+            num_frames=self.num_frames[rows],
+            num_valid=self.num_valid[rows],
+            pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
+            _maps=self._maps,
+        )
+
+
+@dataclass
+class _Maps:
+    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
+
+    kept: "dict[Path, torch.Tensor]"
+    num_bytes: int = 0
+
+    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
+        if path in self.kept:
+            return self.kept[path]
+        frames = map_frames(path, num_frames, dim)
+        size = file_bytes(dim, num_frames)
+        if self.num_bytes + size <= _KEPT_MAP_BYTES:
+            self.kept[path] = frames
+            self.num_bytes += size
+        return frames
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips with their features and labels: what training eats. Row i of `audio` belongs to clip i."""
+
+    utterances: tuple[str, ...]
+    systems: tuple[str, ...]
+    audio: FeatureTable
+    text: FeatureTable  # one row per distinct prompt
+    prompt_of: Int[np.ndarray, " clips"]  # the row of `text` of each clip
+    omq: Float[np.ndarray, " clips"]  # NaN where there is no label
+    ta: Float[np.ndarray, " clips"]
+
+    def __post_init__(self) -> None:
+        counts = {len(self.systems), len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
+        assert counts == {len(self.utterances)}, counts
+        assert self.prompt_of.max(initial=-1) < len(self.text)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def select(self, indices: Int[np.ndarray, " selected"]) -> "Dataset":
+        """These clips, in this order, with only their prompts."""
+        prompts, prompt_of = np.unique(self.prompt_of[indices], return_inverse=True)
+        return Dataset(
+            utterances=tuple(self.utterances[index] for index in indices),
+            systems=tuple(self.systems[index] for index in indices),
+            audio=self.audio.select(indices),
+            text=self.text.select(prompts),
+            prompt_of=prompt_of,
+            omq=self.omq[indices],
+            ta=self.ta[indices],
+        )

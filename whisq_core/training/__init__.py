@@ -1,0 +1,1 @@
+"""Fit and predict: one training step, its backends, the optimiser."""

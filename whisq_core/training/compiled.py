@@ -1,0 +1,110 @@
+"""The kernels of `csrc`, compiled when the package was installed: which of them serve this processor, and how to call.
+
+They are plain C, called without Python's lock. Where they were not built (no C compiler) PyTorch does the same in
+`kernel` and `alignment`, more slowly; `chosen` says which of the two a process uses.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+from whisq_core.errors import InputError
+
+VARIANTS = ("avx512", "avx2", "base")  # fastest first
+SWITCH = "WHISQ_KERNELS"  # an environment variable: a variant, the path of a library, or "pytorch"
+
+# As in csrc/meeting.h.
+FRAME_PAD, DIM_STEP = 32, 16
+
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
+
+
+class Meeting(ctypes.Structure):
+    """One clip's frames and its prompt's rows: `Meeting` in csrc/meeting.h, which says what each field is."""
+
+    _fields_ = (
+        *((name, _INT) for name in ("num_frames", "dim", "num_tokens", "heads", "stride", "head_step")),
+        *((name, _INT) for name in ("attends_text", "attends_audio", "aligns")),
+        *((name, _POINTER) for name in ("frames", "centre", "tokens", "to_text", "to_audio", "to_text_constants")),
+        *((name, _POINTER) for name in ("rounded_frames", "rounded_scores", "state", "work")),
+    )
+
+
+_MEETING = ctypes.POINTER(Meeting)
+
+
+class Kernels:
+    """The functions of one library, each as csrc/kernels.c describes it; arrays are given by their addresses."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self.state_floats = self._function("state_floats", _INT)
+        self.work_floats = self._function("work_floats", _INT)
+        self.half_norms = self._function("half_norms", None, _POINTER)
+        self.score = self._function("score", None)
+        self.round = self._function("round", None, _POINTER)
+        self.attend = self._function("attend", None, _POINTER, _POINTER)
+        self.align = self._function("align", ctypes.c_double, _POINTER, _POINTER, _INT, ctypes.c_float, _POINTER)
+        self.slopes = self._function("slopes", None, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
+        self.collect = self._function("collect", None, _POINTER, _POINTER, _POINTER, _POINTER)
+
+    def run_here(self) -> bool:
+        """Whether this processor has the instructions that the library was compiled for."""
+        return bool(self._library.kernels_run_here())
+
+    def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        function: Callable[..., Any] = self._library[f"kernels_{name}"]
+        function.restype, function.argtypes = result, (_MEETING, *arguments)  # type: ignore[attr-defined]
+        return function
+
+
+@cache
+def chosen() -> tuple[str, Kernels | None]:
+    """The name of what serves here and its kernels; ("pytorch", None) where none was built, or they are switched off.
+
+    Raises:
+        InputError: when kernels are asked for by name and are not there.
+    """
+    wanted = os.environ.get(SWITCH, "")
+    if wanted == "pytorch":
+        return wanted, None
+    for name in (wanted,) if wanted else VARIANTS:
+        for path in _libraries(name):
+            if path.is_file() and (kernels := Kernels(path)).run_here():
+                return name, kernels
+    if wanted:
+        raise InputError(
+            f"{SWITCH}={wanted}: no such kernels, or not for this processor. Allowed: {', '.join(VARIANTS)} where they "
+            "were built, the path of a library built from whisq_core/csrc, or pytorch."
+        )
+    return "pytorch", None
+
+
+def _libraries(name: str) -> list[Path]:
+    """Where the kernels of this name may be."""
+    if name not in VARIANTS:
+        return [Path(name)]
+    return [Path(__file__).parents[1].joinpath(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Inside, this process computes with the kernels of this name, as `SWITCH` takes it."""
+    before = os.environ.get(SWITCH, "")
+    os.environ[SWITCH] = name
+    chosen.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ[SWITCH] = before
+        chosen.cache_clear()
+
+
+def serves(dim: int) -> bool:
+    """Whether there are kernels for frames of this size."""
+    return dim % DIM_STEP == 0 and chosen()[1] is not None
