@@ -14,7 +14,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna.storages._rdb.models import TrialUserAttributeModel
 
 from study.store.database import Database, with_retry
-from study.store.records import StoredRun
+from study.store.records import Run
 from study.store.urls import sqlite_path
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
@@ -55,7 +55,7 @@ def shown_metrics(trial: optuna.trial.FrozenTrial) -> dict[str, float]:
     return {name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs}
 
 
-def attach_run(trial: optuna.Trial, run: StoredRun, clips: pd.DataFrame, folder: Path) -> None:
+def attach_run(trial: optuna.Trial, run: Run, clips: pd.DataFrame, folder: Path) -> None:
     """Attach spec.yaml, predictions.csv and curve.csv to a trial, each once.
 
     One that is attached already is written again: a worker may have died before its file was whole.
@@ -72,7 +72,7 @@ def attach_run(trial: optuna.Trial, run: StoredRun, clips: pd.DataFrame, folder:
             upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
 
 
-def _files(run: StoredRun, clips: pd.DataFrame) -> dict[str, str]:
+def _files(run: Run, clips: pd.DataFrame) -> dict[str, str]:
     files = {"spec.yaml": yaml.safe_dump({"run_id": run.run_id, **run.identity}, sort_keys=False)}
     if run.curve:
         files["curve.csv"] = pd.DataFrame(run.curve).to_csv(index=False)

@@ -18,7 +18,7 @@ from optuna.storages._rdb.models import StudySystemAttributeModel
 from study.dashboard.artifacts import artifact_folder
 from study.engine.preflight import check_storage, check_stored
 from study.engine.queue import open_storage
-from study.results import StudyResults
+from study.results import TableResults
 from study.stats.table import Judgement
 from study.store.database import Database
 from study.store.urls import engine_options, full
@@ -45,7 +45,7 @@ table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def annotate_table(results: StudyResults, judgement: Judgement, database: Database, out: Path) -> None:
+def annotate_table(results: TableResults, judgement: Judgement, database: Database, out: Path) -> None:
     """Put the table with its verdicts and the figures on the study of an ablation."""
     from study.report.figures import figures
 

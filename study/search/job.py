@@ -26,7 +26,7 @@ from study.search.objective import objective_name, objective_value, stride
 from study.search.sampler import TicketSampler, make_pruner
 from study.search.study import top_up
 from study.store.database import Database
-from study.store.records import StoredRun
+from study.store.records import Run
 from whisq_core.corpus.table import split
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, with_settings
@@ -142,13 +142,13 @@ class SearchSession:
     def _epoch(self, title: str, spec: RunSpec, step: int, text: str) -> Event:
         return Event("epoch", self.worker, title, step, spec.train.epochs, text)
 
-    def _stored(self, run_id: str) -> StoredRun | None:
+    def _stored(self, run_id: str) -> Run | None:
         """The run of this very configuration, when it has been trained before: by a trial, or a worker that died."""
         if patiently(lambda: self.database.state_of(run_id)) != "done":
             return None
         return patiently(lambda: self.database.runs([run_id])[run_id])
 
-    def _finish(self, trial: optuna.Trial, run: StoredRun) -> float:
+    def _finish(self, trial: optuna.Trial, run: Run) -> float:
         """Show a stored run in Optuna and complete its trial.
 
         Raises:
