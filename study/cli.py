@@ -89,7 +89,7 @@ def encode(
     clips in progress; several processes may fill one store.
     """
     from study.ablation.ablate import encode_rows
-    from study.config.reader import default_file
+    from study.config import default_file
 
     raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), _workers(workers)))
 
@@ -120,8 +120,7 @@ def ablate(
     input is wrong (nothing was started).
     """
     from study.ablation import ablate as ablation
-    from study.config.reader import default_file
-    from study.config.seeds import parse_seeds
+    from study.config import default_file, parse_seeds
 
     request = ablation.AblateRequest(
         file=default_file(file),
@@ -171,7 +170,7 @@ def optimize(
     What is searched stands under `search:` in the file. Trials are judged on an inner split of train. The best few are
     trained again on fresh seeds, and best.yaml (accepted by --base) holds the winner of those.
     """
-    from study.config.reader import default_file
+    from study.config import default_file
     from study.search import optimize as search
 
     path = default_file(file)
@@ -207,7 +206,7 @@ def report(
     Nothing is trained. The page stands alone: it opens offline and can be sent to anyone.
     """
     from study.ablation.publish import report as publish
-    from study.config.reader import default_file
+    from study.config import default_file
 
     typer.echo(publish(default_file(file), storage, out))
 
@@ -263,7 +262,7 @@ def doctor(
     Exit status 1 when there is anything, 0 when all is well or --fix has mended it.
     """
     from study import doctor as clinic
-    from study.config.reader import default_file
+    from study.config import default_file
 
     visit = clinic.visit(clinic.DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
     typer.echo("\n".join(visit.lines))

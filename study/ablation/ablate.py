@@ -8,8 +8,7 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish
-from study.config.design import AblationFile, Row, SeededRow
-from study.config.reader import read_ablation_file
+from study.config import AblationFile, Row, read_ablation_file
 from study.engine.encode import encode_backbones
 from study.engine.plan import Cell, PlannedCell, plan
 from study.engine.preflight import (
@@ -164,16 +163,16 @@ def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
 def _cells(file: AblationFile, rows: Sequence[Row], specs: Mapping[str, RunSpec], workspace: Workspace) -> list[Cell]:
     """The cells of the chosen rows, seed-major: a whole table exists after the first seed."""
     chosen = {row.id for row in rows}
-    return [_cell(cell, specs[cell.row.id], workspace) for cell in file.cells() if cell.row.id in chosen]
+    return [_cell(row, seed, specs[row.id], workspace) for row, seed in file.cells() if row.id in chosen]
 
 
-def _cell(seeded: SeededRow, row_spec: RunSpec, workspace: Workspace) -> Cell:
-    spec = row_spec.model_copy(update={"seed": seeded.seed})
+def _cell(row: Row, seed: int, row_spec: RunSpec, workspace: Workspace) -> Cell:
+    spec = row_spec.model_copy(update={"seed": seed})
     try:
         identity, problem = identify(spec, workspace), None
     except InputError as error:  # this row's weights are missing; the others can still run
         identity, problem = None, " ".join(error.mistakes)
-    return Cell(seeded.row, seeded.seed, seeded.position, spec, identity, problem)
+    return Cell(row, seed, row.seeds.index(seed), spec, identity, problem)
 
 
 def _nothing_can_run(cells: Sequence[Cell]) -> list[str]:

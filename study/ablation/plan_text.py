@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from study.ablation.cost import CostModel
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine.plan import PlannedCell
 from whisq_core.spec import RunSpec
 

@@ -33,7 +33,7 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
 
 def report(file_path: Path, storage: str, out: Path | None) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
-    from study.config.reader import read_ablation_file
+    from study.config import read_ablation_file
     from study.report.page import write_report
     from study.report.tables import write_tables
     from study.search.importance import importances

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.config.design import Row
+from study.config import Row
 from study.engine.runs import Identity
 from study.store.records import RunHeader
 from whisq_core.spec import RunSpec, differences

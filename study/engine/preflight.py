@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine.runs import Workspace
 from study.store.urls import sqlite_path
 from whisq_core.device import resolve_auto

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from study import doctor
 from study.ablation.ablate import AblateRequest, prepare
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.engine.queue import open_storage
 from study.engine.runs import Workspace
 from study.engine.tickets import create_study, enqueue

@@ -12,7 +12,7 @@ import pytest
 from helpers.command import run
 from helpers.studies import Place, beginning_in, changed, copied_to, row
 
-from study.config.reader import SHIPPED_FILE, read_ablation_file
+from study.config import SHIPPED_FILE, read_ablation_file
 from study.published.paper import PUBLISHED
 from study.store.database import Database
 from study.store.records import StoredRun

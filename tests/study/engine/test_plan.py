@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from study.config.design import Row
+from study.config import Row
 from study.engine.plan import Cell, plan
 from study.engine.runs import Identity
 from study.store.records import RunHeader

@@ -19,7 +19,7 @@ from helpers.searches import request, shared_data, start, trials
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.engine.patient_storage import PatientStorage
 from study.engine.queue import open_storage
 from study.engine.runs import Workspace
