@@ -221,11 +221,11 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether published numbers and claims hold up.
+    """Say whether published numbers can be what they are printed as.
 
-    A rank correlation of n systems can only have certain values; where we have intervals, it says who lies inside.
+    A rank correlation of n systems can only have certain values, and so few systems leave wide intervals.
     """
-    from study.audit.check import audit as check
+    from study.audit import audit as check
 
     outcome = check(table, systems)
     typer.echo(outcome.json() if as_json else outcome.text())

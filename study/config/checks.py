@@ -6,7 +6,7 @@ from typing import Any
 from study.config.document import Position
 from study.config.file import Row
 from study.config.schema import Compare
-from study.published.paper import PUBLISHED
+from study.published import PUBLISHED
 from whisq_core.errors import did_you_mean
 from whisq_core.metrics import EXTRA, METRICS
 from whisq_core.spec import SETTINGS, RunSpec, effect

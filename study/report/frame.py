@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from study.config import Row
-from study.published.paper import PUBLISHED, PublishedRow
+from study.published import PUBLISHED, PublishedRow
 from study.report.method import Mark, marks, row_marks, sentences, statement
 from study.report.numbers import UNDEFINED
 from study.results import StudyResults

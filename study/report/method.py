@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from study.config import AblationFile, Row
-from study.published.paper import PUBLISHED
+from study.published import PUBLISHED
 from study.results import StudyResults
 from whisq_core.metrics import title
 

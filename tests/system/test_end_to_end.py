@@ -13,7 +13,7 @@ from helpers.command import run
 from helpers.studies import Place, beginning_in, changed, copied_to, row
 
 from study.config import SHIPPED_FILE, read_ablation_file
-from study.published.paper import PUBLISHED
+from study.published import PUBLISHED
 from study.store.database import Database
 from study.store.records import StoredRun
 from whisq_core.metrics import EXTRA, METRICS
