@@ -3,12 +3,11 @@
 `read_ablation_file` is the door; `Search` and what translates it to parameters serve the search room.
 """
 
-from study.config.checks import UNTRAINED_ENCODERS, seeds_needed, smallest_p
+from study.config.checks import seeds_needed, smallest_p
 from study.config.file import AblationFile, Row, Section, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
 from study.config.schema import Compare
 from study.config.search_space import (
-    DEFAULT_SPACE,
     PRIMARY_METRIC,
     Range,
     Search,
@@ -22,10 +21,8 @@ from study.config.search_space import (
 from study.config.seeds import parse_seeds
 
 __all__ = [
-    "DEFAULT_SPACE",
     "PRIMARY_METRIC",
     "SHIPPED_FILE",
-    "UNTRAINED_ENCODERS",
     "AblationFile",
     "Compare",
     "Range",

@@ -76,6 +76,7 @@ def read_yaml(path: Path) -> Document:
         When nothing can be read: no such file, not UTF-8, not YAML, empty, of absurd size.
     """
     yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # YAML allows them
     try:
         node = yaml.compose(_text(path))
         if node is None:

@@ -78,7 +78,8 @@ def checked_keys(model: type[_Model], document: Document) -> _Model | None:
         return model.model_validate(document.data)
     except ValidationError as error:
         # A list whose items are wrong counts as too short too, and each branch of a union complains: one line will do.
-        problems = [problem for problem in error.errors() if "too_short" not in problem["type"] or not problem["input"]]
+        wrong = {problem["loc"][:depth] for problem in error.errors() for depth in range(len(problem["loc"]))}
+        problems = [problem for problem in error.errors() if problem["loc"] not in wrong]
         unknown = [problem for problem in problems if problem["type"] in ("extra_forbidden", "missing")]
         by_place = {_place(problem): _words(model, problem) for problem in problems if problem not in unknown}
         for position, text in (*by_place.items(), *((_place(problem), _words(model, problem)) for problem in unknown)):
@@ -113,7 +114,10 @@ def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
         case "tuple_type":
             return f"{key}: a list is needed{found}."
         case "too_short" | "string_too_short":
-            return f"{key}: must not be empty{found}."
+            fewest = problem["ctx"]["min_length"]
+            return (
+                f"{key}: must not be empty{found}." if fewest == 1 else f"{key}: at least {fewest} are needed{found}."
+            )
     text = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {text}{'' if problem['type'] == 'value_error' else found}."
 

@@ -3,7 +3,9 @@
 An ablation row and a search trial are both a base `RunSpec` plus dotted settings such as ``{"loss.ot_weight": 0.0}``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StrictBool, model_validator
@@ -221,7 +223,8 @@ class RunSpec(_Frozen):
         return self.uses_features and (self.model.needs_frames or self.loss.ot_weight > 0)
 
 
-def declared_settings() -> dict[str, Setting]:
+@cache
+def declared_settings() -> Mapping[str, Setting]:
     """What is declared beside each field, under its dotted name."""
     found: dict[str, Setting] = {}
     for section, field in RunSpec.model_fields.items():

@@ -254,6 +254,15 @@ def test_mistakes_in_the_search_stand_with_their_line(tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_that_is_too_short_is_refused_where_its_items_are_right(tmp_path: Path) -> None:
+    text = SMALL + "search: {space: {loss.p: {choices: [2]}}}\n"
+    assert mistakes(tmp_path, text) == ["ablations.yaml:7, search: choices: at least 2 are needed, found [2]."]
+
+
+def test_an_anchor_may_be_used_twice(tmp_path: Path) -> None:
+    assert read(tmp_path, SMALL.replace("0-9", "&a 0-9").replace("title: Rows", "title: &a Rows")).seeds[-1] == 9
+
+
 def test_an_unknown_row_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown row 'whisk'. Did you mean 'whisq'\?"):
         read(tmp_path, SMALL).row("whisk")

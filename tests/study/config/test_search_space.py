@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.config import (
-    DEFAULT_SPACE,
     Range,
     Search,
     difference,
@@ -20,6 +19,7 @@ from study.config import (
     to_params,
     to_settings,
 )
+from study.config.search_space import DEFAULT_SPACE
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, setting_mistakes
 
