@@ -9,9 +9,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from study.config.design import AblationFile
-from study.config.reader import read_ablation_file
-from study.config.search_space import difference
+from study.config import AblationFile, difference, read_ablation_file
 from study.engine.encode import encode_backbones
 from study.engine.preflight import check_storage
 from study.engine.queue import lost, open_storage, reap

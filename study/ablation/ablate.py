@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.config.design import AblationFile, Row
-from study.config.reader import read_ablation_file
+from study.config import AblationFile, Row, read_ablation_file
 from study.engine import (
     Cell,
     Failure,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from study.ablation.cost import CostModel
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine import Cell
 from whisq_core.spec import RunSpec
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.search_space import Search
+from study.config import Search
 from study.engine.failures import failure_reason, is_out_of_memory
 from study.search.study import settings_of
 from whisq_core.spec import RunSpec

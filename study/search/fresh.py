@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.search_space import to_settings
+from study.config import to_settings
 from study.engine.plan import Cell, PlannedCell, plan
 from study.engine.runs import Workspace, identify
 from study.engine.tickets import AblationJob, create_study, enqueue

@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from study.config.search_space import Search, suggest
+from study.config import Search, suggest
 from study.dashboard.artifacts import artifact_folder, attach_run, show_metrics
 from study.engine.patient_storage import PatientStorage, patiently
 from study.engine.provenance import manifest

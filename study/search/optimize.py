@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from study.config.design import AblationFile, Row
-from study.config.reader import read_ablation_file
-from study.config.search_space import Search, search_mistakes
+from study.config import AblationFile, Row, Search, read_ablation_file, search_mistakes
 from study.engine.encode import encode_backbones
 from study.engine.preflight import (
     check_kernels,

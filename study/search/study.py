@@ -9,8 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.design import AblationFile, Row
-from study.config.search_space import Search, difference, param_name, to_params, to_settings
+from study.config import AblationFile, Row, Search, difference, param_name, to_params, to_settings
 from study.engine.patient_storage import patiently
 from study.engine.queue import open_storage
 from study.engine.runs import Identity

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from study.config.design import settings_yaml
+from study.config import settings_yaml
 from study.dashboard.artifacts import shown_metrics
 from study.search.fresh import FRESH_SEEDS, TRIAL_SEED, Candidate
 from study.search.importance import MIN_TRIALS, Importances

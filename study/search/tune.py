@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine.preflight import make_folder, noted
 from study.engine.runs import Workspace
 from study.search.optimize import OptimizeRequest, plan_search, run_search, search_of, write_best

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 from optuna.artifacts import get_all_artifact_meta
-
-from study.dashboard.artifacts import artifact_folder, attach_run
 from study.engine.queue import claim, open_storage, worker_name
 from study.engine.tickets import create_study
+
+from study.dashboard.artifacts import artifact_folder, attach_run
 from study.store.database import Database
-from study.store.records import Scored, Run
+from study.store.records import Run, Scored
 
 CLIPS = pd.DataFrame(
     {

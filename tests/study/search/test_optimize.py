@@ -10,9 +10,9 @@ import pytest
 from helpers.command import run
 from helpers.searches import SPACE, request, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
-
-from study.config.reader import read_ablation_file
 from study.engine.runs import Workspace
+
+from study.config import read_ablation_file
 from study.search.fresh import FRESH_SEEDS, TRIAL_SEED
 from study.search.importance import MIN_TRIALS
 from study.search.optimize import optimize

@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from helpers.searches import request, shared_data, start, trials
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-
-from study.config.reader import read_ablation_file
 from study.engine.patient_storage import PatientStorage
 from study.engine.queue import open_storage
 from study.engine.runs import Workspace
 from study.engine.workers import Event, run_workers
+
+from study.config import read_ablation_file
 from study.search.fresh import FRESH_SEEDS
 from study.search.job import SearchJob
 from study.search.optimize import OptimizeRequest, optimize, plan_search
