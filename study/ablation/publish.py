@@ -23,7 +23,7 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's note and figures into the dashboard."""
     from study.dashboard.server import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
     from study.report.tables import write_tables
-    from study.stats.judge import judge_results
+    from study.report.verdicts import judge_table as judge_results
 
     judgement = judge_results(results)
     write_tables(results, judgement, out)
@@ -36,9 +36,9 @@ def report(file_path: Path, storage: str, out: Path | None) -> str:
     from study.config.reader import read_ablation_file
     from study.report.page import write_report
     from study.report.tables import write_tables
+    from study.report.verdicts import judge_table as judge_results
     from study.search.importance import importances
     from study.search.study import largest_search
-    from study.stats.judge import judge_results
 
     mistakes: list[str] = []
     with noted(mistakes):

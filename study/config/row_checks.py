@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.stats import seeds_needed, smallest_p
 from whisq_core.errors import did_you_mean
 from whisq_core.spec import RunSpec
 
@@ -72,19 +73,6 @@ def _unreachable(name: str, spec: RunSpec) -> str:
         if touched and rule.applies(spec):
             return rule.why
     return ""
-
-
-def seeds_needed(num_comparisons: int) -> int:
-    """The fewest seeds with which a sign-flip test of all 2^n flips can pass Holm's first step at .05."""
-    num_seeds = 1
-    while smallest_p(num_seeds) > 0.05 / num_comparisons:
-        num_seeds += 1
-    return num_seeds
-
-
-def smallest_p(num_seeds: int) -> float:
-    """The smallest two-sided p of an exact sign-flip permutation test over paired seeds."""
-    return float(2.0 * 0.5**num_seeds)
 
 
 def design_warning(num_seeds: int, num_comparisons: int) -> str | None:

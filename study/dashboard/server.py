@@ -19,7 +19,7 @@ from study.dashboard.artifacts import artifact_folder
 from study.engine.preflight import check_storage, check_stored
 from study.engine.queue import open_storage
 from study.results import StudyResults
-from study.stats.table import Judgement
+from study.stats import Judgement
 from study.store.database import Database
 from study.store.urls import engine_options, full
 from study.terminal import say

@@ -14,8 +14,7 @@ from study.report.run_figures import curves, scatter, system_errors
 from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, marked, translucent
 from study.results import StudyResults
 from study.search.importance import Importances
-from study.stats.table import Judgement
-from study.stats.uncertainty import Comparison
+from study.stats import Comparison, Judgement
 from whisq_core.metrics import higher_is_better, title
 
 _SPLIT = 0.16  # of a row's height, between its two intervals
@@ -86,7 +85,7 @@ def forest(results: StudyResults, judgement: Judgement) -> go.Figure | None:
 
 def _intervals(lines: Sequence[ForestLine], source: str) -> go.Scatter:
     of_seeds = source == "seeds"
-    intervals = [line.comparison.seeds if of_seeds else line.comparison.items for line in lines]
+    intervals = [line.comparison.seeds if of_seeds else line.comparison.systems for line in lines]
     x = [line.comparison.mean for line in lines]
     return go.Scatter(
         x=x,

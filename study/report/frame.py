@@ -11,9 +11,7 @@ from study.published.paper import PUBLISHED, PublishedRow
 from study.report.method import Mark, marks, row_marks, sentences, statement
 from study.report.numbers import UNDEFINED
 from study.results import StudyResults
-from study.stats.table import Judgement
-from study.stats.uncertainty import Comparison, Interval, summarise
-from study.stats.verdicts import Decision
+from study.stats import Comparison, Decision, Interval, Judgement, summarise
 from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -181,7 +179,7 @@ def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, 
         return ()
     labels = {row.id: row.label for row in results.file.rows}
     flags = [f"{labels[row]}: {flag}." for row, judged in judgement.rows.items() for flag in judged.flags]
-    same = [labels[row] for row, judged in judgement.rows.items() if judged.omq is not None and judged.omq.identical]
+    same = [labels[row] for row, judged in judgement.rows.items() if judged.omq_difference == 0]
     check = f"OMQ predictions equal those of the reference bit for bit, as they must, in: {', '.join(same)}."
     return (*judgement.notes, *flags, *([check] if same else []))
 

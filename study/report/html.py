@@ -74,7 +74,7 @@ def verdict_table(frame: TableFrame) -> str:
             _minus(signed(comparison.mean)),
             _minus(percent(comparison.relative)),
             _minus(interval(comparison.seeds)),
-            _minus(interval(comparison.items)),
+            _minus(interval(comparison.systems)),
             escape(p_value(decision.p_holm)) if decision else "",
             _word(row),
         )

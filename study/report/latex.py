@@ -94,7 +94,7 @@ def _difference(row: TableRow) -> Sequence[str]:
     comparison, decision = row.verdict.comparison, row.verdict.decision
     mean = "{--}" if math.isnan(comparison.mean) else signed(comparison.mean)
     p = escape(p_value(decision.p_holm)) if decision else ""
-    return [mean, _math(interval(comparison.seeds)), _math(interval(comparison.items)), p, row.verdict.word]
+    return [mean, _math(interval(comparison.seeds)), _math(interval(comparison.systems)), p, row.verdict.word]
 
 
 def _math(text: str) -> str:

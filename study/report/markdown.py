@@ -45,7 +45,7 @@ def _verdicts(frame: TableFrame) -> str:
             signed(comparison.mean),
             percent(comparison.relative),
             interval(comparison.seeds),
-            interval(comparison.items),
+            interval(comparison.systems),
             p_value(decision.p_holm) if decision else "",
             f"**{decision.verdict}**: {decision.reason}" if decision else "exploratory",
         )

@@ -19,8 +19,7 @@ from study.report.html import STYLE, metric_tables, verdict_table, warnings
 from study.report.numbers import number
 from study.results import StudyResults
 from study.search.importance import Importances
-from study.stats.table import Judgement
-from study.stats.uncertainty import Interval
+from study.stats import Interval, Judgement
 from whisq_core.files import write_atomically
 from whisq_core.metrics import METRICS, title
 
@@ -52,7 +51,7 @@ def write_report(
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
-        design=" ".join(judgement.design.sentences) if judgement.design else "",
+        design=" ".join(judgement.design),
         verdict_table=Markup(verdict_table(frame)),
         metric_tables=[Markup(table) for table in metric_tables(frame)],
         figures={name: _inline(figure) for name, figure in figures(results, judgement, importances).items()},

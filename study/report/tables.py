@@ -18,7 +18,7 @@ from study.report.latex import latex
 from study.report.markdown import markdown
 from study.report.method import untrained_rows
 from study.results import StudyResults
-from study.stats.table import Judgement
+from study.stats import Judgement
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 
@@ -96,8 +96,8 @@ def _verdict(frame: TableFrame, row: TableRow) -> dict[str, Any]:
         return line | dict.fromkeys(names, "")
     comparison, decision = row.verdict.comparison, row.verdict.decision
     p_holm = decision.p_holm if decision else np.nan
-    numbers = (comparison.mean, comparison.relative, comparison.seeds.low, comparison.seeds.high, comparison.items.low,
-               comparison.items.high, comparison.p_seed, comparison.p_item, p_holm)  # fmt: skip
+    numbers = (comparison.mean, comparison.relative, comparison.seeds.low, comparison.seeds.high, comparison.systems.low,
+               comparison.systems.high, comparison.p_seed, comparison.p_system, p_holm)  # fmt: skip
     reason = decision.reason if decision else ""
     return line | {"verdict": row.verdict.word, "reason": reason} | dict(zip(names, map(_digits, numbers), strict=True))
 

@@ -12,9 +12,9 @@ import pandas as pd
 import study
 from study.config.design import AblationFile, Row
 from study.config.reader import read_ablation_file
+from study.report.verdicts import evidence
 from study.results import StudyResults
-from study.stats.judge import evidence
-from study.stats.table import Judgement, judge
+from study.stats import Judgement, judge
 from study.store.records import StoredCorpus
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 

@@ -67,7 +67,7 @@ def test_the_forest_shows_each_defined_difference_with_both_intervals():
     assert lines["system_lookup"].word == "exploratory"
     seeds, systems = FIGURES["differences"].data
     place = list(lines).index("cross")
-    for trace, interval in ((seeds, lines["cross"].comparison.seeds), (systems, lines["cross"].comparison.items)):
+    for trace, interval in ((seeds, lines["cross"].comparison.seeds), (systems, lines["cross"].comparison.systems)):
         assert trace.x[place] - trace.error_x.arrayminus[place] == pytest.approx(interval.low)
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
 

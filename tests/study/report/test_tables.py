@@ -195,7 +195,7 @@ def test_the_verdict_table_gives_the_judgement():
     comparison = JUDGEMENT.primary("mlp_only")
     assert (line["verdict"], line["reference"], line["metric"]) == ("worse", "whisq", "ta.utterance.srcc")
     assert float(line["difference"]) == comparison.mean
-    assert float(line["systems_low"]) == comparison.items.low
+    assert float(line["systems_low"]) == comparison.systems.low
     assert float(line["p_holm"]) == JUDGEMENT.rows["mlp_only"].decision.p_holm
 
 

@@ -1,30 +1,19 @@
-"""From stored results to verdicts: hands the arrays of `StudyResults` to the statistics."""
+"""From stored results to verdicts: what `TableResults` hold, as the evidence that the statistics judge."""
 
 from threadpoolctl import threadpool_limits
 
 from study.config.design import Row
 from study.results import StudyResults
-from study.stats.table import Evidence, Judgement, judge
+from study.stats import Evidence, Judgement, judge
 
-# Settings that reach the TA prediction only, as long as the audio is not projected (FACTS of the model: Eq. 6 reads
-# nothing but the pooled audio): rows that differ in these alone must agree on OMQ.
 _TA_ONLY = {
-    "model.attention",
-    "model.heads",
-    "model.pool",
-    "model.residual",
-    "model.layer_norm",
-    "loss.alignment",
-    "loss.ot_weight",
-    "loss.p",
-    "loss.blur",
-    "loss.diameter",
-    "loss.scaling",
+    *("model.attention", "model.heads", "model.pool", "model.residual", "model.layer_norm"),
+    *("loss.alignment", "loss.ot_weight", "loss.p", "loss.blur", "loss.diameter", "loss.scaling"),
 }
 
 
-def judge_results(results: StudyResults) -> Judgement:
-    """The verdicts of a table."""
+def judge_table(results: StudyResults) -> Judgement:
+    """The verdicts of a table: intervals, comparisons and decisions for each of its rows."""
     with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
         return judge(evidence(results))
 
@@ -45,8 +34,8 @@ def evidence(results: StudyResults) -> Evidence:
         metric=file.metric,
         margin=compare.equivalence_margin if compare else 0.0,
         aa=tuple(row.id for row in shown if reference and _repeats(row, reference)),
-        stand_ins=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
-        ta_only=tuple(row.id for row in shown if reference and _differs_on_ta_only(results, row, reference)),
+        placeholders=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
+        ta_only=tuple(row.id for row in shown if reference and _must_agree_on_omq(results, row, reference)),
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
         clip_scope=file.base.train.clip_scope,
     )
@@ -57,13 +46,19 @@ def _repeats(row: Row, reference: Row) -> bool:
     return row.id != reference.id and not _differing(row, reference) and not set(row.seeds) & set(reference.seeds)
 
 
-def _differs_on_ta_only(results: StudyResults, row: Row, reference: Row) -> bool:
+def _must_agree_on_omq(results: StudyResults, row: Row, reference: Row) -> bool:
+    """Whether the rows differ in settings of the TA head alone, at the same seeds."""
     if row.id == reference.id or row.seeds != reference.seeds or row.spec.model.predictor != "whisq":
         return False
     cells = results.cells[results.cells["row"] == reference.id]
     projected = (cells["audio_dim"] != reference.spec.model.feature_dim).any()
     differing = _differing(row, reference)
-    return bool(differing) and differing <= _TA_ONLY and not projected
+    return bool(differing) and not projected and all(map(_is_read_by_ta_only, differing))
+
+
+def _is_read_by_ta_only(setting: str) -> bool:
+    """Whether a setting reaches the TA head only, as long as the audio is not projected (Eq. 6 pools raw audio)."""
+    return setting in _TA_ONLY
 
 
 def _differing(row: Row, reference: Row) -> set[str]:
