@@ -21,23 +21,22 @@ def is_published(results: StudyResults, out: Path) -> bool:
 
 def publish(results: StudyResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's note and figures into the dashboard."""
-    from study.dashboard.server import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
-    from study.report.tables import write_tables
-    from study.report.verdicts import judge_table as judge_results
+    # plotly, scipy: seconds of import that an unchanged table saves
+    from study.dashboard.server import annotate
+    from study.report import figures, judge_table, write_tables
 
-    judgement = judge_results(results)
+    judgement = judge_table(results)
     write_tables(results, judgement, out)
-    annotate_table(results, judgement, database, out)
+    note = (out / "table.md").read_text(encoding="utf-8")
+    annotate(database, results.file.name, note, figures(results, judgement))
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
 
 
 def report(file_path: Path, storage: str, out: Path | None) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     from study.config.reader import read_ablation_file
-    from study.report.page import write_report
-    from study.report.tables import write_tables
-    from study.report.verdicts import judge_table as judge_results
-    from study.search.importance import importances
+    from study.report import judge_table, warning_of, write_report, write_tables
+    from study.search.importance import importance_figure, importances
     from study.search.study import largest_search
 
     mistakes: list[str] = []
@@ -52,10 +51,12 @@ def report(file_path: Path, storage: str, out: Path | None) -> str:
     folder = output_folder(out, file)
     database = Database(storage)
     results = collect(file, database)
-    judgement = judge_results(results)
+    judgement = judge_table(results)
     tables = write_tables(results, judgement, folder)
     search = largest_search(database, file)
-    page = write_report(results, judgement, folder, importances(search) if search else None)
+    found = importances(search) if search else None
+    extra = {"importance": importance_figure(found, warning_of(results))} if found else {}
+    page = write_report(results, judgement, folder, extra)
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 

@@ -18,8 +18,6 @@ from optuna.storages._rdb.models import StudySystemAttributeModel
 from study.dashboard.artifacts import artifact_folder
 from study.engine.preflight import check_storage, check_stored
 from study.engine.queue import open_storage
-from study.results import StudyResults
-from study.stats import Judgement
 from study.store.database import Database
 from study.store.urls import engine_options, full
 from study.terminal import say
@@ -43,14 +41,6 @@ table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 </style></head>"""
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-
-def annotate_table(results: StudyResults, judgement: Judgement, database: Database, out: Path) -> None:
-    """Put the table with its verdicts and the figures on the study of an ablation."""
-    from study.report.figures import figures
-
-    note = (out / "table.md").read_text(encoding="utf-8")
-    annotate(database, results.file.name, note, figures(results, judgement))
 
 
 def annotate(database: Database, study_name: str, note: str, figures: Mapping[str, "Figure"]) -> None:

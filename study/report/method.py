@@ -38,6 +38,11 @@ def marks(results: StudyResults) -> tuple[Mark, ...]:
     return tuple(found)
 
 
+def warning_of(results: StudyResults) -> str:
+    """What must stand wherever a number of these results does; empty for trained encoders on people's ratings."""
+    return "".join(f" — {mark.short} {mark.symbol}" for mark in marks(results))
+
+
 def row_marks(results: StudyResults, row: Row) -> str:
     """The symbols that stand behind the label of `row`; empty for trained encoders on people's ratings."""
     simulated = SIMULATED_MARK if results.corpus.simulated else ""

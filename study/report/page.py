@@ -4,24 +4,23 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.graph_objects import Figure
-from plotly.offline import get_plotlyjs
 
 from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
 from study.published.paper import NUM_SYSTEMS
-from study.report.figures import figures
 from study.report.frame import TableFrame, TableRow, table_frame
-from study.report.html import STYLE, metric_tables, verdict_table, warnings
+from study.report.html import STYLE, tables, warnings
 from study.report.numbers import number
 from study.results import StudyResults
-from study.search.importance import Importances
 from study.stats import Interval, Judgement
 from whisq_core.files import write_atomically
 from whisq_core.metrics import METRICS, title
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 FILE_NAME = "report.html"
 CAPTIONS = {
@@ -30,7 +29,6 @@ CAPTIONS = {
     "curves": "Learning curves",
     "scatter": "Predicted against true",
     "systems": "Errors by system",
-    "importance": "Importance",
 }
 _SYMBOLS: dict[Placement, tuple[str, str]] = {
     "inside": ("●", "inside"),
@@ -41,26 +39,72 @@ _SYMBOLS: dict[Placement, tuple[str, str]] = {
 }
 
 
-def write_report(
-    results: StudyResults, judgement: Judgement, out: Path, importances: Importances | None = None
-) -> Path:
-    """Write `report.html` into `out` and return its path; it opens offline and asks the network for nothing."""
+def figures(results: StudyResults, judgement: Judgement | None) -> dict[str, "Figure"]:
+    """Draw a table.
+
+    Parameters
+    ----------
+    results, judgement
+        What was measured, and the verdicts on it; without them the differences are not drawn.
+
+    Returns
+    -------
+    dict
+        Plotly figures by name; nothing is drawn of what does not exist yet.
+    """
+    # Plotly takes a second to import: only what draws pays for it, not the tables.
+    from study.report.comparison_figures import differences, seed_by_seed
+    from study.report.run_figures import curves, scatter, system_errors
+
     frame = table_frame(results, judgement)
+    found = {
+        "differences": differences(frame, judgement.margin) if judgement else None,
+        "seeds": seed_by_seed(results, frame),
+        "curves": curves(results, frame),
+        "scatter": scatter(results, frame),
+        "systems": system_errors(results, frame),
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def write_report(
+    results: StudyResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
+) -> Path:
+    """Write `report.html`, which opens offline and asks the network for nothing.
+
+    Parameters
+    ----------
+    results, judgement
+        What was measured, and the verdicts on it.
+    out
+        The folder to write into.
+    extra
+        Further figures by name, shown after those of the table.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    from plotly.offline import get_plotlyjs
+
+    frame = table_frame(results, judgement)
+    verdict_table, *metric_tables = map(Markup, tables(frame))
+    drawn = figures(results, judgement) | dict(extra or {})
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
         design=" ".join(judgement.design),
-        verdict_table=Markup(verdict_table(frame)),
-        metric_tables=[Markup(table) for table in metric_tables(frame)],
-        figures={name: _inline(figure) for name, figure in figures(results, judgement, importances).items()},
-        captions=CAPTIONS,
+        verdict_table=verdict_table,
+        metric_tables=metric_tables,
+        figures={name: _inline(figure) for name, figure in drawn.items()},
+        captions={name: CAPTIONS.get(name, name.capitalize()) for name in drawn},
         placed=list(_placed(results, frame)),
         placement_header=[title(metric) for metric in METRICS],
         placement_note=_placement_note(results),
         num_systems=NUM_SYSTEMS,
-        row_notes=[f"{row.label}: {row.note}" for row in frame.rows if row.note],
         facts=list(facts(results, judgement)),
     )  # fmt: skip
     path = out / FILE_NAME
@@ -72,7 +116,7 @@ def _environment() -> Environment:
     return Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
-def _inline(figure: Figure) -> Markup:
+def _inline(figure: "Figure") -> Markup:
     """JSON that may stand inside a script element."""
     return Markup(str(figure.to_json()).replace("<", "\\u003c"))
 
@@ -92,15 +136,15 @@ def _placed(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, lis
     for row in frame.rows:
         if row.published:
             intervals = {metric: one_more_run(row.values[metric]) for metric in row.values}
-            placed = {cell.metric: cell for cell in place_row(row.id, row.published, intervals, reason)}
-            yield row.label, [_shown(placed[metric], row) for metric in METRICS]
+            placed = {cell.metric: cell for cell in place_row(row.row.id, row.published, intervals, reason)}
+            yield row.row.label, [_shown(placed[metric], row) for metric in METRICS]
 
 
 def _shown(cell: PlacedCell, row: TableRow) -> ShownCell:
     symbol, style = _SYMBOLS[cell.placement]
     known = not math.isnan(cell.low)
     ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]" if known else "no interval of ours"
-    hint = f"{row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
+    hint = f"{row.row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
     return ShownCell(cell.printed, symbol, style, hint)
 
 

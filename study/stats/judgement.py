@@ -69,8 +69,8 @@ class RowJudgement:
     """One row: `summaries` of all 18 metrics over its seeds, `comparisons` with the reference on the 16 of Table II.
 
     Only a row that was declared, or an A/A row, has a `decision`; comparisons of other rows and other metrics are
-    exploratory. `omq_difference` is the largest difference of its OMQ predictions from the reference's, for rows where it
-    must be 0. `flags` are short warnings for the table.
+    exploratory. `omq_difference` is the largest one of OMQ predictions from the reference's, for rows where it must
+    be 0. `flags` are short warnings for the table.
     """
 
     summaries: Mapping[str, Interval]

@@ -36,7 +36,7 @@ RANDOM_FLIP_SEED = 20_250_401
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean with its 95 % interval (or the level asked for); sd is that of the values, NaN for an interval over systems."""
+    """Mean with its interval, at 95 % unless asked otherwise; sd is that of the values, NaN for one over systems."""
 
     mean: float
     sd: float

@@ -59,8 +59,8 @@ def decide(comparisons: Sequence[Comparison], margin: float, higher_is_better: b
     seeds = holm([_testable(one, one.p_seed) for one in comparisons])
     systems = holm([_testable(one, one.p_system) for one in comparisons])
     return [
-        _decide(comparison, *map(float, adjusted_ps), len(comparisons), margin, higher_is_better)
-        for comparison, *adjusted_ps in zip(comparisons, adjusted, seeds, systems, strict=True)
+        _decide(comparison, float(p), float(p_seed), float(p_system), len(comparisons), margin, higher_is_better)
+        for comparison, p, p_seed, p_system in zip(comparisons, adjusted, seeds, systems, strict=True)
     ]
 
 

@@ -52,7 +52,7 @@ def comparison(
     num_systems: int = 29,
     metric: str = METRIC,
 ) -> Comparison:
-    """A comparison whose differences over seeds have exactly this mean and sd, and whose error over systems is this one."""
+    """A comparison of exactly this mean and sd over seeds, and of this error over systems."""
     differences = mean + seed_sd * _standard(num_seeds)
     draws = mean + system_error * np.sqrt((num_systems - 1) / num_systems) * _standard(200)
     return compare(metric, 0.5 + differences, np.full(num_seeds, 0.5), draws, num_systems)

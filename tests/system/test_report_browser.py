@@ -4,8 +4,8 @@ import pytest
 from helpers import browser
 from helpers.results import quick_judgement, synthetic_results, untrained
 
-from study.report.page import write_report
-from study.search.importance import Importance, Importances
+from study.report import write_report
+from study.search.importance import Importance, Importances, importance_figure
 
 pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
 
@@ -16,7 +16,8 @@ FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
     results = untrained(synthetic_results(num_seeds=3), "cross")
-    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), FOUND)
+    extra = {"importance": importance_figure(FOUND)}
+    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), extra)
     with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
         tab.open(path)
         tab.wait_for(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {len(NAMES)}")

@@ -7,8 +7,8 @@ import re
 import pytest
 from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
 
-from study.report.page import facts, one_more_run, write_report
-from study.report.tables import write_tables
+from study.report import write_report, write_tables
+from study.report.page import facts, one_more_run
 from study.stats.uncertainty import summarise
 from whisq_core.metrics import EXTRA, METRICS
 

@@ -207,7 +207,7 @@ def test_without_a_judgement_there_are_numbers_and_no_verdicts():
 
 def test_bold_stands_only_where_a_verdict_supports_it():
     frame = table_frame(RESULTS, JUDGEMENT)
-    better = {row.id for row in frame.rows if row.verdict and row.verdict.decision and row.verdict.word == "better"}
+    better = {row.row.id for row in frame.rows if row.decision and row.decision.verdict == "better"}
     assert not better
     assert bold_rows(frame) == better
     assert r"\bfseries" not in latex(frame)
@@ -221,9 +221,7 @@ def _with_words(frame, word):
     """The frame with every verdict replaced."""
 
     def changed(row):
-        if row.verdict is None or row.verdict.decision is None:
-            return row
-        return replace(row, verdict=replace(row.verdict, decision=replace(row.verdict.decision, verdict=word)))
+        return replace(row, decision=replace(row.decision, verdict=word)) if row.decision else row
 
     sections = tuple(replace(section, rows=tuple(map(changed, section.rows))) for section in frame.sections)
     return replace(frame, sections=sections)
