@@ -226,7 +226,7 @@ def _outcome_of_table(world: World, comparisons: list[Comparison], seed_sd: floa
         without_both=bool(rejected[1].any()),
         found=verdicts[0] == "worse",
         false_equivalence=world.effect >= MARGIN and verdicts[0] == "equivalent",
-        alarm=alone not in ("undecided", "equivalent"),
+        alarm=alone not in ("inconclusive", "equivalent"),
         # On given clips the expected difference of two rows is only known when they are the same procedure.
         seeds_cover=_coverage(seeds, truths)[equal].mean() if world.own_error == 0 else np.nan,
         # Where seeds scatter as much as items, the item interval's target is the population at these seeds, not known.

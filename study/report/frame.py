@@ -54,7 +54,7 @@ class TableRow:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
 
-    def quoted(self, metric: str) -> str:
+    def printed(self, metric: str) -> str:
         """The published number as it was printed; empty when there is none."""
         return self.published.values.get(metric, "") if self.published else ""  # noqa: PD011
 
@@ -155,7 +155,7 @@ def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, 
     labels = {row.id: row.label for row in results.file.rows}
     flags = [f"{labels[row]}: {flag}." for row, judged in judgement.rows.items() for flag in judged.flags]
     same = [labels[row] for row, judged in judgement.rows.items() if judged.omq_difference == 0]
-    check = f"OMQ predictions equal those of the reference bit for bit, as they must, in: {', '.join(same)}."
+    check = f"OMQ predictions are bit-identical to the reference's, as they must be, in: {', '.join(same)}."
     return (*judgement.notes, *flags, *([check] if same else []))
 
 

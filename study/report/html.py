@@ -24,24 +24,24 @@ th:first-child, td:first-child, td.text, th.text { text-align: left; }
 td.text { white-space: normal; min-width: 13rem; }
 td i { color: #6b6b6b; } td small { color: #6b6b6b; font-size: 11px; }
 tbody.section tr:first-child td { padding-top: .9rem; font-style: italic; color: #444; white-space: normal; }
-tbody tr.quoted td { color: #6b6b6b; font-style: italic; padding-top: 0; }
+tbody tr.published td { color: #6b6b6b; font-style: italic; padding-top: 0; }
 tbody tr.reference td { background: #f4f6f8; }
 tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
 .note { color: #555; font-size: 12.5px; }
 .warning { border-left: 4px solid #d55e00; background: #fdf3ec; padding: .5rem .9rem; margin: .6rem 0; }
 .word { font-weight: 600; border-radius: 3px; padding: 0 .35em; background: #eee; color: #333; }
 .word.better { background: #d9ece6; color: #00503a; } .word.worse { background: #fbe3d3; color: #8a3c00; }
-.word.equivalent { background: #dcebf6; color: #00446f; } .word.clips { background: #fbf3c8; color: #5e5200; }
+.word.equivalent { background: #dcebf6; color: #00446f; }
+.word.these-systems-only { background: #fbf3c8; color: #5e5200; }
 """
-_CLASSES = {"better": "better", "worse": "worse", "equivalent": "equivalent", "on these clips only": "clips"}
 
-_WITH_MINUS = ("quoted", "difference", "percent", "interval")  # numbers; a hyphen in words is none
+_WITH_MINUS = ("published", "difference", "percent", "interval")  # numbers; a hyphen in words is none
 
 
 def html(frame: TableFrame) -> str:
     """A self-contained page: warnings, verdicts, both targets, sizes, checks, protocol."""
     heading = escape(frame.heading)
-    notes = "\n".join(f"<h2>{name}</h2>\n{_list(texts)}" for name, texts in frame.notes.items())
+    notes = "\n".join(listed(name, texts) for name, texts in frame.notes.items())
     body = "\n".join([f"<h1>{heading}</h1>", warnings(frame), *tables(frame), notes])
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{heading}</title>\n'
@@ -57,6 +57,12 @@ def warnings(frame: TableFrame) -> str:
 def tables(frame: TableFrame) -> list[str]:
     """Every table for readers, the verdicts first."""
     return [_table(frame, view) for view in views(frame)]
+
+
+def listed(heading: str, texts: Sequence[str]) -> str:
+    """Sentences as a list under a heading."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<h2>{escape(heading)}</h2>\n<ul>{items}</ul>"
 
 
 def _table(frame: TableFrame, view: View) -> str:
@@ -75,8 +81,8 @@ def _table(frame: TableFrame, view: View) -> str:
             parts.append(f'<tr{kind} data-row="{escape(row.row.id)}">{cells}</tr>')
             if row.published and any(column.below for column in columns):
                 below = [_minus(column.below.text(row)) if column.below else "" for column in columns[1:]]
-                cells = "".join(f"<td>{cell}</td>" for cell in [escape(f"quoted: {row.published.source}"), *below])
-                parts.append(f'<tr class="quoted">{cells}</tr>')
+                cells = "".join(f"<td>{cell}</td>" for cell in [escape(f"published: {row.published.source}"), *below])
+                parts.append(f'<tr class="published">{cells}</tr>')
         parts.append("</tbody>")
     return "\n".join([*parts, "</table></div>"])
 
@@ -96,7 +102,7 @@ def _cell(column: Column, row: TableRow) -> str:
             return f"{mean} <small>{deviation(value)}</small>"
         case "verdict":
             return _verdict(*value) if value else ""
-        case "quoted":
+        case "published":
             return f"<i>{_minus(text)}</i>"
     return _minus(text) if column.kind in _WITH_MINUS else escape(text)
 
@@ -104,14 +110,10 @@ def _cell(column: Column, row: TableRow) -> str:
 def _verdict(word: str, reason: str) -> str:
     if word == "exploratory":
         return f'<span class="note">{word}</span>'
-    shown = f'<span class="word {_CLASSES.get(word, "")}">{escape(word)}</span>'
+    shown = f'<span class="word {word.replace(" ", "-")}">{escape(word)}</span>'
     return f'{shown} <span class="note">{escape(reason)}</span>' if reason else shown
 
 
 def _minus(text: str) -> str:
     """Typographic minus signs."""
     return escape(text.replace("-", "−"))
-
-
-def _list(texts: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"

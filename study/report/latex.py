@@ -41,7 +41,7 @@ _PREAMBLE = r"""% Needs \usepackage{booktabs,siunitx}; then \input this file.
 _COMPACT, _SEPARATE = r"\sisetup{detect-weight = true}", r"\sisetup{detect-weight = true, separate-uncertainty = true}"
 _NUMBERS: dict[Kind, str] = {
     "estimate": "S[table-format=-1.3(2)]",
-    "quoted": "S[table-format=-1.4]",
+    "published": "S[table-format=-1.4]",
     "difference": "S[table-format=+1.3]",
 }
 _HEADINGS = {
@@ -53,7 +53,7 @@ _HEADINGS = {
 
 
 def latex(frame: TableFrame) -> str:
-    """Two floats: the verdicts, and the 16 numbers with the quoted ones beneath; notes carry warnings and protocol."""
+    """Two floats: the verdicts, and our numbers with the published ones beneath; notes carry warnings and protocol."""
     verdicts, *targets, _ = views(frame)
     return "\n".join([_PREAMBLE, _verdicts(frame, verdicts), "", _numbers(frame, targets)]) + "\n"
 
@@ -155,7 +155,7 @@ def _cell(column: Column, row: TableRow, bold: bool) -> str:
             return "--" if text == UNDEFINED else f"${text}$"
         case "verdict":
             return escape(value[0])
-    return text if column.kind == "quoted" else escape(text)
+    return text if column.kind == "published" else escape(text)
 
 
 def _estimate(value: Interval | str, bold: bool) -> str:

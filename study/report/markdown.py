@@ -7,7 +7,7 @@ from study.report.views import Column, View, views
 
 
 def markdown(frame: TableFrame) -> str:
-    """The whole table as Markdown text; quoted numbers stand in italics on a line of their own."""
+    """The whole table as Markdown text; published numbers stand in italics on a line of their own."""
     parts = [f"# {frame.heading}", *(f"**{mark.symbol} {mark.text}**" for mark in frame.marks)]
     for view in views(frame):
         parts += [f"## {view.title}", _table(frame, view)]
@@ -18,7 +18,7 @@ def markdown(frame: TableFrame) -> str:
 
 def _cell(column: Column, row: TableRow) -> str:
     text = column.text(row)
-    if column.kind == "quoted":
+    if column.kind == "published":
         return _italic(text)
     if column.kind == "verdict" and text not in ("", "exploratory"):
         word, colon, reason = text.partition(":")
@@ -36,7 +36,7 @@ def _lines(frame: TableFrame, columns: Sequence[Column]) -> Iterable[list[str]]:
         for row in section.rows:
             yield [_cell(column, row) for column in columns]
             if row.published and any(column.below for column in columns):
-                source = _italic(f"quoted: {row.published.source}")
+                source = _italic(f"published: {row.published.source}")
                 yield [source, *(_cell(column.below, row) if column.below else "" for column in columns[1:])]
 
 

@@ -31,7 +31,7 @@ def marks(results: StudyResults) -> tuple[Mark, ...]:
         found.append(Mark(SIMULATED_MARK, "simulated data", text))
     if untrained_rows(results):
         text = (
-            "Untrained encoder: seeded random weights stand in for pretrained ones. "
+            "Untrained encoder: seeded random weights in place of pretrained ones. "
             "The row shows that the path works; its numbers mean nothing else."
         )
         found.append(Mark(UNTRAINED_MARK, "untrained encoder", text))
@@ -73,7 +73,7 @@ def sentences(results: StudyResults) -> tuple[str, ...]:
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
         _comparison(results.file),
-        *_quotations(results),
+        *_published(results),
     )
 
 
@@ -96,10 +96,10 @@ def _data(results: StudyResults) -> str:
 
 def _backbone(file: AblationFile) -> str:
     backbone, model = file.base.backbone, file.base.model
-    frames = "every audio frame" if model.audio_frames == "all" else "the audio frames that hold sound"
+    frames = "every audio frame" if model.audio_frames == "all" else "the valid audio frames"
     return (
         f"Unless a row says otherwise, the frozen encoders are {backbone.audio} (audio) and {backbone.text} (text), "
-        f"run once per clip and prompt in {backbone.precision}; attention sees {frames}."
+        f"run once per clip and prompt in {backbone.precision}; attention runs over {frames}."
     )
 
 
@@ -162,7 +162,7 @@ def _seeds(results: StudyResults) -> str:
 
 
 def _tuning(results: StudyResults) -> str:
-    """Who chose the hyper-parameters; unequal budgets are said aloud, since they favour the rows with more trials."""
+    """Who chose the hyper-parameters; unequal budgets are stated in capitals: they favour the rows with more trials."""
     if results.file.hyperparameters == "shared":
         return "all rows share one set of hyper-parameters"
     where = "an inner split of the training clips"
@@ -212,13 +212,13 @@ def _comparison(file: AblationFile) -> str:
     )
 
 
-def _quotations(results: StudyResults) -> tuple[str, ...]:
-    quoted = [PUBLISHED[row.quoted] for row in results.file.rows if row.quoted]
-    if not quoted:
+def _published(results: StudyResults) -> tuple[str, ...]:
+    published = [PUBLISHED[row.quoted] for row in results.file.rows if row.quoted]
+    if not published:
         return ()
-    sources = "; ".join(dict.fromkeys(row.source for row in quoted))
+    sources = "; ".join(dict.fromkeys(row.source for row in published))
     other = ", and on other data, so that they cannot be compared with ours" if results.corpus.simulated else ""
-    return (f"Quoted numbers ({sources}) are single runs without seeds or intervals{other}.",)
+    return (f"Published numbers ({sources}) are single runs without seeds or intervals{other}.",)
 
 
 def _ranges(seeds: tuple[int, ...]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from markupsafe import Markup
 from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
 from study.published.paper import NUM_SYSTEMS
 from study.report.frame import TableFrame, TableRow, table_frame
-from study.report.html import STYLE, tables, warnings
+from study.report.html import STYLE, listed, tables, warnings
 from study.report.numbers import number
 from study.results import StudyResults
 from study.stats import Interval, Judgement
@@ -34,8 +33,6 @@ _SYMBOLS: dict[Placement, tuple[str, str]] = {
     "inside": ("●", "inside"),
     "outside": ("○", "outside"),
     "not attainable": ("✕", "impossible"),
-    "not comparable": ("", "other"),
-    "no interval": ("", "other"),
 }
 
 
@@ -93,16 +90,19 @@ def write_report(
     drawn = figures(results, judgement) | dict(extra or {})
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
+        listed=lambda heading, texts: Markup(listed(heading, texts)),
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
         design=" ".join(judgement.design),
         verdict_table=verdict_table,
         metric_tables=metric_tables,
-        figures={name: _inline(figure) for name, figure in drawn.items()},
-        captions={name: CAPTIONS.get(name, name.capitalize()) for name in drawn},
-        placed=list(_placed(results, frame)),
-        placement_header=[title(metric) for metric in METRICS],
+        figures={
+            name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
+            for name, figure in drawn.items()
+        },
+        published=list(_published(results, frame)),
+        metrics=[title(metric) for metric in METRICS],
         placement_note=_placement_note(results),
         num_systems=NUM_SYSTEMS,
         facts=list(facts(results, judgement)),
@@ -121,31 +121,27 @@ def _inline(figure: "Figure") -> Markup:
     return Markup(str(figure.to_json()).replace("<", "\\u003c"))
 
 
-@dataclass(frozen=True)
-class ShownCell:
-    """A published cell as the page shows it: a symbol as well as a colour, and the interval under the pointer."""
-
-    printed: str
-    symbol: str
-    style: str
-    hint: str
-
-
-def _placed(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, list[ShownCell]]]:
-    reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
+def _published(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Each published row: its label, and (style, hint, text) of its 16 cells, told apart by a symbol and a colour."""
+    reason = _why_not_comparable(results)
     for row in frame.rows:
         if row.published:
-            intervals = {metric: one_more_run(row.values[metric]) for metric in row.values}
+            intervals = {metric: one_more_run(value) for metric, value in row.values.items()}
             placed = {cell.metric: cell for cell in place_row(row.row.id, row.published, intervals, reason)}
             yield row.row.label, [_shown(placed[metric], row) for metric in METRICS]
 
 
-def _shown(cell: PlacedCell, row: TableRow) -> ShownCell:
-    symbol, style = _SYMBOLS[cell.placement]
-    known = not math.isnan(cell.low)
-    ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]" if known else "no interval of ours"
+def _shown(cell: PlacedCell, row: TableRow) -> tuple[str, str, str]:
+    symbol, style = _SYMBOLS.get(cell.placement, ("", "other"))
+    ours = "no interval of ours"
+    if not math.isnan(cell.low):
+        ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]"
     hint = f"{row.row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
-    return ShownCell(cell.printed, symbol, style, hint)
+    return style, hint, f"{symbol} {cell.printed}"
+
+
+def _why_not_comparable(results: StudyResults) -> str:
+    return why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
 
 
 def one_more_run(value: Interval) -> tuple[float, float]:
@@ -155,7 +151,7 @@ def one_more_run(value: Interval) -> tuple[float, float]:
 
 
 def _placement_note(results: StudyResults) -> str:
-    reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
+    reason = _why_not_comparable(results)
     if reason:
         return f"Not compared ({reason}). What no ranking of {NUM_SYSTEMS} systems can give is marked all the same."
     return "A published number is a single run: it is placed in the 95 % interval of one further run of ours."

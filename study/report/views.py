@@ -13,7 +13,7 @@ from study.stats import Interval
 from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
 
 Kind = Literal[
-    "text", "label", "seeds", "estimate", "quoted", "difference", "percent", "interval", "p", "verdict", "count"
+    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "p", "verdict", "count"
 ]
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -70,7 +70,7 @@ _PLAIN: dict[Kind, Callable[[Any], str]] = {
     "label": lambda value: " ".join(filter(None, value)),
     "seeds": _seeds,
     "estimate": _estimate,
-    "quoted": str,
+    "published": str,
     "difference": signed,
     "percent": percent,
     "interval": interval,
@@ -122,7 +122,7 @@ def views(frame: TableFrame) -> list[View]:
     against = f", differences from {frame.reference_label}" if frame.reference_label else ""
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
-        f"{frame.metric}.quoted", "difference", "relative", "by_seeds", "by_systems", "p_holm", "verdict",
+        f"{frame.metric}.published", "difference", "relative", "by_seeds", "by_systems", "p_holm", "verdict",
     )  # fmt: skip
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
     targets = [
@@ -147,11 +147,11 @@ def _compared(heading: str, kind: Kind, value: Callable[[Any], Any], *fields: st
 
 def _metric(metric: str) -> dict[str, Column]:
     """Our estimate, with its heading under one that names the target, and the published number."""
-    quoted = Column("quoted", "quoted", lambda row: row.quoted(metric), (f"{metric}.quoted",))
+    published = Column("published", "published", lambda row: row.printed(metric), (f"{metric}.quoted",))
     heading = f"{title(metric).split(' ', 1)[1]} {'↑' if higher_is_better(metric) else '↓'}"
     fields = (metric, f"{metric}.sd", f"{metric}.low", f"{metric}.high")
-    estimate = Column(heading, "estimate", lambda row: row.estimate(metric), fields, quoted)
-    return {metric: estimate, f"{metric}.quoted": quoted}
+    estimate = Column(heading, "estimate", lambda row: row.estimate(metric), fields, published)
+    return {metric: estimate, f"{metric}.published": published}
 
 
 def _mark_names(frame: TableFrame, row: TableRow) -> str:

@@ -241,7 +241,7 @@ def _notes(evidence: Evidence, rows: Mapping[str, RowJudgement]) -> tuple[str, .
     notes = []
     for row in evidence.aa:
         decision = rows[row].decision if row in rows else None
-        if decision is not None and decision.verdict not in ("undecided", "equivalent", "undefined"):
+        if decision is not None and decision.verdict not in ("inconclusive", "equivalent", "undefined"):
             notes.append(
                 f"A/A alarm: '{row}' repeats '{evidence.reference}' on other seeds, yet its verdict is "
                 f"'{decision.verdict}'. One table in twenty does so by chance."

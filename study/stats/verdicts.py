@@ -1,9 +1,9 @@
 """From comparisons to verdicts, and what a design can decide before its first run.
 
-A difference is *better* or *worse* when its largest p (seeds, items, both at once), adjusted by Holm over all declared
-rows, is at most .05. When the seeds alone pass (Holm over their own p values) it is real *on these clips only*. When
-both 90 % intervals lie inside the margin the rows are *equivalent*. All else is *undecided*, and then the text says
-what limits it and how much more of that would settle it if the difference stayed what it is.
+A difference is *better* or *worse* when its largest p (seeds, test systems, both at once), adjusted by Holm over all
+declared rows, is at most .05. When the seeds alone pass (Holm over their own p values) it holds for *these systems
+only*. When both 90 % intervals lie inside the margin the rows are *equivalent*. All else is *inconclusive*, and the
+reason then says what limits it and how much more of that would settle it if the difference stayed what it is.
 """
 
 import math
@@ -24,7 +24,7 @@ from study.stats.uncertainty import (
     smallest_p,
 )
 
-Verdict = Literal["better", "worse", "on these clips only", "equivalent", "undecided", "undefined"]
+Verdict = Literal["better", "worse", "these systems only", "equivalent", "inconclusive", "undefined"]
 
 MANY = 100_000  # beyond this a number of systems is no advice
 TYPICAL_SEED_SD = 0.01  # of an utterance SRCC near .6
@@ -81,16 +81,17 @@ def _decide(
     if math.isnan(comparison.mean):
         return Decision("undefined", math.nan, _undefined_reason(comparison))
     equivalent = comparison.seeds_90.inside(margin) and comparison.systems_90.inside(margin)
-    inside = f"inside ±{margin:g} by seeds and by items"
+    inside = f"inside ±{margin:g} by seeds and by test systems"
     if p <= ALPHA:
         verdict: Verdict = "better" if (comparison.mean > 0) == higher_is_better else "worse"
-        return Decision(verdict, p, f"real, yet {inside}" if equivalent else "beyond the noise of seeds and items")
+        reason = f"real, yet {inside}" if equivalent else "beyond the noise of seeds and test systems"
+        return Decision(verdict, p, reason)
     if equivalent and p_seed > ALPHA:
         return Decision("equivalent", p, inside)
     reason = _what_limits(comparison, p_seed, p_system, num_comparisons, margin)
     if p_seed <= ALPHA:
-        return Decision("on these clips only", p, inside if equivalent else reason)
-    return Decision("undecided", p, reason)
+        return Decision("these systems only", p, inside if equivalent else reason)
+    return Decision("inconclusive", p, reason)
 
 
 def _undefined_reason(comparison: Comparison) -> str:
@@ -101,19 +102,19 @@ def _undefined_reason(comparison: Comparison) -> str:
 
 def _what_limits(comparison: Comparison, p_seed: float, p_system: float, num_comparisons: int, margin: float) -> str:
     if comparison.num_systems < MIN_SYSTEMS:
-        return f"items: {comparison.num_systems} systems are too few, at least {MIN_SYSTEMS}"
+        return f"{comparison.num_systems} test systems are too few, at least {MIN_SYSTEMS} are needed"
     if math.isnan(comparison.system_error):
-        return "items: undefined in too many resamples of the systems"
+        return "undefined in too many resamples of the test systems"
     if comparison.n < 2:
-        return f"seeds: one seed has no spread, at least {max(seeds_needed(num_comparisons), 2)} are needed"
+        return f"one seed has no spread, at least {max(seeds_needed(num_comparisons), 2)} are needed"
     systems, aim = _systems_needed(comparison, num_comparisons, margin)
     if p_system > ALPHA:
         more_seeds = " (and more seeds)" if p_seed > ALPHA and not aim else ""
-        return f"items: no number of seeds settles this; {systems} would{aim}{more_seeds}"
+        return f"no number of seeds settles this; {systems} would{aim}{more_seeds}"
     num_seeds = _seeds_needed(comparison, num_comparisons)
     if num_seeds is None:
-        return f"seeds and items together; {systems} would settle this{aim}"
-    return f"seeds: about {num_seeds:,} seeds would settle this"
+        return f"limited by seeds and test systems together; {systems} would settle this{aim}"
+    return f"about {num_seeds:,} seeds would settle this"
 
 
 def _systems_needed(comparison: Comparison, num_comparisons: int, margin: float) -> tuple[str, str]:
@@ -128,8 +129,8 @@ def _systems_needed(comparison: Comparison, num_comparisons: int, margin: float)
     ratio, aim = min(aims)
     number = comparison.num_systems * ratio**2
     if number > MANY:
-        return f"more than {MANY:,} systems", aim
-    return f"about {max(math.ceil(number), comparison.num_systems + 1):,} systems", aim
+        return f"more than {MANY:,} test systems", aim
+    return f"about {max(math.ceil(number), comparison.num_systems + 1):,} test systems", aim
 
 
 def _seeds_needed(comparison: Comparison, num_comparisons: int) -> int | None:
@@ -169,7 +170,7 @@ def design(num_comparisons: int, num_seeds: int, num_systems: int) -> tuple[str,
     by_seeds = -student.quantile(num_seeds - 1, bound / 2) * TYPICAL_SEED_SD * math.sqrt(2 / num_seeds)
     second = f"If seeds scatter an SRCC by {TYPICAL_SEED_SD:g}, they resolve differences above about {by_seeds:.2g}."
     if num_systems < MIN_SYSTEMS:
-        third = f"{num_systems} systems are too few for verdicts beyond these clips: at least {MIN_SYSTEMS} are needed."
+        third = f"{num_systems} systems are too few for verdicts beyond them: at least {MIN_SYSTEMS} are needed."
     else:
         by_systems = -student.quantile(num_systems - 1, bound / 2) * TYPICAL_SYSTEM_ERROR / math.sqrt(num_systems)
         third = (
