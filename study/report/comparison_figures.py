@@ -18,11 +18,12 @@ _PANELS_IN_A_LINE = 4
 
 def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     """Difference of each row from the reference with both 95 % intervals; None when there is none."""
+    reference = frame.reference.label if frame.reference else ""
     rows = [row for row in frame.rows if row.comparison and not np.isnan(row.comparison.mean)]
     if not rows:
         return None
     better = "right" if higher_is_better(frame.metric) else "left"
-    subtitle = f"Difference from {frame.reference_label}, {better} is better. Grey: equivalence margin ±{margin:g}."
+    subtitle = f"Difference from {reference}, {better} is better. Grey: equivalence margin ±{margin:g}."
     figure = go.Figure([_intervals(rows, "seeds"), _intervals(rows, "systems")])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor=GRID, line_width=0, layer="below")
     figure.add_vline(x=0, line_color=GREY, line_width=1)
@@ -93,7 +94,8 @@ def seed_by_seed(results: StudyResults, frame: TableFrame) -> go.Figure | None:
         place = {"row": index // _PANELS_IN_A_LINE + 1, "col": index % _PANELS_IN_A_LINE + 1}
         for trace in _slopes(values, higher_is_better(frame.metric), first=index == 0):
             figure.add_trace(trace, **place)
-    on_left = f"{frame.reference_label} on the left, the row on the right"
+    reference = frame.reference.label if frame.reference else ""
+    on_left = f"{reference} on the left, the row on the right"
     subtitle = f"Each line is one seed: {on_left}. Each panel has its own scale."
     finish(figure, f"{title(frame.metric)}, seed by seed", frame.warning, subtitle, 140 + 230 * lines)
     figure.update_annotations(font_size=12)

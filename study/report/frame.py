@@ -8,7 +8,7 @@ import pandas as pd
 
 from study.config.design import Row
 from study.published.paper import PUBLISHED, PublishedRow
-from study.report.method import Mark, marks, row_marks, sentences, statement, warning_of
+from study.report.method import Mark, marks, row_marks, sentences, warning_of
 from study.results import StudyResults
 from study.stats import Comparison, Decision, Interval, Judgement, summarise
 from whisq_core.metrics import EXTRA, METRICS
@@ -22,8 +22,8 @@ class TableRow:
 
     `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
     while no seed is done. `comparison` is the row minus the reference on the primary metric: None for the reference,
-    and for every row while the table grows; `decision` is None for a row without a declared verdict. `num_trials` is
-    the size of the row's own search; None where rows share their settings.
+    and for every row while the table grows; `decision` is None for a row without a declared verdict. `sizes` are
+    num_trainable and num_total (parameters), macs (per clip) and num_trials (of the row's own search).
     """
 
     row: Row
@@ -35,10 +35,7 @@ class TableRow:
     comparison: Comparison | None
     decision: Decision | None
     is_reference: bool
-    num_trainable: int | None
-    num_total: int | None
-    macs: int | None
-    num_trials: int | None
+    sizes: dict[str, int | None]
 
     @property
     def label(self) -> str:
@@ -77,20 +74,18 @@ class TableSection:
 
 @dataclass(frozen=True)
 class TableFrame:
-    """The whole table. `incomplete` names every cell without a result, with its reason."""
+    """The whole table. `notes` are the sentences below its numbers, by heading; there is none without sentences.
+
+    `warning` must stand wherever a number of this table does; it is empty for trained encoders on people's ratings.
+    """
 
     name: str
-    corpus: str
-    split: str
-    metric: str
-    reference: str | None
-    sections: tuple[TableSection, ...]
-    marks: tuple[Mark, ...]
+    heading: str
     warning: str
-    findings: tuple[str, ...]
-    incomplete: tuple[str, ...]
-    protocol: tuple[str, ...]
-    statement: str
+    marks: tuple[Mark, ...]
+    metric: str
+    sections: tuple[TableSection, ...]
+    notes: dict[str, tuple[str, ...]]
 
     @property
     def rows(self) -> Iterator[TableRow]:
@@ -98,75 +93,54 @@ class TableFrame:
         return (row for section in self.sections for row in section.rows)
 
     @property
-    def reference_label(self) -> str | None:
-        """The label of the row that others are compared with."""
-        return next((row.row.label for row in self.rows if row.is_reference), None)
+    def reference(self) -> Row | None:
+        """The row that others are compared with."""
+        return next((row.row for row in self.rows if row.is_reference), None)
 
     @property
-    def heading(self) -> str:
-        """The table's name with its warnings."""
-        return f"{self.name}: {self.split} split of {self.corpus}{self.warning}"
-
-    @property
-    def notes(self) -> dict[str, tuple[str, ...]]:
-        """What stands below the numbers, by heading; only what there is."""
-        rows = tuple(f"{row.row.label}: {row.row.note}" for row in self.rows if row.row.note)
-        notes = {
-            "Notes on rows": rows,
-            "Checks": self.findings,
-            "Cells without a result": self.incomplete,
-            "Protocol": self.protocol,
-        }
-        return {heading: texts for heading, texts in notes.items() if texts}
+    def statement(self) -> str:
+        """The protocol as one paragraph for a paper, warnings first."""
+        return " ".join([*(mark.text for mark in self.marks), *self.notes["Protocol"]])
 
 
 def table_frame(results: StudyResults, judgement: Judgement | None) -> TableFrame:
     """Gather what the formats show; without a judgement (while the table grows) there are numbers but no verdicts."""
     of_rows = dict(iter(results.cells.groupby("row", sort=False)))
-    compare = results.file.compare
+    symbols = row_marks(results)
     sections = tuple(
         TableSection(
             section.title,
             section.note,
-            tuple(_row(results, row, of_rows[row.id], judgement) for row in section.rows),
+            tuple(_row(results, row, of_rows[row.id], symbols[row.id], judgement) for row in section.rows),
         )
         for section in results.file.sections
     )
+    warning = warning_of(results)
+    notes = {
+        "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
+        "Checks": _checks(results, judgement),
+        "Cells without a result": _incomplete(results),
+        "Protocol": sentences(results),
+    }
     return TableFrame(
         name=results.file.name,
-        corpus=results.corpus.name,
-        split=results.split,
-        metric=results.file.metric,
-        reference=compare.to if compare else None,
-        sections=sections,
+        heading=f"{results.file.name}: {results.split} split of {results.corpus.name}{warning}",
+        warning=warning,
         marks=marks(results),
-        warning=warning_of(results),
-        findings=_findings(results, judgement),
-        incomplete=_incomplete(results),
-        protocol=sentences(results),
-        statement=statement(results),
+        metric=results.file.metric,
+        sections=sections,
+        notes={heading: texts for heading, texts in notes.items() if texts},
     )
 
 
-def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, ...]:
-    """Alarms first, then flags of single rows, then the check of OMQ where it holds."""
-    if judgement is None:
-        return ()
-    labels = {row.id: row.label for row in results.file.rows}
-    flags = [f"{labels[row]}: {flag}." for row, judged in judgement.rows.items() for flag in judged.flags]
-    same = [labels[row] for row, judged in judgement.rows.items() if judged.omq_difference == 0]
-    check = f"OMQ predictions are bit-identical to the reference's, as they must be, in: {', '.join(same)}."
-    return (*judgement.notes, *flags, *([check] if same else []))
-
-
-def _row(results: StudyResults, row: Row, cells: pd.DataFrame, judgement: Judgement | None) -> TableRow:
+def _row(results: StudyResults, row: Row, cells: pd.DataFrame, symbols: str, judgement: Judgement | None) -> TableRow:
     done = cells[cells["state"] == "done"]
     values = done[list(METRICS + EXTRA)].to_numpy(np.float64).T
     judged = judgement.rows.get(row.id) if judgement else None
     compare = results.file.compare
     return TableRow(
         row=row,
-        marks=row_marks(results, row),
+        marks=symbols,
         num_done=len(done),
         num_failed=int((cells["state"] == "failed").sum()),
         values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
@@ -174,8 +148,7 @@ def _row(results: StudyResults, row: Row, cells: pd.DataFrame, judgement: Judgem
         comparison=judged.comparisons.get(results.file.metric) if judged else None,
         decision=judged.decision if judged else None,
         is_reference=compare is not None and row.id == compare.to,
-        **{name: _known(done[name]) for name in _SIZES},
-        num_trials=results.trials.get(row.id),
+        sizes={**{name: _known(done[name]) for name in _SIZES}, "num_trials": results.trials.get(row.id)},
     )
 
 
@@ -194,3 +167,14 @@ def _incomplete(results: StudyResults) -> tuple[str, ...]:
         for cell in cells.itertuples()
         if cell.state == "failed" or cell.reason not in ("", "not run yet")
     )
+
+
+def _checks(results: StudyResults, judgement: Judgement | None) -> tuple[str, ...]:
+    """Alarms first, then flags of single rows, then the check of OMQ where it holds."""
+    if judgement is None:
+        return ()
+    labels = {row.id: row.label for row in results.file.rows}
+    flags = [f"{labels[row]}: {flag}." for row, judged in judgement.rows.items() for flag in judged.flags]
+    same = [labels[row] for row, judged in judgement.rows.items() if judged.omq_difference == 0]
+    check = f"OMQ predictions are bit-identical to the reference's, as they must be, in: {', '.join(same)}."
+    return (*judgement.notes, *flags, *([check] if same else []))

@@ -10,31 +10,13 @@ from study.stats import Interval
 
 _ESCAPES = str.maketrans(
     {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"$<$",
-        ">": r"$>$",
-        "±": r"$\pm$",
-        "≤": r"$\le$",
-        "×": r"$\times$",
-        "λ": r"$\lambda$",
-        "→": r"$\to$",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "†": r"$\dagger$",
-        "‡": r"$\ddagger$",
-        "–": "--",
-        "—": "---",
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+        "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "≤": r"$\le$", "×": r"$\times$", "λ": r"$\lambda$",
+        "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+        "–": "--", "—": "---",
     }
-)
+)  # fmt: skip
 _PREAMBLE = r"""% Needs \usepackage{booktabs,siunitx}; then \input this file.
 % Bold is only what a verdict supports: a declared row that is better, or the reference where all of them are worse."""
 # siunitx columns; the deviation in parentheses takes three digits where it is set as ± beside its number.
@@ -68,7 +50,7 @@ def bold_rows(frame: TableFrame) -> frozenset[str]:
     words = {row.row.id: row.decision.verdict for row in frame.rows if row.decision}
     better = {row for row, word in words.items() if word == "better"}
     if words and frame.reference and all(word == "worse" for word in words.values()):
-        better.add(frame.reference)
+        better.add(frame.reference.id)
     return frozenset(better)
 
 
@@ -76,11 +58,11 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     """The verdicts without the relative difference, for which a page has no room; the notes tell their reasons."""
     columns = {key: column for key, column in view.columns.items() if key != "relative"}
     headings, notes = dict(_HEADINGS), list[str]()
-    if frame.reference_label:
+    if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
-        notes.append(rf"\textsuperscript{{a}} From {escape(frame.reference_label)}, with 95\,\% intervals.")
+        notes.append(rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, with 95\,\% intervals.")
     reasons = [f"{row.row.label}: {row.decision.verdict}: {row.decision.reason}." for row in frame.rows if row.decision]
-    notes += [escape(" ".join(reasons)), escape(" ".join(frame.protocol))]
+    notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
     return _float("verdicts", frame, caption, [_SEPARATE, r"\setlength{\tabcolsep}{3pt}", tabular], notes)
@@ -95,8 +77,8 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
         ["In parentheses: standard deviation over seeds, in units of the last digit. W-SRCC: SRCC within a system."],
         frame.notes.get("Notes on rows", ()),
         _sizes(frame),
-        frame.findings,
-        frame.incomplete,
+        frame.notes.get("Checks", ()),
+        frame.notes.get("Cells without a result", ()),
     ]
     notes = [escape(" ".join(texts)) for texts in groups if texts]
     return _float("numbers", frame, f"{frame.heading}.", parts, notes)
@@ -106,11 +88,11 @@ def _sizes(frame: TableFrame) -> list[str]:
     """One sentence for all rows of one size."""
     rows_of: dict[str, list[str]] = {}
     for row in frame.rows:
-        if row.num_trainable is not None:
-            total = f" of {amount(row.num_total)}" if row.num_total is not None else ""
-            macs = f", {amount(row.macs)} MACs per clip" if row.macs is not None else ""
-            size = f"{amount(row.num_trainable)} trainable{total} parameters{macs}"
-            rows_of.setdefault(size, []).append(row.row.label)
+        trainable, total, macs = (row.sizes[name] for name in ("num_trainable", "num_total", "macs"))
+        if trainable is not None:
+            of_all = f" of {amount(total)}" if total is not None else ""
+            cost = f", {amount(macs)} MACs per clip" if macs is not None else ""
+            rows_of.setdefault(f"{amount(trainable)} trainable{of_all} parameters{cost}", []).append(row.row.label)
     return [f"{', '.join(labels)}: {size}." for size, labels in rows_of.items()]
 
 

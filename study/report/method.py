@@ -43,10 +43,10 @@ def warning_of(results: StudyResults) -> str:
     return "".join(f" — {mark.short} {mark.symbol}" for mark in marks(results))
 
 
-def row_marks(results: StudyResults, row: Row) -> str:
-    """The symbols that stand behind the label of `row`; empty for trained encoders on people's ratings."""
-    simulated = SIMULATED_MARK if results.corpus.simulated else ""
-    return simulated + (UNTRAINED_MARK if row.id in untrained_rows(results) else "")
+def row_marks(results: StudyResults) -> dict[str, str]:
+    """The symbols that stand behind each row's label; empty for trained encoders on people's ratings."""
+    simulated, untrained = SIMULATED_MARK if results.corpus.simulated else "", untrained_rows(results)
+    return {row.id: simulated + (UNTRAINED_MARK if row.id in untrained else "") for row in results.file.rows}
 
 
 def untrained_rows(results: StudyResults) -> frozenset[str]:
@@ -75,11 +75,6 @@ def sentences(results: StudyResults) -> tuple[str, ...]:
         _comparison(results.file),
         *_published(results),
     )
-
-
-def statement(results: StudyResults) -> str:
-    """The protocol as one paragraph for a paper, warnings first."""
-    return " ".join([*(mark.text for mark in marks(results)), *sentences(results)])
 
 
 def _data(results: StudyResults) -> str:

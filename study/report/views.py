@@ -94,7 +94,9 @@ def columns(frame: TableFrame) -> dict[str, Column]:
             ("seeds", "seeds_done", "seeds_failed"),
         ),
         "metric": Column("metric", "text", lambda row: frame.metric, ("metric",)),
-        "reference": Column("reference", "text", lambda row: frame.reference or "", ("reference",)),
+        "reference": Column(
+            "reference", "text", lambda row: frame.reference.id if frame.reference else "", ("reference",)
+        ),
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
@@ -107,9 +109,9 @@ def columns(frame: TableFrame) -> dict[str, Column]:
     for metric in METRICS + EXTRA:
         found |= _metric(metric)
     sizes = {"num_trainable": "trainable parameters", "num_total": "total parameters", "macs": "MACs per clip"}
-    if any(row.num_trials is not None for row in frame.rows):
+    if any(row.sizes["num_trials"] is not None for row in frame.rows):
         sizes["num_trials"] = "trials of its own search"
-    return found | {name: Column(heading, "count", _attribute(name), (name,)) for name, heading in sizes.items()}
+    return found | {name: Column(heading, "count", _size(name), (name,)) for name, heading in sizes.items()}
 
 
 def views(frame: TableFrame) -> list[View]:
@@ -119,7 +121,7 @@ def views(frame: TableFrame) -> list[View]:
     def view(name: str, heading: str, *keys: str) -> View:
         return View(name, heading, {key: all_columns[key] for key in keys})
 
-    against = f", differences from {frame.reference_label}" if frame.reference_label else ""
+    against = f", differences from {frame.reference.label}" if frame.reference else ""
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
         f"{frame.metric}.published", "difference", "relative", "by_seeds", "by_systems", "p_holm", "verdict",
@@ -136,8 +138,8 @@ def views(frame: TableFrame) -> list[View]:
     ]
 
 
-def _attribute(name: str) -> Callable[[TableRow], Any]:
-    return lambda row: getattr(row, name)
+def _size(name: str) -> Callable[[TableRow], int | None]:
+    return lambda row: row.sizes[name]
 
 
 def _compared(heading: str, kind: Kind, value: Callable[[Any], Any], *fields: str) -> Column:
