@@ -20,7 +20,7 @@ def tab(tmp_path_factory):
     path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), extra)
     with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
         tab.open(path)
-        tab.wait_for(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {len(NAMES)}")
+        tab.wait_for(f"document.querySelectorAll('.figure > div > .plot-container').length == {len(NAMES)}")
         yield tab
 
 
@@ -76,3 +76,10 @@ def test_a_browser_that_meets_a_mistake_would_tell(tmp_path):
         assert any("boo" in problem for problem in tab.problems)
         assert any("nothing is not defined" in problem for problem in tab.problems)
         assert "http://127.0.0.1:1/x" in tab.requests
+
+
+def test_on_a_phone_only_tables_and_figures_scroll_sideways(tab, tmp_path):
+    with browser.page(tmp_path / "profile", width=500) as phone:  # the least width of a window
+        phone.visit(tab.evaluate("location.href"))
+        phone.wait_for("document.querySelectorAll('.figure > div > .plot-container').length > 0")
+        assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
