@@ -6,7 +6,7 @@
 
 from study.report.method import warning_of
 from study.report.page import figures, write_report
-from study.report.style import BLACK, BLUE, GREY, GRID, VERMILION, finish, translucent
+from study.report.style import BLACK, BLUE, GREY, GRID, finish
 from study.report.tables import write_tables
 from study.report.verdicts import judge_table
 
@@ -15,11 +15,9 @@ __all__ = [
     "BLUE",
     "GREY",
     "GRID",
-    "VERMILION",
     "figures",
     "finish",
     "judge_table",
-    "translucent",
     "warning_of",
     "write_report",
     "write_tables",

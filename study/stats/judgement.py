@@ -1,11 +1,12 @@
 """Judge one table: stored predictions in, intervals, comparisons and verdicts out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from study.stats.resampling import Array, Resampling, resample
+from study.stats.resampling import Array, resample
 from study.stats.uncertainty import Comparison, Interval, compare, summarise
 from study.stats.verdicts import Decision, decide, design
 from whisq_core.metrics import EXTRA, METRICS, TARGETS, evaluate, higher_is_better, title
@@ -157,41 +158,31 @@ def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
     return {name: np.array([values[name] for values in of_seeds]) for name in METRICS + EXTRA}
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Compares rows with the reference at common positions; the reference's draws are computed once."""
-
-    evidence: Evidence
-    resampling: Resampling
-    values: Mapping[str, Mapping[str, Array]]
-    draws: dict[tuple[str, tuple[int, ...]], Array] = field(default_factory=dict)
-
-    def compare(self, metric: str, row: str, reference: str) -> Comparison:
-        ours, theirs = _paired(self.evidence, row, reference)
-        if not ours:
-            nothing = np.array([])
-            return compare(metric, nothing, nothing, np.full(1, np.nan), self.resampling.num_systems)
-        key = (metric, tuple(theirs))
-        if key not in self.draws:
-            self.draws[key] = self.resampling.seed_mean(metric, self.evidence.predictions[reference][theirs])
-        draws = self.resampling.seed_mean(metric, self.evidence.predictions[row][ours]) - self.draws[key]
-        values = self.values[row][metric][ours], self.values[reference][metric][theirs]
-        return compare(metric, *values, draws, self.resampling.num_systems)
-
-
 def _compare_all(
     evidence: Evidence, values: Mapping[str, Mapping[str, Array]], rows: list[str]
 ) -> dict[str, dict[str, Comparison]]:
-    if evidence.reference is None:
+    """Each row with the reference at the positions that both have done, on every metric of Table II."""
+    reference = evidence.reference
+    if reference is None:
         return {row: {} for row in rows}
     generator = np.random.default_rng(evidence.bootstrap_seed)
     resampling = resample(evidence.truth, evidence.systems, evidence.system_truth, evidence.num_draws, generator)
-    pairs = _Pairs(evidence, resampling, values)
-    outside = evidence.placeholders | {evidence.reference}
-    return {
-        row: {} if row in outside else {name: pairs.compare(name, row, evidence.reference) for name in METRICS}
-        for row in rows
-    }
+
+    @cache  # the reference's draws serve every row
+    def draws(metric: str, row: str, places: tuple[int, ...]) -> Array:
+        return resampling.seed_mean(metric, evidence.predictions[row][list(places)])
+
+    def comparison(metric: str, row: str) -> Comparison:
+        ours, theirs = _paired(evidence, row, reference)
+        if not ours:
+            nothing = np.array([])
+            return compare(metric, nothing, nothing, np.full(1, np.nan), resampling.num_systems)
+        difference = draws(metric, row, tuple(ours)) - draws(metric, reference, tuple(theirs))
+        of_seeds = values[row][metric][ours], values[reference][metric][theirs]
+        return compare(metric, *of_seeds, difference, resampling.num_systems)
+
+    outside = evidence.placeholders | {reference}
+    return {row: {} if row in outside else {name: comparison(name, row) for name in METRICS} for row in rows}
 
 
 def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Decision]:
