@@ -1,7 +1,8 @@
 """The table as HTML: a page of its own, and the same tables as parts of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 from study.report.frame import TableFrame, TableRow
 from study.report.numbers import deviation, number
@@ -38,6 +39,14 @@ tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
 _WITH_MINUS = ("published", "difference", "percent", "interval")  # numbers; a hyphen in words is none
 
 
+class Placed(NamedTuple):
+    """Where a published number lies: told by a symbol and a colour, explained under the pointer."""
+
+    symbol: str
+    style: str
+    hint: str
+
+
 def html(frame: TableFrame) -> str:
     """A self-contained page: warnings, verdicts, both targets, sizes, checks, protocol."""
     heading = escape(frame.heading)
@@ -54,9 +63,9 @@ def warnings(frame: TableFrame) -> str:
     return "\n".join(f'<p class="warning">{mark.symbol} {escape(mark.text)}</p>' for mark in frame.marks)
 
 
-def tables(frame: TableFrame) -> list[str]:
-    """Every table for readers, the verdicts first."""
-    return [_table(frame, view) for view in views(frame)]
+def tables(frame: TableFrame, placed: Mapping[tuple[str, str], Placed] | None = None) -> list[str]:
+    """Every table for readers, the verdicts first; `placed` says how a row's published number of a metric is shown."""
+    return [_table(frame, view, placed or {}) for view in views(frame)]
 
 
 def listed(heading: str, texts: Sequence[str]) -> str:
@@ -65,8 +74,9 @@ def listed(heading: str, texts: Sequence[str]) -> str:
     return f"<h2>{escape(heading)}</h2>\n<ul>{items}</ul>"
 
 
-def _table(frame: TableFrame, view: View) -> str:
+def _table(frame: TableFrame, view: View, placed: Mapping[tuple[str, str], Placed]) -> str:
     columns = list(view.columns.values())
+    keys = list(view.columns)[1:]  # those beside the label
     heads = "".join(f"<th{_class(column)}>{escape(column.heading)}</th>" for column in columns)
     caption = escape(view.title + frame.warning)
     parts = [f'<div class="scroll"><table id="table-{view.name}"><caption>{caption}</caption>']
@@ -80,11 +90,18 @@ def _table(frame: TableFrame, view: View) -> str:
             cells = "".join(f"<td{_class(column)}>{_cell(column, row)}</td>" for column in columns)
             parts.append(f'<tr{kind} data-row="{escape(row.row.id)}">{cells}</tr>')
             if row.published and any(column.below for column in columns):
-                below = [_minus(column.below.text(row)) if column.below else "" for column in columns[1:]]
-                cells = "".join(f"<td>{cell}</td>" for cell in [escape(f"published: {row.published.source}"), *below])
-                parts.append(f'<tr class="published">{cells}</tr>')
+                below = "".join(_published(view.columns[key], row, placed.get((row.row.id, key))) for key in keys)
+                source = escape(f"published: {row.published.source}")
+                parts.append(f'<tr class="published"><td>{source}</td>{below}</tr>')
         parts.append("</tbody>")
     return "\n".join([*parts, "</table></div>"])
+
+
+def _published(column: Column, row: TableRow, placed: Placed | None) -> str:
+    text = _minus(column.below.text(row)) if column.below else ""
+    if placed is None:
+        return f"<td>{text}</td>"
+    return f'<td class="{placed.style}" title="{escape(placed.hint)}">{placed.symbol} {text}</td>'
 
 
 def _class(column: Column) -> str:

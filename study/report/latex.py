@@ -97,7 +97,7 @@ def _sizes(frame: TableFrame) -> list[str]:
 
 
 def _tabular(frame: TableFrame, columns: Mapping[str, Column], headings: Mapping[str, str]) -> str:
-    bold = bold_rows(frame) if frame.metric in columns and "verdict" in columns else frozenset()
+    bold = bold_rows(frame) if "verdict" in columns else frozenset()
     shown = list(columns.values())
     header = [headings.get(key) or _heading(column) for key, column in columns.items()]
     kinds = "".join("c" if column.kind == "interval" else _NUMBERS.get(column.kind, "l") for column in shown)

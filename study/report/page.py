@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
+from study.audit.placement import place_row, why_not_comparable
 from study.published.paper import NUM_SYSTEMS
-from study.report.frame import TableFrame, TableRow, table_frame
-from study.report.html import STYLE, listed, tables, warnings
+from study.report.frame import TableFrame, table_frame
+from study.report.html import STYLE, Placed, listed, tables, warnings
 from study.report.numbers import number
 from study.results import StudyResults
 from study.stats import Interval, Judgement
 from whisq_core.files import write_atomically
-from whisq_core.metrics import METRICS, title
+from whisq_core.metrics import title
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,7 +29,7 @@ CAPTIONS = {
     "scatter": "Predicted against true",
     "systems": "Errors by system",
 }
-_SYMBOLS: dict[Placement, tuple[str, str]] = {
+_SYMBOLS = {
     "inside": ("●", "inside"),
     "outside": ("○", "outside"),
     "not attainable": ("✕", "impossible"),
@@ -86,7 +86,8 @@ def write_report(
     from plotly.offline import get_plotlyjs
 
     frame = table_frame(results, judgement)
-    verdict_table, *metric_tables = map(Markup, tables(frame))
+    placed, note = _published(results, frame)
+    verdict_table, *metric_tables = map(Markup, tables(frame, placed))
     drawn = figures(results, judgement) | dict(extra or {})
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
@@ -101,10 +102,7 @@ def write_report(
             name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
             for name, figure in drawn.items()
         },
-        published=list(_published(results, frame)),
-        metrics=[title(metric) for metric in METRICS],
-        placement_note=_placement_note(results),
-        num_systems=NUM_SYSTEMS,
+        published_note=note if placed else "",
         facts=list(facts(results, judgement)),
     )  # fmt: skip
     path = out / FILE_NAME
@@ -121,40 +119,31 @@ def _inline(figure: "Figure") -> Markup:
     return Markup(str(figure.to_json()).replace("<", "\\u003c"))
 
 
-def _published(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Each published row: its label, and (style, hint, text) of its 16 cells, told apart by a symbol and a colour."""
-    reason = _why_not_comparable(results)
+def _published(results: StudyResults, frame: TableFrame) -> tuple[dict[tuple[str, str], Placed], str]:
+    """How each published number is shown, by (row, metric), and what they are judged against."""
+    reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
+    found = {}
     for row in frame.rows:
         if row.published:
             intervals = {metric: one_more_run(value) for metric, value in row.values.items()}
-            placed = {cell.metric: cell for cell in place_row(row.row.id, row.published, intervals, reason)}
-            yield row.row.label, [_shown(placed[metric], row) for metric in METRICS]
-
-
-def _shown(cell: PlacedCell, row: TableRow) -> tuple[str, str, str]:
-    symbol, style = _SYMBOLS.get(cell.placement, ("", "other"))
-    ours = "no interval of ours"
-    if not math.isnan(cell.low):
-        ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]"
-    hint = f"{row.row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
-    return style, hint, f"{symbol} {cell.printed}"
-
-
-def _why_not_comparable(results: StudyResults) -> str:
-    return why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
+            for cell in place_row(row.row.id, row.published, intervals, reason):
+                ours = "no interval of ours"
+                if not math.isnan(cell.low):
+                    ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]"
+                hint = f"{row.row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
+                found[row.row.id, cell.metric] = Placed(*_SYMBOLS.get(cell.placement, ("", "other")), hint)
+    if reason:
+        note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
+    else:
+        note = "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
+    symbols = f"● inside, ○ outside, ✕ not attainable by any ranking of {NUM_SYSTEMS} systems"
+    return found, f"{note} {symbols}, grey: not comparable, or no interval."
 
 
 def one_more_run(value: Interval) -> tuple[float, float]:
     """The 95 % interval in which one further run falls; a published number is one run, not a mean over seeds."""
     half = (value.high - value.mean) * math.sqrt(value.n + 1)
     return value.mean - half, value.mean + half
-
-
-def _placement_note(results: StudyResults) -> str:
-    reason = _why_not_comparable(results)
-    if reason:
-        return f"Not compared ({reason}). What no ranking of {NUM_SYSTEMS} systems can give is marked all the same."
-    return "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
 
 
 def facts(results: StudyResults, judgement: Judgement) -> Iterator[tuple[str, str]]:

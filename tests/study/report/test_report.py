@@ -70,7 +70,7 @@ def test_every_figure_that_exists_is_in_the_page(page):
 
 
 def test_published_numbers_are_not_compared_with_simulated_ones(page):
-    assert "Not compared (other data: our corpus is simulated)." in page
+    assert "Published numbers are not compared (other data: our corpus is simulated), but" in page
     assert page.count('class="impossible"') == 7
     assert 'class="inside"' not in page
 
