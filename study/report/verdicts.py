@@ -13,7 +13,18 @@ _TA_ONLY = {
 
 
 def judge_table(results: StudyResults) -> Judgement:
-    """The verdicts of a table: intervals, comparisons and decisions for each of its rows."""
+    """The verdicts of a table, from its stored predictions.
+
+    Parameters
+    ----------
+    results
+        What was measured; rows may still lack seeds.
+
+    Returns
+    -------
+    Judgement
+        Intervals, comparisons with the reference, and a decision for each declared row.
+    """
     with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
         return judge(evidence(results))
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -22,6 +23,7 @@ from study.report.html import html
 from study.report.latex import bold_rows, escape, latex
 from study.report.markdown import markdown
 from study.report.tables import FORMATS, long_csv, wide_csv, write_tables
+from study.report.views import columns, views
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
@@ -84,6 +86,21 @@ def test_the_paper_stands_beside_ours_as_it_was_printed():
     assert {name: line[f"{name}.quoted"] for name in METRICS} == dict(PUBLISHED["mlp_only"].values)
     assert wide(RESULTS)["constant"]["ta.utterance.srcc.quoted"] == ""
     assert "| _published: WhisQ paper, Table II_ " in markdown(table_frame(RESULTS, None))
+
+
+def test_every_format_shows_every_column_that_readers_are_to_see():
+    frame = table_frame(RESULTS, JUDGEMENT)
+    texts = all_texts(RESULTS, JUDGEMENT)
+    for view in views(frame):
+        header = "| " + " | ".join(column.heading for column in view.columns.values()) + " |"
+        assert header in [re.sub(r"\| +", "| ", re.sub(r" +\|", " |", line)) for line in texts["table.md"].splitlines()]
+        assert all(f">{column.heading}</th>" in texts["table.html"] for column in view.columns.values())
+
+
+def test_every_number_has_one_name_in_the_csv():
+    fields = [field for column in columns(table_frame(RESULTS, JUDGEMENT)).values() for field in column.fields]
+    assert len(fields) == len(set(fields))
+    assert next(csv.reader(io.StringIO(wide_csv(table_frame(RESULTS, JUDGEMENT))))) == fields
 
 
 def test_csv_bytes_do_not_depend_on_times_or_on_the_machine():
