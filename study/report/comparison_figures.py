@@ -81,7 +81,7 @@ def seed_by_seed(results: StudyResults, frame: TableFrame) -> go.Figure | None:
     pairs = paired_values(results)
     if not pairs:
         return None
-    labels = {row.row.id: row.label for row in frame.rows}
+    labels = {row.declared.id: row.label for row in frame.rows}
     lines = -(-len(pairs) // _PANELS_IN_A_LINE)
     figure = make_subplots(
         rows=lines,

@@ -26,7 +26,7 @@ class TableRow:
     num_trainable and num_total (parameters), macs (per clip) and num_trials (of the row's own search).
     """
 
-    row: Row
+    declared: Row
     marks: str
     num_done: int
     num_failed: int
@@ -40,7 +40,7 @@ class TableRow:
     @property
     def label(self) -> str:
         """The row's label with its warning symbols."""
-        return f"{self.row.label} {self.marks}".rstrip()
+        return f"{self.declared.label} {self.marks}".rstrip()
 
     @property
     def verdict(self) -> tuple[str, str] | None:
@@ -95,7 +95,7 @@ class TableFrame:
     @property
     def reference(self) -> Row | None:
         """The row that others are compared with."""
-        return next((row.row for row in self.rows if row.is_reference), None)
+        return next((row.declared for row in self.rows if row.is_reference), None)
 
     @property
     def statement(self) -> str:
@@ -139,7 +139,7 @@ def _row(results: StudyResults, row: Row, cells: pd.DataFrame, symbols: str, jud
     judged = judgement.rows.get(row.id) if judgement else None
     compare = results.file.compare
     return TableRow(
-        row=row,
+        declared=row,
         marks=symbols,
         num_done=len(done),
         num_failed=int((cells["state"] == "failed").sum()),

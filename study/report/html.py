@@ -88,9 +88,9 @@ def _table(frame: TableFrame, view: View, placed: Mapping[tuple[str, str], Place
         for row in section.rows:
             kind = ' class="reference"' if row.is_reference else ""
             cells = "".join(f"<td{_class(column)}>{_cell(column, row)}</td>" for column in columns)
-            parts.append(f'<tr{kind} data-row="{escape(row.row.id)}">{cells}</tr>')
+            parts.append(f'<tr{kind} data-row="{escape(row.declared.id)}">{cells}</tr>')
             if row.published and any(column.below for column in columns):
-                below = "".join(_published(view.columns[key], row, placed.get((row.row.id, key))) for key in keys)
+                below = "".join(_published(view.columns[key], row, placed.get((row.declared.id, key))) for key in keys)
                 source = escape(f"published: {row.published.source}")
                 parts.append(f'<tr class="published"><td>{source}</td>{below}</tr>')
         parts.append("</tbody>")

@@ -47,7 +47,7 @@ def escape(text: str) -> str:
 
 def bold_rows(frame: TableFrame) -> frozenset[str]:
     """Rows whose primary number may be bold: better than the reference, or the reference when all are worse."""
-    words = {row.row.id: row.decision.verdict for row in frame.rows if row.decision}
+    words = {row.declared.id: row.decision.verdict for row in frame.rows if row.decision}
     better = {row for row, word in words.items() if word == "better"}
     if words and frame.reference and all(word == "worse" for word in words.values()):
         better.add(frame.reference.id)
@@ -61,7 +61,8 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
         notes.append(rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, with 95\,\% intervals.")
-    reasons = [f"{row.row.label}: {row.decision.verdict}: {row.decision.reason}." for row in frame.rows if row.decision]
+    decided = [(row.declared.label, row.decision) for row in frame.rows if row.decision]
+    reasons = [f"{label}: {decision.verdict}: {decision.reason}." for label, decision in decided]
     notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
@@ -92,7 +93,7 @@ def _sizes(frame: TableFrame) -> list[str]:
         if trainable is not None:
             of_all = f" of {amount(total)}" if total is not None else ""
             cost = f", {amount(macs)} MACs per clip" if macs is not None else ""
-            rows_of.setdefault(f"{amount(trainable)} trainable{of_all} parameters{cost}", []).append(row.row.label)
+            rows_of.setdefault(f"{amount(trainable)} trainable{of_all} parameters{cost}", []).append(row.declared.label)
     return [f"{', '.join(labels)}: {size}." for size, labels in rows_of.items()]
 
 
@@ -107,7 +108,7 @@ def _tabular(frame: TableFrame, columns: Mapping[str, Column], headings: Mapping
         body += [r"\addlinespace"] if index else []
         body.append(rf"\multicolumn{{{len(shown)}}}{{l}}{{\textit{{{escape(section.title)}}}{note}}} \\")
         for row in section.rows:
-            body.append(_line(_cell(column, row, row.row.id in bold) for column in shown))
+            body.append(_line(_cell(column, row, row.declared.id in bold) for column in shown))
             if row.published and any(column.below for column in shown):
                 source = rf"\quad\textit{{{escape(row.published.source)}}}"
                 body.append(_line([source, *(column.below.text(row) if column.below else "" for column in shown[1:])]))

@@ -126,12 +126,12 @@ def _published(results: StudyResults, frame: TableFrame) -> tuple[dict[tuple[str
     for row in frame.rows:
         if row.published:
             intervals = {metric: one_more_run(value) for metric, value in row.values.items()}
-            for cell in place_row(row.row.id, row.published, intervals, reason):
+            for cell in place_row(row.declared.id, row.published, intervals, reason):
                 ours = "no interval of ours"
                 if not math.isnan(cell.low):
                     ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]"
-                hint = f"{row.row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
-                found[row.row.id, cell.metric] = Placed(*_SYMBOLS.get(cell.placement, ("", "other")), hint)
+                hint = f"{row.declared.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
+                found[row.declared.id, cell.metric] = Placed(*_SYMBOLS.get(cell.placement, ("", "other")), hint)
     if reason:
         note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
     else:

@@ -45,7 +45,7 @@ def curves(results: StudyResults, frame: TableFrame) -> go.Figure | None:
     figure = make_subplots(rows=2, cols=2, subplot_titles=list(TERMS.values()), vertical_spacing=0.14)
     traces, places = list[go.Scatter](), list[int]()
     for index, row in enumerate(frame.rows):
-        of_row = data[data["row"] == row.row.id]
+        of_row = data[data["row"] == row.declared.id]
         for place, term in enumerate(TERMS):
             of_term = of_row[of_row["term"] == term]
             if len(of_term):
@@ -114,7 +114,7 @@ def scatter_data(results: StudyResults, row: str) -> dict[tuple[str, str], Point
 
 def scatter(results: StudyResults, frame: TableFrame) -> go.Figure | None:
     """Predicted against true score per target and level; a menu chooses the row."""
-    rows = [row for row in frame.rows if row.row.id in results.predictions]
+    rows = [row for row in frame.rows if row.declared.id in results.predictions]
     if not rows:
         return None
     titles = [f"{target.upper()}, {level}" for target in TARGETS for level in _LEVELS]
@@ -122,7 +122,7 @@ def scatter(results: StudyResults, frame: TableFrame) -> go.Figure | None:
     traces = [
         _points(points, level, visible=index == 0)
         for index, row in enumerate(rows)
-        for (_, level), points in scatter_data(results, row.row.id).items()
+        for (_, level), points in scatter_data(results, row.declared.id).items()
     ]
     figure.add_traces(traces, rows=[1] * len(traces), cols=[place % 4 + 1 for place in range(len(traces))])
     buttons = [
@@ -178,7 +178,7 @@ def system_errors(results: StudyResults, frame: TableFrame) -> go.Figure | None:
     tables = system_errors_data(results)
     if tables[TARGETS[0]].empty:
         return None
-    labels = [row.label for row in frame.rows if row.row.id in results.predictions]
+    labels = [row.label for row in frame.rows if row.declared.id in results.predictions]
     largest = max(float(np.nanmax(np.abs(table.to_numpy()))) for table in tables.values())
     figure = make_subplots(rows=2, cols=1, subplot_titles=[target.upper() for target in tables], vertical_spacing=0.14)
     for place, table in enumerate(tables.values()):

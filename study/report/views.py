@@ -83,14 +83,14 @@ _PLAIN: dict[Kind, Callable[[Any], str]] = {
 def columns(frame: TableFrame) -> dict[str, Column]:
     """Every column by its key, in the order of table.csv."""
     found = {
-        "section": Column("section", "text", lambda row: row.row.section, ("section",)),
-        "row": Column("row", "text", lambda row: row.row.id, ("row",)),
-        "label": Column("configuration", "label", lambda row: (row.row.label, row.marks), ("label",)),
+        "section": Column("section", "text", lambda row: row.declared.section, ("section",)),
+        "row": Column("row", "text", lambda row: row.declared.id, ("row",)),
+        "label": Column("configuration", "label", lambda row: (row.declared.label, row.marks), ("label",)),
         "marks": Column("marks", "text", lambda row: _mark_names(frame, row), ("marks",)),
         "seeds": Column(
             "seeds",
             "seeds",
-            lambda row: (len(row.row.seeds), row.num_done, row.num_failed),
+            lambda row: (len(row.declared.seeds), row.num_done, row.num_failed),
             ("seeds", "seeds_done", "seeds_failed"),
         ),
         "metric": Column("metric", "text", lambda row: frame.metric, ("metric",)),

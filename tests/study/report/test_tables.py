@@ -224,7 +224,7 @@ def test_without_a_judgement_there_are_numbers_and_no_verdicts():
 
 def test_bold_stands_only_where_a_verdict_supports_it():
     frame = table_frame(RESULTS, JUDGEMENT)
-    better = {row.row.id for row in frame.rows if row.decision and row.decision.verdict == "better"}
+    better = {row.declared.id for row in frame.rows if row.decision and row.decision.verdict == "better"}
     assert not better
     assert bold_rows(frame) == better
     assert r"\bfseries" not in latex(frame)
