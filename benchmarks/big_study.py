@@ -14,7 +14,7 @@ from study.ablation.ablate import AblateRequest, prepare
 from study.config.reader import SHIPPED_FILE
 from study.engine.plan import Cell
 from study.engine.runs import Workspace, score
-from study.store.records import CellEntry, Scored, StoredRun
+from study.store.records import CellEntry, Scored, Run
 from whisq_core.features.file import ItemKey, _frames_offset, _header
 from whisq_core.features.store import FeatureKey, FeatureStore, StoreMeta
 from whisq_core.spec import BackboneSpec, RunSpec, digest
@@ -107,10 +107,10 @@ def fill_database(request: AblateRequest, num_runs: int) -> None:
         database.save_run(run)
 
 
-def _run(cell: Cell, workspace: Workspace, number: int, other: dict[str, float]) -> StoredRun:
+def _run(cell: Cell, workspace: Workspace, number: int, other: dict[str, float]) -> Run:
     assert cell.identity is not None
     parts = {**cell.identity.parts, **other}
-    return StoredRun(
+    return Run(
         run_id=digest(parts),
         table_name="table2",
         row=cell.row.id,

@@ -37,7 +37,7 @@ from study.search.objective import MAX_REPORTS
 from study.search.optimize import OptimizeRequest, plan_search
 from study.search.study import SearchPlan, open_search
 from study.store.database import Database
-from study.store.records import Scored, StoredRun
+from study.store.records import Scored, Run
 from whisq_core.metrics import METRICS
 from whisq_core.spec import with_settings
 
@@ -95,10 +95,10 @@ def fill(study: optuna.Study, plan: SearchPlan, database: Database | None, count
             database.save_run(_run(plan, number))
 
 
-def _run(plan: SearchPlan, number: int) -> StoredRun:
+def _run(plan: SearchPlan, number: int) -> Run:
     scored = Scored(np.arange(400), np.zeros((400, 2)), dict.fromkeys(METRICS, 0.5))
     curve = [{"epoch": float(epoch), "loss": 1.0, "ot": 0.0} for epoch in range(1, MAX_REPORTS + 1)]
-    return StoredRun(
+    return Run(
         run_id=f"filled-{number}",
         table_name=plan.name,
         row=plan.row.id,

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from study.config.design import AblationFile, Row
-from study.store.database import Database
-from study.store.records import CellEntry, Scored, StoredCorpus, StoredRun
+from study.store import CellEntry, Database, Run, StoredCorpus
 from whisq_core.corpus.table import system_truth
 from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
@@ -17,7 +16,7 @@ from whisq_core.spec import differences
 
 
 @dataclass(frozen=True)
-class StudyResults:
+class TableResults:
     """All cells of a table with their predictions; nothing here is ever retrained.
 
     `cells` has one line per (row, seed) in file order: row, seed, position (0..), state ("done", "failed", "missing"),
@@ -44,13 +43,15 @@ class StudyResults:
     computed_in: tuple[str, ...] = ()
 
 
-def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> StudyResults:
+def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> TableResults:
     """Gather the results of `file` on one corpus, by default the newest, for the first split that its base scores.
 
     A run counts only when its settings are those of the file: results of an edited row are "missing", with the reason.
 
-    Raises:
-        InputError: when the database holds nothing of this table.
+    Raises
+    ------
+    InputError
+        When the database holds nothing of this table.
     """
     entries = database.cells(file.name)
     if not entries:
@@ -61,65 +62,75 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
     tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
     file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
     runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
-    corpus_digest = corpus_digest or _newest_corpus(list(entries.values()), runs)
-    corpus = database.corpus(corpus_digest)
-    split = file.base.data.score[0]
-    lines, predictions, curves, computed_in = [], {}, {}, set[str]()
-    clip_indices: np.ndarray | None = None
-    convention = file.base.data.system_truth
-    truth_source = system_truth(corpus, convention, corpus.clips.loc[corpus.clips["split"] == split, "system"])
+    corpus = database.corpus(corpus_digest or _newest_corpus(list(entries.values()), runs))
+    scoring = _Scoring(file, corpus)
+    lines: list[dict[str, Any]] = []
+    done: dict[str, list[tuple[int, Run]]] = {}
     for row in file.rows:
-        done = []
         for position, seed in enumerate(row.seeds):
             entry = entries.get((row.id, seed))
             run = runs.get(entry.run_id) if entry and entry.run_id else None
-            state, reason = _state(row, entry, run, corpus_digest)
-            metrics: dict[str, float] = {}
+            state, reason = _state(row, entry, run, corpus.digest)
             if state == "done" and run is not None:
-                scored = run.scored[split]
-                clip_indices = scored.clip_indices if clip_indices is None else clip_indices
-                metrics = _metrics(scored, run, corpus, convention, truth_source)
-                done.append((seed, scored.predicted))
-                curves[(row.id, seed)] = run.curve
-                computed_in |= _computed_in(run)
-            lines.append(_line(row, seed, position, state, reason, run, metrics))
-        if done:
-            predictions[row.id] = (tuple(seed for seed, _ in done), np.stack([values for _, values in done]))
-    indices = np.flatnonzero(corpus.clips["split"] == split) if clip_indices is None else clip_indices
+                done.setdefault(row.id, []).append((seed, run))
+            lines.append(_line(row, seed, position, state, reason, run, scoring))
+    shown = [(row, seed, run) for row, found in done.items() for seed, run in found]
+    split = scoring.split
+    first = next((run.scored[split].clip_indices for _, _, run in shown), None)
+    indices = np.flatnonzero(corpus.clips["split"] == split) if first is None else first
     scored_clips = corpus.clips.iloc[indices]
-    newest = max((run for run in runs.values()), key=lambda run: run.finished_at, default=None)
-    return StudyResults(
+    newest = max(runs.values(), key=lambda run: run.finished_at, default=None)
+    return TableResults(
         file=file,
         corpus=corpus,
         split=split,
         cells=pd.DataFrame(lines),
-        predictions={row: values for row, (_, values) in predictions.items()},
-        seeds_done={row: seeds for row, (seeds, _) in predictions.items()},
+        predictions={row: np.stack([run.scored[split].predicted for _, run in found]) for row, found in done.items()},
+        seeds_done={row: tuple(seed for seed, _ in found) for row, found in done.items()},
         truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
         systems=tuple(scored_clips["system"]),
         utterances=tuple(scored_clips["utterance"]),
-        system_truth=truth_source,
-        curves=curves,
+        system_truth=scoring.truth,
+        curves={(row, seed): run.curve for row, seed, run in shown},
         manifest={} if newest is None else newest.manifest,
         trials={row: choice.num_trials for row, choice in tuned.items()},
-        computed_in=tuple(sorted(computed_in)),
+        computed_in=tuple(sorted({text for _, _, run in shown for text in _computed_in(run)})),
     )
 
 
-def _computed_in(run: StoredRun) -> set[str]:
+class _Scoring:
+    """The split and the convention of system truth that a table is scored with."""
+
+    def __init__(self, file: AblationFile, corpus: StoredCorpus) -> None:
+        self.split, self._corpus = file.base.data.score[0], corpus
+        self._convention = file.base.data.system_truth
+        systems = corpus.clips.loc[corpus.clips["split"] == self.split, "system"]
+        self.truth = system_truth(corpus, self._convention, systems)
+
+    def metrics(self, run: Run) -> dict[str, float]:
+        """The stored metrics; computed anew where they are of the other convention or of an older program."""
+        scored = run.scored[self.split]
+        if run.details.get("system_truth") == self._convention and set(METRICS + EXTRA) <= set(scored.metrics):
+            return scored.metrics
+        clips = self._corpus.clips.iloc[scored.clip_indices]
+        truth = clips[["omq", "ta"]].to_numpy(np.float64)
+        return evaluate(scored.predicted, truth, list(clips["system"]), self.truth)
+
+
+def _computed_in(run: Run) -> set[str]:
     """The precision and device of a run's training; none where nothing was trained."""
     if "train.precision" not in run.identity:
         return set()
     return {f"{run.identity['train.precision']} on {run.identity['train.device']}"}
 
 
-def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, StoredRun]) -> str:
+def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, Run]) -> str:
     """The corpus of the run that was finished last; there are several when only a part was run on a new one."""
     finished = {run_id: run.finished_at for run_id, run in runs.items()}
     return max(entries, key=lambda entry: finished.get(entry.run_id or "", 0.0)).corpus_digest
 
 
-def _state(row: Row, entry: CellEntry | None, run: StoredRun | None, corpus_digest: str) -> tuple[str, str]:
+def _state(row: Row, entry: CellEntry | None, run: Run | None, corpus_digest: str) -> tuple[str, str]:
     if entry is None:
         return "missing", "not run yet"
     if entry.problem:
@@ -134,7 +145,7 @@ def _state(row: Row, entry: CellEntry | None, run: StoredRun | None, corpus_dige
     return ("missing", f"the row has changed: {changed}") if changed else ("done", "")
 
 
-def _settings_changed(row: Row, run: StoredRun) -> str:
+def _settings_changed(row: Row, run: Run) -> str:
     """How the file's settings of this row differ from those of the run; machine-resolved values are not the file's."""
     wanted = row.spec.deciding_settings()
     ignored = {"seed"} | {name for name, value in wanted.items() if value == "auto"}
@@ -143,20 +154,11 @@ def _settings_changed(row: Row, run: StoredRun) -> str:
     return "; ".join(differences(ours, theirs))
 
 
-def _metrics(
-    scored: Scored, run: StoredRun, corpus: StoredCorpus, convention: str, truth: dict[str, tuple[float, float]] | None
-) -> dict[str, float]:
-    """The stored metrics, computed anew where they are of the other system-truth convention or of an older program."""
-    if run.details.get("system_truth") == convention and set(METRICS + EXTRA) <= set(scored.metrics):
-        return scored.metrics
-    clips = corpus.clips.iloc[scored.clip_indices]
-    return evaluate(scored.predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth)
-
-
 def _line(
-    row: Row, seed: int, position: int, state: str, reason: str, run: StoredRun | None, metrics: dict[str, float]
+    row: Row, seed: int, position: int, state: str, reason: str, run: Run | None, scoring: _Scoring
 ) -> dict[str, Any]:
     details = run.details if run is not None else {}
+    metrics = scoring.metrics(run) if state == "done" and run is not None else {}
     return {
         "row": row.id,
         "seed": seed,
@@ -171,7 +173,7 @@ def _line(
     }
 
 
-def failures(results: StudyResults, rows: Sequence[str]) -> list[str]:
+def failures(results: TableResults, rows: Sequence[str]) -> list[str]:
     """One line for each failed cell of `rows`."""
     wanted = results.cells[results.cells["row"].isin(rows) & (results.cells["state"] == "failed")]
     return [f"{cell.row} seed {cell.seed}: {cell.reason}" for cell in wanted.itertuples()]

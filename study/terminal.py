@@ -1,39 +1,46 @@
-"""Live progress on stderr: a bar over all cells and a line per worker; plain lines where there is no terminal."""
+"""What a person sees while it runs, on stderr: bars in a terminal, plain lines elsewhere."""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
-from study.engine.workers import Emit, Event
-
-console = Console(stderr=True, highlight=False, emoji=False)  # "untrained:clap:" is not applause
+_LINE_SECONDS = 10.0  # between two plain lines of one bar
 
 
-def say(text: str) -> None:
-    """One line of log on stderr."""
-    console.print(text, markup=False, soft_wrap=True)
+@dataclass(frozen=True)
+class Event:
+    """One step of a task on one worker."""
+
+    kind: Literal["start", "epoch", "done", "stopped", "failed", "requeued"]
+    worker: str
+    title: str
+    step: int = 0
+    num_steps: int = 0
+    text: str = ""
+
+
+Show = Callable[[Event], None]
+
+
+def log(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def ticket_progress(title: str, total: int) -> Iterator[Emit]:
-    """A display fed with worker events until `total` tickets are finished."""
+def task_progress(title: str, total: int) -> Iterator[Show]:
+    """A bar over `total` tasks and a line per worker, fed with events."""
     with _bars() as bars:
         overall = bars.add_task(title, total=total, text="")
-        lines: dict[int, TaskID] = {}
+        lines: dict[str, TaskID] = {}
 
-        def emit(event: Event) -> None:
+        def show(event: Event) -> None:
             if event.kind in ("start", "epoch"):
                 if event.worker not in lines:
                     lines[event.worker] = bars.add_task("", total=None, text="")
@@ -45,40 +52,44 @@ def ticket_progress(title: str, total: int) -> Iterator[Emit]:
                     text=event.text,
                 )
                 return
-            if event.kind in ("done", "pruned", "failed"):
+            if event.kind != "requeued":
                 bars.advance(overall)
-            if event.kind in ("failed", "lost") or not bars.console.is_terminal:
+            if event.kind in ("failed", "requeued") or not bars.console.is_terminal:
                 number = int(bars.tasks[bars.task_ids.index(overall)].completed)
                 bars.console.print(f"[{number}/{total}] {event.title} {event.kind}: {event.text}".strip(), markup=False)
 
-        yield emit
+        yield show
 
 
 @contextmanager
-def item_progress(title: str) -> Iterator["ItemBar"]:
-    """A bar over items of equal cost, with items per second."""
+def item_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar over items of equal cost, moved by calls with (done, total, text)."""
     with _bars() as bars:
-        yield ItemBar(bars, title)
+        task = bars.add_task(title, total=None, text="")
+        last_line = 0.0
+
+        def move(done: int, total: int, text: str) -> None:
+            nonlocal last_line
+            bars.update(task, completed=done, total=total, text=text)
+            now = time.monotonic()
+            if not bars.console.is_terminal and (done == total or now - last_line > _LINE_SECONDS):
+                last_line = now
+                bars.console.print(f"{title}: {done}/{total} {text}".rstrip(), markup=False)
+
+        yield move
 
 
-class ItemBar:
-    """Shows done / total, a rate and the time left; prints a line every 10 s where there is no terminal."""
+def _bars() -> "Progress":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    def __init__(self, bars: Progress, title: str) -> None:
-        self._bars, self._title = bars, title
-        self._task = bars.add_task(title, total=None, text="")
-        self._last_line = 0.0
-
-    def __call__(self, done: int, total: int, text: str = "") -> None:
-        """Move to `done` of `total`."""
-        self._bars.update(self._task, completed=done, total=total, text=text)
-        now = time.monotonic()
-        if not self._bars.console.is_terminal and (done == total or now - self._last_line > 10):
-            self._last_line = now
-            self._bars.console.print(f"{self._title}: {done}/{total} {text}".rstrip(), markup=False)
-
-
-def _bars() -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -86,7 +97,7 @@ def _bars() -> Progress:
         TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True, highlight=False, emoji=False, soft_wrap=True),  # "untrained:clap:" is no emoji
         disable=not sys.stderr.isatty(),
         transient=True,
     )

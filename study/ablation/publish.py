@@ -3,24 +3,30 @@
 import json
 from pathlib import Path
 
-from study.engine.preflight import check_storage, check_stored, check_writable, noted, output_folder
-from study.results import StudyResults, collect
-from study.store.database import Database
-from whisq_core.errors import raise_all
+from study.config.design import AblationFile
+from study.results import TableResults, collect
+from study.store import Database
 from whisq_core.files import write_atomically
 from whisq_core.spec import digest
 
 _STAMP = ".published.json"  # what the files in a folder were made from
-_VERSION = 1  # raise when the same results look different
+_VERSION = 2  # raise when the same results look different
 
 
-def is_published(results: StudyResults, out: Path) -> bool:
+def is_published(results: TableResults, out: Path) -> bool:
     """Whether the files in `out` show just these results."""
     return _read_stamp(out) == _stamp(results)
 
 
-def publish(results: StudyResults, database: Database, out: Path) -> None:
-    """Write tables with verdicts into `out`, and the study's note and figures into the dashboard."""
+def write_results(results: TableResults, out: Path) -> None:
+    """Write the tables as they stand, without verdicts: these take seconds, and cells are still to come."""
+    from study.report.tables import write_tables
+
+    write_tables(results, None, out)
+
+
+def publish(results: TableResults, database: Database, out: Path) -> None:
+    """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
     from study.dashboard.server import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
     from study.report.tables import write_tables
     from study.stats.judge import judge_results
@@ -31,35 +37,23 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
 
 
-def report(file_path: Path, storage: str, out: Path | None) -> str:
-    """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
-    from study.config.reader import read_ablation_file
+def write_report_files(file: AblationFile, database: Database, out: Path) -> str:
+    """Tables, figures and the page from what is stored; returns what to open."""
     from study.report.page import write_report
     from study.report.tables import write_tables
     from study.search.importance import importances
     from study.search.study import largest_search
     from study.stats.judge import judge_results
 
-    mistakes: list[str] = []
-    with noted(mistakes):
-        file = read_ablation_file(file_path)
-    with noted(mistakes):
-        check_writable(out or Path("results"), "--out")
-    with noted(mistakes):
-        check_stored(storage, f"whisq-study ablate {file_path} --data DIR")
-        check_storage(storage)
-    raise_all(mistakes)
-    folder = output_folder(out, file)
-    database = Database(storage)
     results = collect(file, database)
     judgement = judge_results(results)
-    tables = write_tables(results, judgement, folder)
+    tables = write_tables(results, judgement, out)
     search = largest_search(database, file)
-    page = write_report(results, judgement, folder, importances(search) if search else None)
+    page = write_report(results, judgement, out, importances(search) if search else None)
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 
-def _stamp(results: StudyResults) -> str:
+def _stamp(results: TableResults) -> str:
     """The file, the cells and the sizes of the rows' own searches that a table was made from."""
     cells = results.cells[["row", "seed", "state", "reason", "run_id"]].fillna("").values.tolist()
     text = results.file.path.read_text(encoding="utf-8")

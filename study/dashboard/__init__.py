@@ -1,6 +1,6 @@
 """What a reviewer sees in optuna-dashboard: tables as studies, notes, figures, files of a run, and the server.
 
-Also Optuna's side of a storage, which `search` shares. Everything here is derived from stored runs and can be made anew.
+Also Optuna's side of a storage, which `search` shares. All else is derived from stored runs and can be made anew.
 """
 
 from study.dashboard.annotate import annotate

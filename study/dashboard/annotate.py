@@ -7,7 +7,7 @@ import optuna
 
 from study.dashboard.storage import open_storage, retried
 from study.dashboard.table import rebuilt
-from study.store.database import Database
+from study.store import Database
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -12,8 +12,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from study.store.records import StoredRun
-from study.store.urls import sqlite_path
+from study.store import Run, sqlite_path
 from whisq_core.files import write_atomically
 
 
@@ -31,7 +30,7 @@ def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def attach_run(
-    trial: optuna.Trial | FrozenTrial, run: StoredRun, clips: pd.DataFrame, url: str, storage: BaseStorage | None = None
+    trial: optuna.Trial | FrozenTrial, run: Run, clips: pd.DataFrame, url: str, storage: BaseStorage | None = None
 ) -> None:
     """Attach spec.yaml, predictions.csv and curve.csv to a trial, each once; a frozen one needs its `storage`.
 
@@ -56,7 +55,7 @@ def remove_files(trial: FrozenTrial, url: str, storage: BaseStorage) -> None:
         (artifact_folder(url) / meta.artifact_id).unlink(missing_ok=True)
 
 
-def _files(run: StoredRun, clips: pd.DataFrame) -> dict[str, str]:
+def _files(run: Run, clips: pd.DataFrame) -> dict[str, str]:
     files = {"spec.yaml": yaml.safe_dump({"run_id": run.run_id, **run.identity}, sort_keys=False)}
     if run.curve:
         files["curve.csv"] = pd.DataFrame(run.curve).to_csv(index=False)

@@ -11,11 +11,9 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import RDBStorage
 
 from study.dashboard.artifacts import artifact_folder
-from study.engine.preflight import check_storage, check_stored
 from study.dashboard.storage import open_storage
-from study.store.database import Database
-from study.store.urls import engine_options, full
-from study.terminal import say
+from study.store import Database
+from study.terminal import log
 from whisq_core.errors import InputError
 
 HOST = "127.0.0.1"  # a reviewer's own machine: the dashboard has no password
@@ -30,26 +28,20 @@ table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def serve(url: str, port: int) -> None:
+def serve(database: Database, port: int) -> None:
     """Run optuna-dashboard on the storage and its artifacts until Ctrl-C; port 0 takes any free one.
 
     Raises
     ------
     InputError
-        When there is no such storage, or the port cannot be had.
+        When the storage cannot be opened, or the port cannot be had.
     """
-    check_stored(url, "whisq-study ablate --data DIR")
-    check_storage(url)
-    database = Database(url)
-    open_storage(database)
-    # Not that one for reading: it begins every SQLite transaction as a writer, and a page of many trials takes long.
-    storage = RDBStorage(full(url), engine_kwargs=engine_options(url))
-    with _bind(_application(storage, artifact_folder(url)), port) as server:
-        say(f"optuna-dashboard on http://{HOST}:{server.server_port}/ for {database.masked_url} (Ctrl-C ends it)")
+    with _bind(_application(open_storage(database), artifact_folder(database.url)), port) as server:
+        log(f"optuna-dashboard on http://{HOST}:{server.server_port}/ for {database.masked_url} (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            say("dashboard ended")
+            log("dashboard ended")
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from study.store.database import Database, with_retry
-from study.store.urls import engine_options, full, lock_writers, open_error
+from study.store import Database, engine_options, full, open_error, with_retry
 from whisq_core.errors import InputError
 from whisq_core.metrics import higher_is_better
 
@@ -31,8 +31,11 @@ def open_storage(database: Database) -> RDBStorage:
         storage = RDBStorage(full(database.url), engine_kwargs=engine_options(database.url))
     except (DBAPIError, RuntimeError) as error:
         raise open_error(database.url, error) from None
-    storage.engine.dispose()  # the connections that it has opened do not lock yet
-    lock_writers(storage.engine)
+    if storage.engine.dialect.name == "sqlite":
+        storage.engine.dispose()  # connections opened so far are slow: each of many small writes waits for the disk
+        sa.event.listen(
+            storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL")
+        )
     return storage
 
 

@@ -17,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.config.design import AblationFile
 from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
-from study.store.database import Database
-from study.store.records import CellEntry, StoredRun
+from study.store import CellEntry, Database, Run
 
 _KIND = "ablation"
 _SHOWS = "shows"  # study attribute: metric, split, rows, seeds; a study of an older version has none
@@ -102,7 +101,7 @@ def _is_current(trial: FrozenTrial, cells: Mapping[Key, CellEntry], database: Da
     return trial.user_attrs["state"] == "done" or run_id is None or database.state_of(run_id) != "done"
 
 
-def _trial(entry: CellEntry, run: StoredRun | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
+def _trial(entry: CellEntry, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
     is_done = run is not None and run.state == "done"
     metrics = run.scored[split].metrics if run is not None and is_done else {}
     value = metrics.get(metric, math.nan)

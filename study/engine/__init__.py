@@ -1,1 +1,53 @@
-"""One `RunSpec` to one stored run: workspace, identity, planning, checks before a start, workers."""
+"""From settings to stored runs: what a command works on, the plan of a table, and the coordinator of all computing.
+
+`preflight` reads and checks, `plan` compares with what is stored, `Pool.run` computes tasks and stores their runs.
+"""
+
+from study.engine.encode import encode_backbones
+from study.engine.execute import execute, score
+from study.engine.plan import Cell, plan
+from study.engine.pool import Pool, default_workers
+from study.engine.preflight import (
+    Inputs,
+    Sources,
+    check_splits,
+    check_writable,
+    collect_errors,
+    make_folder,
+    open_database,
+    output_folder,
+    preflight,
+)
+from study.engine.provenance import manifest
+from study.engine.tasks import Failure, Jobs, Stopped, Task, Watch
+from study.engine.workspace import NUMERICS_VERSION, Identity, Workspace, identify, resolved
+
+__all__ = [
+    "NUMERICS_VERSION",
+    "Cell",
+    "Failure",
+    "Identity",
+    "Inputs",
+    "Jobs",
+    "Pool",
+    "Sources",
+    "Stopped",
+    "Task",
+    "Watch",
+    "Workspace",
+    "check_splits",
+    "check_writable",
+    "collect_errors",
+    "default_workers",
+    "encode_backbones",
+    "execute",
+    "identify",
+    "make_folder",
+    "manifest",
+    "open_database",
+    "output_folder",
+    "plan",
+    "preflight",
+    "resolved",
+    "score",
+]

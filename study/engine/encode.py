@@ -1,9 +1,9 @@
 """Fill the feature store for the encoders of a table, with progress."""
 
-import sys
 from collections.abc import Iterable
 
-from study.engine.runs import Workspace
+from study.engine.workspace import Workspace
+from study.terminal import item_progress, log
 from whisq_core.encoders.encoding import Progress, encode, missing
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
@@ -12,7 +12,9 @@ from whisq_core.spec import BackboneSpec
 def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], workers: int = 1) -> dict[BackboneSpec, str]:
     """Encode what is missing for each distinct backbone.
 
-    Returns:
+    Returns
+    -------
+    dict
         The backbones that could not be encoded, with the reason; the others are complete.
     """
     problems: dict[BackboneSpec, str] = {}
@@ -21,21 +23,18 @@ def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], worker
             _encode(workspace, spec, workers)
         except InputError as error:
             problems[spec] = " ".join(error.mistakes)
-            print(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}", file=sys.stderr)
+            log(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}")
     return problems
 
 
 def _encode(workspace: Workspace, spec: BackboneSpec, workers: int) -> None:
     backbone = workspace.backbone(spec)
     arguments = (workspace.corpus, workspace.audio_digests, backbone, workspace.features)
-    clips, prompts = missing(*arguments)
-    if clips + prompts == 0:
+    if not sum(missing(*arguments)):
         return
-    from study.terminal import item_progress  # Optuna and rich: not needed where nothing is missing
-
-    with item_progress(f"encode {spec.audio} + {spec.text}") as bar:
+    with item_progress(f"encode {spec.audio} + {spec.text}") as move:
 
         def show(progress: Progress) -> None:
-            bar(progress.done, progress.total, f"{progress.rate:.1f}/s")
+            move(progress.done, progress.total, f"{progress.rate:.1f}/s")
 
         encode(*arguments, workers=workers, progress=show)

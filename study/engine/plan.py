@@ -1,33 +1,32 @@
-"""Pure planning: the cells of a table against the runs that are stored -> new, stale or done, and why."""
+"""The cells of a table against the runs that are stored: new, stale, done or blocked, and why."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from study.config.design import Row
-from study.engine.runs import Identity
-from study.store.records import RunHeader
+from study.config.design import AblationFile, Row
+from study.engine.pool import Pool
+from study.engine.workspace import Identity, Workspace, identify
+from study.store import Database, RunHeader
+from whisq_core.errors import InputError, raise_all
 from whisq_core.spec import RunSpec, differences
+
+State = Literal["new", "stale", "done", "blocked"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a table: a row at one of its seeds, with every `auto` resolved."""
+    """One run of a table: a row at one of its seeds, every `auto` resolved, and whether it has to be computed.
 
-    row: Row
+    `run_id` is None where the cell is blocked: `reason` then says what it lacks, such as its encoder's weights.
+    """
+
+    row: str
     seed: int
-    position: int
     spec: RunSpec
-    identity: Identity | None
-    problem: str | None = None  # why the cell cannot get an identity: its encoder is missing
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    """A cell with its state: "new", "stale", "done" or "blocked", and the reason in words."""
-
-    cell: Cell
-    state: str
-    reason: str
+    run_id: str | None
+    state: State
+    reason: str = ""
 
     @property
     def to_run(self) -> bool:
@@ -35,29 +34,69 @@ class PlannedCell:
         return self.state in ("new", "stale")
 
 
-def plan(cells: Iterable[Cell], headers: Sequence[RunHeader], table_name: str) -> list[PlannedCell]:
-    """State and reason of each cell of a table, in the order given.
+def seed_major(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+    """Every (row, seed): a whole table exists after the first seed of each row."""
+    for position in range(max((len(row.seeds) for row in rows), default=0)):
+        yield from ((row, row.seeds[position]) for row in rows if position < len(row.seeds))
+
+
+def plan(
+    file: AblationFile, rows: Sequence[Row], workspace: Workspace, pool: Pool, database: Database
+) -> tuple[Cell, ...]:
+    """State and reason of each cell of `rows`, seed-major.
 
     done: a run of this identity is stored, for this or another table. stale: the newest stored run of the same row and
     seed has another identity; the reason names the settings that differ. new: there is none, or it failed.
+
+    Raises
+    ------
+    InputError
+        When a device is not there, or no cell at all can run.
     """
+    specs = _resolved(file, rows, pool)
+    known: dict[tuple[str, int], Identity | str] = {}
+    for row, seed in seed_major(rows):
+        try:
+            known[row.id, seed] = identify(specs[row.id].model_copy(update={"seed": seed}), workspace)
+        except InputError as error:  # this row's weights are missing; the others can still run
+            known[row.id, seed] = " ".join(error.mistakes)
+    identities = [found for found in known.values() if isinstance(found, Identity)]
+    if not identities:
+        raise_all(list(dict.fromkeys(found for found in known.values() if isinstance(found, str))))
+    headers = database.headers(file.name, [identity.run_id for identity in identities])
     by_id = {header.run_id: header for header in headers}
     newest: dict[tuple[str, int], RunHeader] = {}
     for header in sorted(headers, key=lambda header: header.finished_at):
-        if header.state == "done" and header.table_name == table_name:
-            newest[(header.row, header.seed)] = header
-    return [_planned(cell, by_id, newest) for cell in cells]
+        if header.state == "done" and header.table_name == file.name:
+            newest[header.row, header.seed] = header
+    cells = []
+    for (row_id, seed), found in known.items():
+        spec = specs[row_id].model_copy(update={"seed": seed})
+        state, reason = _state(found, by_id, newest.get((row_id, seed)))
+        cells.append(Cell(row_id, seed, spec, found.run_id if isinstance(found, Identity) else None, state, reason))
+    return tuple(cells)
 
 
-def _planned(cell: Cell, by_id: Mapping[str, RunHeader], newest: Mapping[tuple[str, int], RunHeader]) -> PlannedCell:
-    if cell.identity is None:
-        return PlannedCell(cell, "blocked", cell.problem or "")
-    stored = by_id.get(cell.identity.run_id)
+def _resolved(file: AblationFile, rows: Sequence[Row], pool: Pool) -> dict[str, RunSpec]:
+    specs: dict[str, RunSpec] = {}
+    mistakes: list[str] = []
+    for row in rows:
+        try:
+            specs[row.id] = pool.resolved(row.spec)
+        except InputError as error:
+            mistakes += [f"{file.path}:{row.line}, row '{row.id}': {mistake}" for mistake in error.mistakes]
+    raise_all(mistakes)
+    return specs
+
+
+def _state(found: Identity | str, by_id: Mapping[str, RunHeader], older: RunHeader | None) -> tuple[State, str]:
+    if isinstance(found, str):
+        return "blocked", found
+    stored = by_id.get(found.run_id)
     if stored is not None and stored.state == "done":
-        return PlannedCell(cell, "done", "")
+        return "done", ""
     if stored is not None:
-        return PlannedCell(cell, "new", f"failed before: {stored.reason}")
-    older = newest.get((cell.row.id, cell.seed))
+        return "new", f"failed before: {stored.reason}"
     if older is None:
-        return PlannedCell(cell, "new", "no run yet")
-    return PlannedCell(cell, "stale", "; ".join(differences(cell.identity.parts, older.identity)))
+        return "new", "no run yet"
+    return "stale", "; ".join(differences(found.parts, older.identity))

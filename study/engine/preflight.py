@@ -1,23 +1,21 @@
-"""Checks that every command makes before it starts anything."""
+"""The checks that every command makes before it starts anything: all that is wrong is told together."""
 
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from study.config.design import AblationFile, Row
-from study.engine.runs import Workspace
-from study.store.urls import sqlite_path
-from whisq_core.device import resolve_auto
-from whisq_core.errors import InputError, raise_all
-from whisq_core.spec import RunSpec
+from study.config.reader import read_ablation_file
+from study.engine.workspace import Workspace
+from study.store import Database, sqlite_path
+from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.training import compiled
 
 
 @contextmanager
-def noted(mistakes: list[str]) -> Iterator[None]:
+def collect_errors(mistakes: list[str]) -> Iterator[None]:
     """Keep what the block finds wrong for later, so that checks which do not need each other report together."""
     try:
         yield
@@ -25,20 +23,97 @@ def noted(mistakes: list[str]) -> Iterator[None]:
         mistakes.extend(error.mistakes)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What a command reads, as its options say it; parts that it does not have are None."""
+
+    file: Path
+    data: Path | None = None
+    features: Path | None = None
+    storage: str | None = None
+    out: Path | None = None
+    base: Path | None = None
+    seeds: tuple[int, ...] | None = None
+    rows: tuple[str, ...] = ()
+
+
+class Inputs:
+    """What a command works on, read and checked; `workspace` and `database` where its sources name them."""
+
+    def __init__(self, file: AblationFile, rows: tuple[Row, ...], out: Path) -> None:
+        self.file, self.rows, self.out = file, rows, out
+        self.workspace: Workspace
+        self.database: Database
+
+
+def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
+    """Read file, corpus and database and see that the command can do its work; nothing is made yet.
+
+    Parameters
+    ----------
+    writes
+        Whether the command stores runs. One that does not needs a storage that is there.
+
+    Raises
+    ------
+    InputError
+        With every mistake.
+    """
+    mistakes: list[str] = []
+    inputs: Inputs | None = None
+    with collect_errors(mistakes):
+        file = read_ablation_file(sources.file, sources.base, sources.seeds)
+        inputs = Inputs(file, (), output_folder(sources.out, file))
+        with collect_errors(mistakes):
+            inputs.rows = chosen_rows(file, sources.rows)
+    with collect_errors(mistakes):
+        check_writable(sources.out or Path("results"), "--out")
+    if sources.storage is not None:
+        with collect_errors(mistakes):
+            database = open_database(sources.storage, writes, f"whisq-study ablate {sources.file} --data DIR")
+    if sources.data is not None:
+        assert sources.features is not None, "features go with a corpus"
+        with collect_errors(mistakes):
+            workspace = Workspace(sources.data, sources.features)
+        with collect_errors(mistakes):
+            if not sources.features.exists():  # a complete store may be read-only
+                check_writable(sources.features, "--features")
+        with collect_errors(mistakes):
+            compiled.chosen()  # kernels that are asked for by name must be there, else every cell would fail
+    raise_all(mistakes)
+    assert inputs is not None
+    if sources.storage is not None:
+        inputs.database = database
+    if sources.data is not None:
+        inputs.workspace = workspace
+        with collect_errors(mistakes):
+            check_splits(inputs.file, inputs.rows, workspace)
+        with collect_errors(mistakes):
+            _ = workspace.audio_digests  # looks at every sound file that is new or has changed
+        raise_all(mistakes)
+    return inputs
+
+
+def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
+    """The rows named by `--rows`, or all."""
+    known = {row.id: row for row in file.rows}
+    raise_all([f"--rows: unknown row '{name}'. {did_you_mean(name, known)}" for name in wanted if name not in known])
+    return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
+
+
 def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> None:
     """Every split that a row fits or scores must have labelled clips."""
     clips = workspace.corpus.clips
     labelled = set(clips.loc[clips["omq"].notna(), "split"])
-    mistakes = []
-    for row in rows:
-        needed = [row.spec.data.fit, *(name for name in row.spec.data.score if name != "inner")]
-        mistakes += [
+    raise_all(
+        [
             f"{file.path}:{row.line}, row '{row.id}': split '{name}' has no labelled clips in {workspace.data}. "
             f"Found: {', '.join(sorted(labelled)) or 'none'}."
-            for name in needed
-            if name not in labelled
+            for row in rows
+            for name in (row.spec.data.fit, *row.spec.data.score)
+            if name != "inner" and name not in labelled
         ]
-    raise_all(mistakes)
+    )
 
 
 def output_folder(given: Path | None, file: AblationFile) -> Path:
@@ -46,88 +121,58 @@ def output_folder(given: Path | None, file: AblationFile) -> Path:
     return given or Path("results") / file.name
 
 
+def open_database(url: str, writes: bool, made_by: str) -> Database:
+    """The database behind a storage URL; `made_by` is the command that makes one.
+
+    Raises
+    ------
+    InputError
+        When it cannot be opened, cannot be written and should be, or is not there and should be.
+    """
+    path = sqlite_path(url)
+    if path is not None and not writes and not path.exists():
+        raise InputError(f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: {made_by}.")
+    if path is not None and writes:
+        problem = _unwritable(path.parent)
+        if problem is None and path.exists() and not os.access(path, os.W_OK):
+            problem = f"{path} is read-only"
+        if problem:
+            raise InputError(
+                f"storage '{url}': cannot be written, {problem}. Give another --storage sqlite:///FILE.db."
+            )
+    return Database(url)
+
+
 def check_writable(folder: Path, option: str) -> None:
     """See that `folder` can be written, or made; nothing is made yet.
 
-    Raises:
-        InputError: naming the `option` that gave it.
+    Raises
+    ------
+    InputError
+        Naming the `option` that gave it.
     """
     problem = _unwritable(folder)
     if problem:
         raise InputError(f"{option} {folder}: cannot be written, {problem}. Give another folder.")
 
 
-def check_kernels() -> None:
-    """See that the kernels which the environment asks for by name are there; otherwise every cell would fail."""
-    compiled.chosen()
-
-
-def check_storage(url: str) -> None:
-    """See that a SQLite file can be opened, or made; nothing is made yet. A server is asked when it is connected to.
-
-    Raises:
-        InputError: also when `url` is no storage URL.
-    """
-    path = sqlite_path(url)
-    if path is None:
-        return
-    problem = None
-    if path.is_dir():
-        problem = f"{path} is a folder"
-    elif path.exists() and path.stat().st_size and not _is_sqlite(path):
-        problem = f"{path} is not a SQLite database"
-    elif not path.exists():
-        problem = _unwritable(path.parent)
-    if problem:
-        raise InputError(
-            f"storage '{url}': cannot be opened, {problem}. Give another file: --storage sqlite:///FILE.db."
-        )
-
-
-def check_stored(url: str, command: str) -> None:
-    """See that a SQLite file is there; one that is not would be made, empty, by looking at it.
-
-    Raises:
-        InputError: naming the `command` that makes it.
-    """
-    path = sqlite_path(url)
-    if path is not None and not path.exists():
-        raise InputError(f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: {command}.")
-
-
-def _is_sqlite(path: Path) -> bool:
-    """Whether SQLite takes the file for a database.
-
-    It is asked, not read around: closing any other handle of the file would drop this process' locks on it (POSIX),
-    another process would take itself for the last user, and the database would be destroyed.
-    """
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.DatabaseError as error:
-        return "not a database" not in str(error)  # locked, unreadable or torn: not a matter of what it is
-    return True
-
-
-def _unwritable(folder: Path) -> str | None:
-    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if not existing.is_dir():
-        return f"{existing} is a file"
-    return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not yours"
-
-
 def make_folder(folder: Path) -> None:
-    """Make the folder that `--out` names.
+    """Make a folder for results.
 
-    Raises:
-        InputError: when it cannot be written.
+    Raises
+    ------
+    InputError
+        When it cannot be written.
     """
     check_writable(folder, "--out")
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def resolved(spec: RunSpec) -> RunSpec:
-    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
-    if not spec.uses_features:
-        return spec
-    return spec.model_copy(update={"train": resolve_auto(spec.train)})
+def _unwritable(folder: Path) -> str | None:
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    except ValueError:
+        return "it is no path"
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not yours"

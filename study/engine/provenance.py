@@ -5,13 +5,15 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from study.store import masked
 from whisq_core.training.compiled import chosen
 
-_PACKAGES = ("whisq-study", "torch", "transformers", "ctranslate2", "geomloss", "optuna", "numpy", "scipy")
+_PACKAGES = ("whisq-study", "torch", "transformers", "geomloss", "optuna", "distributed", "numpy", "scipy")
 
 
 def manifest(**facts: Any) -> dict[str, Any]:
@@ -23,28 +25,30 @@ def manifest(**facts: Any) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "kernels": chosen()[0],
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "git_commit": _git_commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *(_masked(part) for part in sys.argv[1:])]),
         **facts,
     }
 
 
-def _masked(argument: str) -> str:
-    if "://" not in argument:
-        return argument
-    from study.store.urls import masked
-
-    return masked(argument)
+def command_line() -> str:
+    """The command that was typed, its passwords masked."""
+    return " ".join([Path(sys.argv[0]).name, *(masked(part) if "://" in part else part for part in sys.argv[1:])])
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+@cache
+def package_versions() -> dict[str, str]:
+    """The installed versions of what numbers depend on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
+@cache
 def _git_commit() -> str | None:
     """The commit of this source tree, with "-changed" when it differs from it; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
@@ -59,6 +63,7 @@ def _git_commit() -> str | None:
     return f"{commit}-changed" if changed else commit
 
 
+@cache
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from study.report.run_figures import curves, scatter, system_errors
 from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, marked, translucent
-from study.results import StudyResults
+from study.results import TableResults
 from study.search.importance import Importances
 from study.stats.table import Judgement
 from study.stats.uncertainty import Comparison
@@ -23,7 +23,7 @@ _PANELS_IN_A_LINE = 4
 
 
 def figures(
-    results: StudyResults, judgement: Judgement | None, importances: Importances | None = None
+    results: TableResults, judgement: Judgement | None, importances: Importances | None = None
 ) -> dict[str, go.Figure]:
     """All figures that these results allow; nothing is drawn of what does not exist yet."""
     found: dict[str, go.Figure | None] = {
@@ -47,7 +47,7 @@ class ForestLine:
     word: str
 
 
-def forest_data(results: StudyResults, judgement: Judgement) -> list[ForestLine]:
+def forest_data(results: TableResults, judgement: Judgement) -> list[ForestLine]:
     """The rows with a defined difference, in the order of the table."""
     lines = []
     for row in results.file.rows:
@@ -60,7 +60,7 @@ def forest_data(results: StudyResults, judgement: Judgement) -> list[ForestLine]
     return lines
 
 
-def forest(results: StudyResults, judgement: Judgement) -> go.Figure | None:
+def forest(results: TableResults, judgement: Judgement) -> go.Figure | None:
     """Difference of each row from the reference with both 95 % intervals; None when there is none."""
     lines = forest_data(results, judgement)
     if not lines or judgement.reference is None:
@@ -118,7 +118,7 @@ class SeedPairs:
     values: tuple[float, ...]
 
 
-def paired_data(results: StudyResults) -> list[SeedPairs]:
+def paired_data(results: TableResults) -> list[SeedPairs]:
     """Pairs of defined values for each row that shares at least one place with the reference."""
     compare, metric = results.file.compare, results.file.metric
     if compare is None:
@@ -136,7 +136,7 @@ def paired_data(results: StudyResults) -> list[SeedPairs]:
     return pairs
 
 
-def paired_slopes(results: StudyResults) -> go.Figure | None:
+def paired_slopes(results: TableResults) -> go.Figure | None:
     """Seed by seed, from the reference to each row: whether the difference has one direction."""
     pairs = paired_data(results)
     if not pairs:
@@ -199,7 +199,7 @@ def _lines(name: str, colour: str, group: Sequence[tuple[int, float, float]], fi
     )
 
 
-def importance(results: StudyResults, importances: Importances) -> go.Figure:
+def importance(results: TableResults, importances: Importances) -> go.Figure:
     """The share of the objective's variance that each searched setting explains, with the noise floor."""
     found = importances.parameters[::-1]
     floor = importances.noise_mean + 2 * importances.noise_sd

@@ -10,7 +10,7 @@ from study.config.design import Row
 from study.published.paper import PUBLISHED, PublishedRow
 from study.report.method import Mark, marks, row_marks, sentences, statement
 from study.report.numbers import UNDEFINED
-from study.results import StudyResults
+from study.results import TableResults
 from study.stats.table import Judgement
 from study.stats.uncertainty import Comparison, Interval, summarise
 from study.stats.verdicts import Decision
@@ -135,7 +135,7 @@ class TableFrame:
         return f"{self.name}: {self.split} split of {self.corpus}{warning}"
 
 
-def table_frame(results: StudyResults, judgement: Judgement | None) -> TableFrame:
+def table_frame(results: TableResults, judgement: Judgement | None) -> TableFrame:
     """Gather what the formats show; without a judgement (while the table grows) there are numbers but no verdicts."""
     verdicts = _verdict_lines(judgement)
     cells = _Cells.of(results.cells)
@@ -175,7 +175,7 @@ def _verdict_lines(judgement: Judgement | None) -> dict[str, VerdictLine]:
     }
 
 
-def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, ...]:
+def _findings(results: TableResults, judgement: Judgement | None) -> tuple[str, ...]:
     """Alarms first, then flags of single rows, then the check of OMQ where it holds."""
     if judgement is None:
         return ()
@@ -188,7 +188,7 @@ def _findings(results: StudyResults, judgement: Judgement | None) -> tuple[str, 
 
 @dataclass(frozen=True)
 class _Cells:
-    """The columns of `StudyResults.cells` as arrays: the table is rewritten after every cell."""
+    """The columns of `TableResults.cells` as arrays: the table is rewritten after every cell."""
 
     row: np.ndarray
     state: np.ndarray
@@ -206,7 +206,7 @@ class _Cells:
         )
 
 
-def _row(results: StudyResults, row: Row, cells: _Cells, verdict: VerdictLine | None) -> TableRow:
+def _row(results: TableResults, row: Row, cells: _Cells, verdict: VerdictLine | None) -> TableRow:
     of_row = cells.row == row.id
     done = of_row & (cells.state == "done")
     num_done = int(done.sum())
@@ -235,7 +235,7 @@ def _known(values: np.ndarray) -> int | None:
     return int(known[0]) if len(known) else None
 
 
-def _incomplete(results: StudyResults) -> tuple[str, ...]:
+def _incomplete(results: TableResults) -> tuple[str, ...]:
     """Each cell that has failed or is out of date, with the reason; cells that simply have not run are not listed."""
     cells = results.cells[results.cells["state"] != "done"]
     labels = {row.id: row.label for row in results.file.rows}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from study.config.design import AblationFile, Row
 from study.published.paper import PUBLISHED
-from study.results import StudyResults
+from study.results import TableResults
 from whisq_core.metrics import title
 
 SIMULATED_MARK = "†"
@@ -20,7 +20,7 @@ class Mark:
     text: str
 
 
-def marks(results: StudyResults) -> tuple[Mark, ...]:
+def marks(results: TableResults) -> tuple[Mark, ...]:
     """The warnings that concern at least one row of this table."""
     found = []
     if results.corpus.simulated:
@@ -38,13 +38,13 @@ def marks(results: StudyResults) -> tuple[Mark, ...]:
     return tuple(found)
 
 
-def row_marks(results: StudyResults, row: Row) -> str:
+def row_marks(results: TableResults, row: Row) -> str:
     """The symbols that stand behind the label of `row`; empty for trained encoders on people's ratings."""
     simulated = SIMULATED_MARK if results.corpus.simulated else ""
     return simulated + (UNTRAINED_MARK if row.id in untrained_rows(results) else "")
 
 
-def untrained_rows(results: StudyResults) -> frozenset[str]:
+def untrained_rows(results: TableResults) -> frozenset[str]:
     """Rows of which an encoder has no pretrained weights, as their runs or their settings say."""
     cells = results.cells
     found = set(cells["row"].to_numpy()[cells["untrained"].to_numpy(bool)])
@@ -56,7 +56,7 @@ def untrained_rows(results: StudyResults) -> frozenset[str]:
     return frozenset(row.id for row in results.file.rows if row.id in found | named and row.spec.uses_features)
 
 
-def sentences(results: StudyResults) -> tuple[str, ...]:
+def sentences(results: TableResults) -> tuple[str, ...]:
     """The protocol, one fact a sentence, in the order in which a reviewer asks for it."""
     return (
         _data(results),
@@ -72,12 +72,12 @@ def sentences(results: StudyResults) -> tuple[str, ...]:
     )
 
 
-def statement(results: StudyResults) -> str:
+def statement(results: TableResults) -> str:
     """The protocol as one paragraph for a paper, warnings first."""
     return " ".join([*(mark.text for mark in marks(results)), *sentences(results)])
 
 
-def _data(results: StudyResults) -> str:
+def _data(results: TableResults) -> str:
     clips = results.corpus.clips
     train = clips[clips["split"] == "train"]
     fit = f"{len(train):,} training clips of {train['system'].nunique()} systems"
@@ -98,7 +98,7 @@ def _backbone(file: AblationFile) -> str:
     )
 
 
-def _training(results: StudyResults) -> str:
+def _training(results: TableResults) -> str:
     train, shown = results.file.base.train, _base_values(results.file)
     momentum = f", momentum {shown['train.momentum']}" if train.optimizer == "sgd" else ""
     clipping = (
@@ -130,13 +130,13 @@ def _searched(file: AblationFile) -> tuple[str, ...]:
     return tuple(file.search.space) if file.hyperparameters == "tuned" and file.search else ()
 
 
-def _selected_on_scored(results: StudyResults) -> bool:
+def _selected_on_scored(results: TableResults) -> bool:
     """Whether the rows' own searches were judged on the clips that the table reports."""
     search = results.file.search
     return bool(_searched(results.file)) and search is not None and search.score == results.split != "inner"
 
 
-def _end(results: StudyResults) -> str:
+def _end(results: TableResults) -> str:
     """When training ends, and that this was not decided on the scored clips."""
     train, epochs = results.file.base.train, _base_values(results.file)["train.epochs"]
     if train.patience is not None:
@@ -148,7 +148,7 @@ def _end(results: StudyResults) -> str:
     return f"{epochs} epochs, the last of which is scored{nothing}"
 
 
-def _seeds(results: StudyResults) -> str:
+def _seeds(results: TableResults) -> str:
     file = results.file
     return (
         f"Each row is trained with {len(file.seeds)} seeds ({_ranges(file.seeds)}) unless it declares others; "
@@ -156,7 +156,7 @@ def _seeds(results: StudyResults) -> str:
     )
 
 
-def _tuning(results: StudyResults) -> str:
+def _tuning(results: TableResults) -> str:
     """Who chose the hyper-parameters; unequal budgets are said aloud, since they favour the rows with more trials."""
     if results.file.hyperparameters == "shared":
         return "all rows share one set of hyper-parameters"
@@ -171,7 +171,7 @@ def _tuning(results: StudyResults) -> str:
     return f"each tuned row has its own search, WITH UNEQUAL BUDGETS (see tuned settings), judged on {where}"
 
 
-def _tuned_settings(results: StudyResults) -> tuple[str, ...]:
+def _tuned_settings(results: TableResults) -> tuple[str, ...]:
     """What each row's own search chose, and after how many trials; empty where rows share their settings."""
     tuned = [(row, results.trials[row.id]) for row in results.file.rows if results.trials.get(row.id)]
     if not tuned:
@@ -187,7 +187,7 @@ def _own_settings(file: AblationFile, row: Row) -> str:
     return ", ".join(f"{name.partition('.')[2].replace('_', ' ')} {_value(settings[name])}" for name in names)
 
 
-def _system_truth(results: StudyResults) -> str:
+def _system_truth(results: TableResults) -> str:
     if results.system_truth is None:
         return "A system's true score is the mean label of its scored clips (convention of SHEET and UTMOSv2)."
     return "A system's true score is that of the corpus's system_mos file (convention of the official baseline)."
@@ -207,7 +207,7 @@ def _comparison(file: AblationFile) -> str:
     )
 
 
-def _quotations(results: StudyResults) -> tuple[str, ...]:
+def _quotations(results: TableResults) -> tuple[str, ...]:
     quoted = [PUBLISHED[row.quoted] for row in results.file.rows if row.quoted]
     if not quoted:
         return ()

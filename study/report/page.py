@@ -17,7 +17,7 @@ from study.report.figures import figures
 from study.report.frame import TableFrame, TableRow, table_frame
 from study.report.html import STYLE, metric_tables, verdict_table, warnings
 from study.report.numbers import number
-from study.results import StudyResults
+from study.results import TableResults
 from study.search.importance import Importances
 from study.stats.table import Judgement
 from study.stats.uncertainty import Interval
@@ -43,7 +43,7 @@ _SYMBOLS: dict[Placement, tuple[str, str]] = {
 
 
 def write_report(
-    results: StudyResults, judgement: Judgement, out: Path, importances: Importances | None = None
+    results: TableResults, judgement: Judgement, out: Path, importances: Importances | None = None
 ) -> Path:
     """Write `report.html` into `out` and return its path; it opens offline and asks the network for nothing."""
     frame = table_frame(results, judgement)
@@ -88,7 +88,7 @@ class ShownCell:
     hint: str
 
 
-def _placed(results: StudyResults, frame: TableFrame) -> Iterator[tuple[str, list[ShownCell]]]:
+def _placed(results: TableResults, frame: TableFrame) -> Iterator[tuple[str, list[ShownCell]]]:
     reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
     for row in frame.rows:
         if row.published:
@@ -111,14 +111,14 @@ def one_more_run(value: Interval) -> tuple[float, float]:
     return value.mean - half, value.mean + half
 
 
-def _placement_note(results: StudyResults) -> str:
+def _placement_note(results: TableResults) -> str:
     reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
     if reason:
         return f"Not compared ({reason}). What no ranking of {NUM_SYSTEMS} systems can give is marked all the same."
     return "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
 
 
-def facts(results: StudyResults, judgement: Judgement) -> Iterator[tuple[str, str]]:
+def facts(results: TableResults, judgement: Judgement) -> Iterator[tuple[str, str]]:
     """What the numbers were made with, by dotted name: corpus, statistics, and the manifest of the newest run."""
     cells = results.cells
     yield "corpus", results.corpus.name

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, marked, short, style_of, translucent
-from study.results import StudyResults
+from study.results import TableResults
 from whisq_core.metrics import TARGETS
 
 TERMS = {
@@ -21,7 +21,7 @@ _LEVELS = ("utterance", "system")
 _SCALE = [0.8, 5.2]  # ratings are 1 to 5
 
 
-def curves_data(results: StudyResults) -> pd.DataFrame:
+def curves_data(results: TableResults) -> pd.DataFrame:
     """Mean, lowest and highest value over seeds of each loss term, per row and epoch; OT only where it has a weight."""
     lines = [
         {"row": row, "epoch": record["epoch"], "term": term, "value": record[term]}
@@ -36,7 +36,7 @@ def curves_data(results: StudyResults) -> pd.DataFrame:
     return grouped.agg(["mean", "min", "max"]).reset_index()
 
 
-def curves(results: StudyResults) -> go.Figure | None:
+def curves(results: TableResults) -> go.Figure | None:
     """The terms of the loss by epoch: what optimal transport weighs against the task."""
     data = curves_data(results)
     if data.empty:
@@ -97,7 +97,7 @@ class Points:
     names: tuple[str, ...]
 
 
-def scatter_data(results: StudyResults, row: str) -> dict[tuple[str, str], Points]:
+def scatter_data(results: TableResults, row: str) -> dict[tuple[str, str], Points]:
     """Predictions of `row`, averaged over its seeds, by (target, level)."""
     predicted = results.predictions[row].mean(axis=0)
     of_systems = system_scores(results, predicted)
@@ -119,7 +119,7 @@ class SystemScores:
     predicted: np.ndarray
 
 
-def system_scores(results: StudyResults, predicted: np.ndarray) -> SystemScores:
+def system_scores(results: TableResults, predicted: np.ndarray) -> SystemScores:
     """Mean prediction and true score of each system, in the order of their names."""
     groups = pd.DataFrame(np.hstack([results.truth, predicted])).groupby(np.asarray(results.systems)).mean()
     names = tuple(groups.index)
@@ -129,7 +129,7 @@ def system_scores(results: StudyResults, predicted: np.ndarray) -> SystemScores:
     return SystemScores(names, true, means[:, 2:])
 
 
-def scatter(results: StudyResults) -> go.Figure | None:
+def scatter(results: TableResults) -> go.Figure | None:
     """Predicted against true score per target and level; a menu chooses the row."""
     rows = [row for row in results.file.rows if row.id in results.predictions]
     if not rows:
@@ -176,7 +176,7 @@ def _points(points: Points, level: str, visible: bool) -> go.Scatter:
     )
 
 
-def system_errors_data(results: StudyResults) -> dict[str, pd.DataFrame]:
+def system_errors_data(results: TableResults) -> dict[str, pd.DataFrame]:
     """For each target: predicted minus true system score [rows, systems], seeds averaged, systems by true score."""
     rows = [row for row in results.file.rows if row.id in results.predictions]
     tables = {}
@@ -191,7 +191,7 @@ def system_errors_data(results: StudyResults) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def system_errors(results: StudyResults) -> go.Figure | None:
+def system_errors(results: TableResults) -> go.Figure | None:
     """Which systems a row rates too high or too low."""
     tables = system_errors_data(results)
     if tables[TARGETS[0]].empty:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from study.config.design import Row
 from study.report.method import marks, row_marks
-from study.results import StudyResults
+from study.results import TableResults
 
 # Okabe & Ito, "Color Universal Design" (2008), without the yellow that is faint on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
@@ -33,13 +33,13 @@ def translucent(colour: str, share: float) -> str:
     return f"rgba({red}, {green}, {blue}, {share:g})"
 
 
-def marked(results: StudyResults, row: Row) -> str:
+def marked(results: TableResults, row: Row) -> str:
     """A row's label with its warning symbols."""
     symbols = row_marks(results, row)
     return f"{row.label} {symbols}" if symbols else row.label
 
 
-def finish(figure: go.Figure, results: StudyResults, title: str, subtitle: str, height: int) -> go.Figure:
+def finish(figure: go.Figure, results: TableResults, title: str, subtitle: str, height: int) -> go.Figure:
     """Title, warnings and calm axes; a figure that is shown alone still says that its data are simulated."""
     warnings = "".join(f" — {mark.short} {mark.symbol}" for mark in marks(results))
     text = f"<b>{title}</b>{warnings}<br><span style='font-size:12px;color:#555'>{subtitle}</span>"

@@ -17,7 +17,7 @@ from study.report.html import html
 from study.report.latex import latex
 from study.report.markdown import markdown
 from study.report.method import untrained_rows
-from study.results import StudyResults
+from study.results import TableResults
 from study.stats.table import Judgement
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
@@ -31,7 +31,7 @@ FORMATS: dict[str, Callable[[TableFrame], str]] = {
 LONG_CSV = "table_long.csv"
 
 
-def write_tables(results: StudyResults, judgement: Judgement | None, out: Path) -> list[Path]:
+def write_tables(results: TableResults, judgement: Judgement | None, out: Path) -> list[Path]:
     """Write the table in all formats into `out`, each file replaced whole; return the paths.
 
     Called after every cell: without a judgement the table has its numbers and no verdicts yet.
@@ -52,7 +52,7 @@ def wide_csv(frame: TableFrame) -> str:
     return _csv(lines[0], (line.values() for line in lines))
 
 
-def long_csv(results: StudyResults) -> str:
+def long_csv(results: TableResults) -> str:
     """One line per row, seed and metric; `value` is empty where undefined or without a result, `state` says which."""
     names = METRICS + EXTRA
     untrained, simulated = untrained_rows(results), _yes_no(results.corpus.simulated)

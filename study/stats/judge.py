@@ -1,9 +1,9 @@
-"""From stored results to verdicts: hands the arrays of `StudyResults` to the statistics."""
+"""From stored results to verdicts: hands the arrays of `TableResults` to the statistics."""
 
 from threadpoolctl import threadpool_limits
 
 from study.config.design import Row
-from study.results import StudyResults
+from study.results import TableResults
 from study.stats.table import Evidence, Judgement, judge
 
 # Settings that reach the TA prediction only, as long as the audio is not projected (FACTS of the model: Eq. 6 reads
@@ -23,13 +23,13 @@ _TA_ONLY = {
 }
 
 
-def judge_results(results: StudyResults) -> Judgement:
+def judge_results(results: TableResults) -> Judgement:
     """The verdicts of a table."""
     with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
         return judge(evidence(results))
 
 
-def evidence(results: StudyResults) -> Evidence:
+def evidence(results: TableResults) -> Evidence:
     """What was predicted and what was declared beforehand, as the statistics want it."""
     file, compare = results.file, results.file.compare
     reference = file.row(compare.to) if compare else None
@@ -57,7 +57,7 @@ def _repeats(row: Row, reference: Row) -> bool:
     return row.id != reference.id and not _differing(row, reference) and not set(row.seeds) & set(reference.seeds)
 
 
-def _differs_on_ta_only(results: StudyResults, row: Row, reference: Row) -> bool:
+def _differs_on_ta_only(results: TableResults, row: Row, reference: Row) -> bool:
     if row.id == reference.id or row.seeds != reference.seeds or row.spec.model.predictor != "whisq":
         return False
     cells = results.cells[results.cells["row"] == reference.id]

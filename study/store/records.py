@@ -28,7 +28,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class StoredRun:
+class Run:
     """One finished or failed run. `identity` is everything its `run_id` was made from."""
 
     run_id: str

@@ -1,7 +1,10 @@
-"""Storage URLs: SQLite on a local disk or PostgreSQL, opened the way that several processes need; passwords masked."""
+"""Storage URLs: SQLite on a local disk or PostgreSQL; passwords never leave this module unmasked."""
 
+import re
+import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
@@ -9,65 +12,66 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from whisq_core.errors import InputError
 
-MAX_SQLITE_WORKERS = 8
-QUEUE_LOCK = 4711042  # the advisory lock of our queue on PostgreSQL: any number that nobody else uses
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
-_POSTGRESQL_LINE = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+POSTGRESQL_FORM = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+_ALLOWED = f"Allowed: sqlite:///FILE.db or {POSTGRESQL_FORM}."
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
 _NETWORK_FILE_SYSTEMS |= {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "9p"}
+_SECRET = re.compile(r"(password|passwd|pwd|secret|token)", re.IGNORECASE)
+_WAIT_FOR_LOCK = 60  # seconds that SQLite waits for another writer, such as the dashboard's page
 
 
 def parse(url: str) -> URL:
     """The parsed URL; plain `postgresql://` means the psycopg driver.
 
-    Raises:
-        InputError: for anything but SQLite and PostgreSQL, and for a SQLite file on a network file system.
+    Raises
+    ------
+    InputError
+        For anything but SQLite and PostgreSQL, and for a SQLite file on a network file system.
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise InputError(
-            f"storage '{url}': not a storage URL. Allowed: sqlite:///FILE.db or {_POSTGRESQL_LINE}."
-        ) from None
+    except (ArgumentError, ValueError):
+        raise InputError(f"storage '{masked(url)}': not a storage URL. {_ALLOWED}") from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise InputError(
-            f"storage '{masked(url)}': found '{parsed.drivername}'. Allowed: sqlite:///FILE.db or {_POSTGRESQL_LINE}."
-        )
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise InputError(f"storage '{url}': several processes share it, so it must be a file: sqlite:///FILE.db.")
-        kind = file_system(Path(str(parsed.database)))
-        if kind in _NETWORK_FILE_SYSTEMS:
-            raise InputError(
-                f"storage '{url}': SQLite on a network file system ({kind}) loses data. "
-                f"Use a local disk, or PostgreSQL: --storage {_POSTGRESQL_LINE}."
-            )
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InputError(f"storage '{masked(url)}': found '{parsed.drivername}'. {_ALLOWED}")
+    if parsed.drivername == "sqlite":
+        _check_file(url, parsed)
     return parsed
 
 
-def masked(url: str) -> str:
-    """`url` fit for logs, errors and pages: its password replaced by ***."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url.split("@")[-1]
-
-
-def check_worker_count(url: str, workers: int) -> None:
-    """Refuse more local workers than SQLite bears (it lost some of 40, none of 16; 8 leaves room).
-
-    Raises:
-        InputError: with the PostgreSQL line to use instead.
-    """
-    if workers < 1:
-        raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
-    if sqlite_path(url) is not None and workers > MAX_SQLITE_WORKERS:
+def _check_file(url: str, parsed: URL) -> None:
+    if parsed.database in (None, "", ":memory:") or parsed.host or parsed.password:
+        raise InputError(f"storage '{masked(url)}': it must name a file: sqlite:///FILE.db (three slashes).")
+    if "\0" in str(parsed.database) or parsed.query:
+        raise InputError(f"storage '{masked(url)}': not a file name. {_ALLOWED}")
+    kind = file_system(Path(str(parsed.database)))
+    if kind in _NETWORK_FILE_SYSTEMS:
         raise InputError(
-            f"--workers: found {workers}, SQLite is kept to at most {MAX_SQLITE_WORKERS} local workers. "
-            f"For more use PostgreSQL: --storage {_POSTGRESQL_LINE}."
+            f"storage '{masked(url)}': SQLite on a network file system ({kind}) loses data. "
+            f"Use a local disk, or PostgreSQL: --storage {POSTGRESQL_FORM}."
         )
+
+
+def masked(url: str) -> str:
+    """`url` fit for logs, errors and pages. What cannot be parsed for certain is described, not shown."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return url if _is_harmless(url) else "(a storage URL with what may be a password, not shown)"
+    if parsed.drivername.startswith("sqlite"):
+        return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
+    certain = parsed.drivername.startswith("postgres") and "@" not in (parsed.host or "") + (parsed.database or "")
+    if not certain or (url.count("@") > 1) or not url.startswith(parsed.drivername):
+        return f"{parsed.drivername}://(not shown: it may hold a password)"
+    shown = parsed.set(query={name: "***" if _SECRET.search(name) else value for name, value in parsed.query.items()})
+    return shown.render_as_string(hide_password=True)
+
+
+def _is_harmless(url: str) -> bool:
+    return "@" not in url and not _SECRET.search(url)
 
 
 def full(url: str) -> str:
@@ -78,52 +82,57 @@ def full(url: str) -> str:
 def sqlite_path(url: str) -> Path | None:
     """The database file, or None when `url` is not SQLite."""
     parsed = parse(url)
-    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+    return Path(str(parsed.database)) if parsed.drivername == "sqlite" else None
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """SQLAlchemy engine options for many short transactions from several processes."""
+    """SQLAlchemy engine options for many short transactions, one of them writing at a time."""
     if sqlite_path(url) is not None:
-        return {"connect_args": {"timeout": 60}}
+        return {"connect_args": {"timeout": _WAIT_FOR_LOCK}}
     return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 3, "connect_args": {"connect_timeout": 10}}
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine for our tables; the folder of a SQLite file is made when it is not there."""
+    """An engine for our tables. Nothing is made on disk before the first write.
+
+    A SQLite file in a folder that cannot be written is opened as it is, for reading alone.
+
+    Raises
+    ------
+    InputError
+        When the driver is missing.
+    """
     path = sqlite_path(url)
+    options = engine_options(url)
+    if path is not None and path.exists() and not _writable(path):
+        address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        options = {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
     try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parse(url), **engine_options(url))
-    except (OSError, ModuleNotFoundError, NoSuchModuleError) as error:
+        engine = sa.create_engine(parse(url), **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise open_error(url, error) from None
-    lock_writers(engine)
+    if path is not None and "creator" not in options:
+        sa.event.listen(engine, "connect", _configure)
     return engine
 
 
-def lock_writers(engine: sa.Engine) -> None:
-    """Begin every SQLite transaction as a writer, so that what it read still holds when it writes.
+def _writable(path: Path) -> bool:
+    """Whether SQLite can write: its journal lies beside the file."""
+    import os
 
-    Without it two workers read the same waiting trial and both claim it (SQLite's deferred transactions).
-    """
-    if engine.dialect.name != "sqlite":
-        return
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
 
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+    """Readers do not wait for the writer; a power cut loses at most the last transaction, never the file."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def open_error(url: str, error: Exception) -> InputError:
     """One line for a storage that cannot be opened."""
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError | NoSuchModuleError):
         return InputError(f"storage '{masked(url)}': needs a driver. Run: pip install 'whisq-study[postgresql]'.")
     cause = error.orig if isinstance(error, DBAPIError) else error
     first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

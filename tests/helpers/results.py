@@ -12,7 +12,7 @@ import pandas as pd
 import study
 from study.config.design import AblationFile, Row
 from study.config.reader import read_ablation_file
-from study.results import StudyResults
+from study.results import TableResults
 from study.stats.judge import evidence
 from study.stats.table import Judgement, judge
 from study.store.records import StoredCorpus
@@ -24,7 +24,7 @@ SKILL = {"no_ot": 0.5, "mlp_only": 0.35, "w2v2_modernbert": 0.05, "table1_litera
 
 def synthetic_results(
     num_seeds: int = 3, num_systems: int = 6, num_clips: int = 48, *, simulated: bool = True, num_epochs: int = 5
-) -> StudyResults:
+) -> TableResults:
     """All rows of Table II, every cell done: rows differ in how much of the truth their predictions hold."""
     file = read_ablation_file(TABLE_II, seeds=tuple(range(num_seeds)))
     generator = np.random.default_rng(7)
@@ -45,7 +45,7 @@ def synthetic_results(
         }
     )
     train = clips.assign(split="train", utterance=clips["utterance"] + "_train")
-    return StudyResults(
+    return TableResults(
         file=file,
         corpus=StoredCorpus("0123456789abcdef" * 2, "synthetic", simulated, pd.concat([train, clips]), None),
         split="dev",
@@ -72,12 +72,12 @@ def synthetic_results(
     )
 
 
-def quick_judgement(results: StudyResults) -> Judgement:
+def quick_judgement(results: TableResults) -> Judgement:
     """The verdicts from few bootstrap draws: for tests of how they are shown, not of what they are."""
     return judge(replace(evidence(results), num_draws=200))
 
 
-def with_cell(results: StudyResults, row: str, position: int, state: str, reason: str) -> StudyResults:
+def with_cell(results: TableResults, row: str, position: int, state: str, reason: str) -> TableResults:
     """The same results with one cell that has failed or is missing, and so has no numbers."""
     cells = results.cells.copy()
     here = (cells["row"] == row) & (cells["position"] == position)
@@ -97,7 +97,7 @@ def with_cell(results: StudyResults, row: str, position: int, state: str, reason
     return replace(results, cells=cells, predictions=predictions, seeds_done=seeds_done, curves=curves)
 
 
-def untrained(results: StudyResults, row: str) -> StudyResults:
+def untrained(results: TableResults, row: str) -> TableResults:
     """The same results with one row whose encoder had no pretrained weights."""
     cells = results.cells.copy()
     cells.loc[cells["row"] == row, "untrained"] = True

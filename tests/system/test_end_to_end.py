@@ -15,7 +15,7 @@ from helpers.studies import Place, beginning_in, changed, copied_to, row
 from study.config.reader import SHIPPED_FILE, read_ablation_file
 from study.published.paper import PUBLISHED
 from study.store.database import Database
-from study.store.records import StoredRun
+from study.store.records import Run
 from whisq_core.metrics import EXTRA, METRICS
 
 
@@ -24,7 +24,7 @@ def lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def runs(place: Place) -> dict[tuple[str, int], StoredRun]:
+def runs(place: Place) -> dict[tuple[str, int], Run]:
     """The stored run of each cell that has one."""
     database = Database(place.storage)
     stored = database.runs([entry.run_id for entry in database.cells("table2").values() if entry.run_id])

@@ -16,7 +16,7 @@ from study.dashboard.artifacts import artifact_folder, attach_run
 from study.engine.queue import claim, open_storage, worker_name
 from study.engine.tickets import create_study
 from study.store.database import Database
-from study.store.records import Scored, StoredRun
+from study.store.records import Scored, Run
 
 CLIPS = pd.DataFrame(
     {
@@ -41,11 +41,11 @@ def trial(tmp_path: Path) -> optuna.Trial:
     return claimed
 
 
-def stored_run(splits: Sequence[str] = ("dev",)) -> StoredRun:
+def stored_run(splits: Sequence[str] = ("dev",)) -> Run:
     scored = {name: Scored(np.array([2, 0]), np.array([[1 / 3, 2.0], [np.pi, 4.0]]), {}) for name in splits}
     identity = {"loss.ot_weight": 4.057e-05, "corpus": "0123"}
     curve = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.1}]
-    return StoredRun("run1", "table", "whisq", 0, "done", identity, curve=curve, scored=scored)
+    return Run("run1", "table", "whisq", 0, "done", identity, curve=curve, scored=scored)
 
 
 def attached(trial: optuna.Trial, folder: Path) -> dict[str, str]:

@@ -11,11 +11,11 @@ import pytest
 
 from study.engine.preflight import check_storage
 from study.store.database import Database
-from study.store.records import CellEntry, Scored, StoredCorpus, StoredRun
+from study.store.records import CellEntry, Scored, StoredCorpus, Run
 from study.store.urls import masked, parse
 from whisq_core.errors import InputError
 
-RUN = StoredRun(
+RUN = Run(
     run_id="a" * 32,
     table_name="table",
     row="whisq",

@@ -1,0 +1,182 @@
+"""One `RunSpec` to one `Run`: features -> fit -> predictions -> metrics. The same for a table's cell and a trial."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from study.engine.provenance import manifest
+from study.engine.tasks import Stopped, Task
+from study.engine.workspace import Workspace, identify
+from study.store import Run, Scored
+from whisq_core.controls import predict_control
+from whisq_core.corpus.table import Split, inner_split, split, system_truth
+from whisq_core.encoders.encoding import Backbone
+from whisq_core.errors import InputError
+from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
+from whisq_core.metrics import evaluate
+from whisq_core.spec import RunSpec
+
+Show = Callable[[int, str], None]
+"""Called after each epoch with its number and what to show of it."""
+Report = Callable[[int, dict[str, float]], str | None]
+"""Called with an epoch and the watched metrics; returns the reason to stop the training, or None."""
+
+
+def _ignore(_epoch: int, _text: str) -> None:
+    return None
+
+
+def _go_on(_epoch: int, _metrics: dict[str, float]) -> str | None:
+    return None
+
+
+def execute(task: Task, workspace: Workspace, show: Show = _ignore, report: Report = _go_on) -> Run:
+    """Train and score one resolved run.
+
+    Parameters
+    ----------
+    task
+        Its `spec` has a concrete device and precision; its `watch` says what `report` gets.
+
+    Raises
+    ------
+    InputError
+        When features are missing, or the data here give the run another identity than the one asked for.
+    whisq_core.training.Diverged
+        When the loss is not finite.
+    Stopped
+        When `report` asked for it.
+    """
+    started, spec = time.perf_counter(), task.spec
+    identity = identify(spec, workspace)
+    if identity.run_id != task.run_id:
+        raise InputError(
+            f"{task.title}: corpus, features or program differ here from those that were planned with. Use the same "
+            "--data, --features and whisq-study on every machine."
+        )
+    parts = split(workspace.corpus, spec.data)
+    curve: list[dict[str, float]] = []
+    details: dict[str, Any] = {"system_truth": spec.data.system_truth}
+    if spec.uses_features:
+        predicted, curve, sizes = _train(task, workspace, parts, show, report)
+        details |= sizes
+    else:
+        predicted = _control(spec, workspace, parts)
+    return Run(
+        run_id=identity.run_id,
+        table_name=task.table,
+        row=task.row,
+        seed=spec.seed,
+        state="done",
+        identity=identity.parts,
+        details=details,
+        curve=curve,
+        manifest=manifest(corpus=workspace.digest),
+        scored={name: score(parts.score[name], values, workspace, spec) for name, values in predicted.items()},
+        seconds=time.perf_counter() - started,
+    )
+
+
+def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
+    """Metrics of predictions on some clips of the corpus."""
+    clips = workspace.corpus.clips.iloc[clip_indices]
+    truth, systems = clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"])
+    published = system_truth(workspace.corpus, spec.data.system_truth, systems)
+    metrics = evaluate(predicted, truth, systems, published)
+    return Scored(np.asarray(clip_indices), predicted, metrics)
+
+
+def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:
+    name = spec.model.predictor
+    assert name != "whisq", "a control is not trained"
+    fitted = workspace.corpus.clips.iloc[parts.fit]
+    labels = fitted[["omq", "ta"]].to_numpy(np.float64)
+    systems = workspace.corpus.clips["system"]
+    return {
+        part: predict_control(name, labels, list(fitted["system"]), list(systems.iloc[indices]))
+        for part, indices in parts.score.items()
+    }
+
+
+def _train(
+    task: Task, workspace: Workspace, parts: Split, show: Show, report: Report
+) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict[str, Any]]:
+    from whisq_core.training.fit import fit, predict, save  # torch costs a second to import; a control needs none
+
+    spec, watch = task.spec, task.watch
+    backbone = workspace.backbone(spec.backbone)
+    fitted, inner = parts.fit, None
+    if spec.train.patience is not None:
+        fitted, inner_clips = inner_split(workspace.corpus, parts.fit, spec.data)
+        inner = workspace.dataset(backbone, inner_clips)
+    train = workspace.dataset(backbone, fitted)
+    watched = None if watch is None else workspace.dataset(backbone, parts.score[watch.split])
+    follow = _Follow(task, workspace, parts, show, report)
+    result = fit(spec, train, watch=watched, inner=inner, on_epoch=follow)
+    if task.models is not None:
+        save(task.models, result.model)
+    predicted = {
+        name: predict(result.model, workspace.dataset(backbone, indices)) for name, indices in parts.score.items()
+    }
+    curve = [{**asdict(record), **follow.watched.get(record.epoch, {})} for record in result.curve]
+    return predicted, curve, _details(spec, workspace, backbone, train)
+
+
+@dataclass
+class _Follow:
+    """Follows one training: shows each epoch; scores the watched split every few epochs and asks whether to go on."""
+
+    task: Task
+    workspace: Workspace
+    parts: Split
+    show: Show
+    report: Report
+
+    def __post_init__(self) -> None:
+        self.watched: dict[int, dict[str, float]] = {}
+
+    def __call__(self, record: Any, predicted: np.ndarray | None) -> None:
+        watch, spec = self.task.watch, self.task.spec
+        last = record.epoch == spec.train.epochs
+        if watch is None or (record.epoch % watch.every and not last):
+            return self.show(record.epoch, f"loss {record.loss:.4f}")
+        assert predicted is not None, "the scored split is watched"
+        metrics = score(self.parts.score[watch.split], predicted, self.workspace, spec).metrics
+        chosen = {name: metrics[name] for name in watch.metrics}
+        self.watched[record.epoch] = chosen
+        self.show(record.epoch, ", ".join(f"{name} {value:.4f}" for name, value in chosen.items()))
+        reason = self.report(record.epoch, chosen)
+        if reason is not None and not last:
+            raise Stopped(record.epoch, reason)
+        return None
+
+
+def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dataset) -> dict[str, Any]:
+    """Size and cost of the model with its encoders: parameters, and multiply-accumulates per clip."""
+    from whisq_core.model.whisq import count
+
+    frames = int(np.mean(train.audio.num_valid if spec.model.audio_frames == "valid" else train.audio.num_frames))
+    tokens = int(np.mean(train.text.num_frames))
+    counts = count(spec.model, train.audio.dim, train.text.dim, frames, tokens)
+    encoders = [_described(FeatureStore(workspace.features, key)) for key in (backbone.audio_key, backbone.text_key)]
+    encoder_macs = [encoder.macs for encoder in encoders if encoder.macs is not None]
+    return {
+        "num_trainable": counts.trainable,
+        "num_total": counts.trainable + sum(encoder.num_parameters for encoder in encoders),
+        "macs": counts.macs + sum(encoder_macs) if len(encoder_macs) == len(encoders) else None,
+        "untrained": backbone.audio.untrained or backbone.text.untrained,
+        "audio_dim": train.audio.dim,
+        "num_train_clips": len(train),
+        "frames": frames,
+        "tokens": tokens,
+    }
+
+
+def _described(store: FeatureStore) -> StoreMeta:
+    """What a store that has been opened says about its encoder."""
+    meta = store.meta
+    assert meta is not None, f"{store.folder} has features but no description"
+    return meta

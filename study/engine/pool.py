@@ -1,0 +1,181 @@
+"""The coordinator: asks for tasks, has them computed, stores each run, and passes on what became of it.
+
+It is the only process that writes the database. One worker computes in this very process; several are processes of a
+local Dask cluster, or the workers of a running one (`cluster`).
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from study.engine.execute import execute
+from study.engine.provenance import command_line
+from study.engine.tasks import Failure, Jobs, Outcome, Stopped, Task, failure_of
+from study.engine.workspace import Workspace
+from study.store import Database, Run
+from study.terminal import Event, Show, task_progress
+from whisq_core.device import resolve_auto
+from whisq_core.errors import InputError
+from whisq_core.spec import RunSpec
+
+if TYPE_CHECKING:
+    from study.engine.cluster import Cluster
+
+_WORKER_BYTES = 1.5 * 2**30  # memory that a training process may need
+
+
+def default_workers() -> int:
+    """One worker per GPU where there are GPUs, else per core, as far as memory goes."""
+    gpus = _num_gpus()
+    if gpus:
+        return gpus
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return cores
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores, int(memory / _WORKER_BYTES)))
+
+
+def _num_gpus() -> int:
+    if not Path("/dev/nvidiactl").exists():  # torch takes a second to import
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+class Pool:
+    """Where tasks are computed. Processes start with the first task that needs them and stay for all that follow.
+
+    Parameters
+    ----------
+    workers
+        Processes on this machine; 1 computes in this process. None: `default_workers`.
+    scheduler
+        Address (``tcp://...``, ``tls://...``) or scheduler file of a running Dask cluster, in place of `workers`.
+
+    Raises
+    ------
+    InputError
+        When both are given, or the number is below 1.
+    """
+
+    def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
+        if workers is not None and scheduler is not None:
+            raise InputError("--workers and --scheduler exclude each other: the cluster has its own workers.")
+        if workers is not None and workers < 1:
+            raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
+        self._scheduler = scheduler
+        self.workers = 1 if scheduler else workers or default_workers()
+        self._cluster: Cluster | None = None
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._cluster is not None:
+            self._cluster.close(at_once=error is not None)
+            self._cluster = None
+
+    def resolved(self, spec: RunSpec) -> RunSpec:
+        """`spec` with the device and precision of the workers, so that they are part of its identity.
+
+        Raises
+        ------
+        InputError
+            When the device is not there, or workers of a cluster differ in what `auto` means.
+        """
+        if not spec.uses_features or (spec.train.device != "auto" and spec.train.precision != "auto"):
+            return spec
+        train = self._open(1).resolve(spec.train) if self._scheduler else resolve_auto(spec.train)
+        return spec.model_copy(update={"train": train})
+
+    def run(self, jobs: Jobs, workspace: Workspace, database: Database, title: str, total: int) -> None:
+        """Compute what `jobs` gives until it gives nothing more; store each finished run at once.
+
+        Ctrl-C and SIGTERM end it within seconds as KeyboardInterrupt: what has finished is stored.
+        """
+        with terminated_as_interrupt(), task_progress(title, total) as show:
+            settle = _settler(jobs, database, show)
+            if self.workers == 1 and not self._scheduler:
+                _run_here(jobs, workspace, settle, show)
+            else:
+                self._open(min(self.workers, total)).run(jobs, workspace, settle, show)
+
+    def _open(self, wanted: int) -> "Cluster":
+        if self._cluster is None:
+            from study.engine.cluster import Cluster  # Dask: seconds that a table with nothing to run saves
+
+            self._cluster = Cluster(None if self._scheduler else self.workers, self._scheduler)
+        self._cluster.grow(wanted)
+        return self._cluster
+
+
+def _run_here(jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:
+    while (task := jobs.next()) is not None:
+        settle(task, compute(task, workspace, show, jobs))
+
+
+def compute(task: Task, workspace: Workspace, show: Show, jobs: Jobs) -> Outcome:
+    """Compute one task in this process."""
+    epochs = task.spec.train.epochs
+    show(Event("start", "", task.title, 0, epochs))
+    try:
+        return execute(
+            task,
+            workspace,
+            lambda epoch, text: show(Event("epoch", "", task.title, epoch, epochs, text)),
+            lambda epoch, metrics: jobs.report(task, epoch, metrics),
+        )
+    except Stopped as stop:
+        return stop
+    except Exception as error:  # a task's failure is its own: the others still run
+        return failure_of(error, task.spec)
+
+
+def _settler(jobs: Jobs, database: Database, show: Show) -> Callable[[Task, Outcome], None]:
+    """What happens to an outcome: a run is stored before anybody hears of it."""
+
+    def settle(task: Task, outcome: Outcome) -> None:
+        if isinstance(outcome, Run):
+            manifest = {**outcome.manifest, "command": command_line()}
+            run = replace(outcome, finished_at=time.time(), manifest=manifest)
+            database.save_run(run)
+            show(Event("done", "", task.title, text=f"{jobs.done(task, run)}  {run.seconds:.1f} s"))
+        elif isinstance(outcome, Stopped):
+            jobs.stopped(task, outcome)
+            show(Event("stopped", "", task.title, text=outcome.reason))
+        else:
+            assert isinstance(outcome, Failure)
+            jobs.failed(task, outcome)
+            show(Event("failed", "", task.title, text=outcome.reason))
+
+    return settle
+
+
+@contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, a batch system's notice, like Ctrl-C."""
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: its signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        sys.stderr.flush()

@@ -1,0 +1,115 @@
+"""What the coordinator asks of workers, what comes back, and who decides what happens then."""
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from study.store import Run
+from whisq_core.errors import InputError
+from whisq_core.spec import RunSpec
+
+FailureKind = Literal["diverged", "out_of_memory", "input", "died", "unexpected"]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a worker reports while it trains: `metrics` on `split`, every `every` epochs and after the last."""
+
+    split: str
+    metrics: tuple[str, ...]
+    every: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to compute. `spec` is resolved; `table` and `row` say what it is made for; `models` keeps the model."""
+
+    run_id: str
+    title: str
+    spec: RunSpec
+    table: str
+    row: str
+    watch: Watch | None = None
+    models: Path | None = None
+
+
+class Stopped(Exception):
+    """A training that was stopped after a report."""
+
+    def __init__(self, epoch: int, reason: str) -> None:
+        super().__init__(epoch, reason)
+        self.epoch, self.reason = epoch, reason
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has no run, in one line for a person."""
+
+    kind: FailureKind
+    reason: str
+    epoch: int | None = None
+
+
+Outcome = Run | Stopped | Failure
+
+
+class Jobs(Protocol):
+    """A stream of tasks and what becomes of them. Called in the coordinator's main thread only.
+
+    Any method may raise `InputError` to stop everything; what has finished is stored.
+    """
+
+    ahead: int
+    """How many tasks may wait for each worker beyond the one that it computes."""
+
+    def next(self) -> Task | None:
+        """The next task, asked for whenever a worker is free; None: there is none now."""
+
+    def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
+        """The watched metrics of a running task; returns the reason to stop it, or None."""
+
+    def done(self, task: Task, run: Run) -> str:
+        """A run has just been stored; returns what to show of it."""
+
+    def stopped(self, task: Task, stop: Stopped) -> None:
+        """A training that `report` stopped has ended."""
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        """A task ended without a run; the engine stores nothing of it."""
+
+
+def failure_of(error: Exception, spec: RunSpec) -> Failure:
+    """Why a run failed; a place in the code only for what we did not expect."""
+    from whisq_core.training.fit import Diverged
+
+    if isinstance(error, Diverged):
+        return Failure("diverged", str(error), error.epoch)
+    if isinstance(error, InputError):
+        return Failure("input", " ".join(str(error).split()))
+    if _is_out_of_memory(error):
+        return Failure("out_of_memory", f"out of memory with train.batch_size {spec.train.batch_size}: {_advice(spec)}")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure(
+        "unexpected", f"unexpected {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+    )
+
+
+def died(spec: RunSpec, times: int) -> Failure:
+    """The failure of a task whose workers were killed again and again."""
+    return Failure("died", f"its worker was killed {times} times, as when memory runs out: {_advice(spec)}")
+
+
+def _advice(spec: RunSpec) -> str:
+    half = spec.train.batch_size // 2
+    smaller = f"try train.batch_size {half} (half of it) or less" if half else "no batch fits, try a smaller model"
+    return f"{smaller}, or fewer --workers"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU or in PyTorch's CPU allocator, which raises a plain RuntimeError."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

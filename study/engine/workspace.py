@@ -1,0 +1,104 @@
+"""A corpus with its features, opened once per process, and the identity of a run on it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.store import StoredCorpus
+from whisq_core.corpus.table import Corpus, check_audio_files, corpus_digest, read_corpus
+from whisq_core.device import resolve_auto
+from whisq_core.encoders.encoding import Backbone, open_dataset, resolve_backbone
+from whisq_core.features.store import Dataset
+from whisq_core.spec import BackboneSpec, RunSpec, digest
+
+NUMERICS_VERSION = 2
+"""Raise when the same spec on the same data gives other numbers; a golden run notices."""
+
+
+class Workspace:
+    """A corpus, its digests and its feature stores.
+
+    Parameters
+    ----------
+    data
+        MusicEval folder or CSV manifest.
+    features
+        Root of the feature stores.
+
+    Raises
+    ------
+    InputError
+        With every mistake of the corpus.
+    """
+
+    def __init__(self, data: Path, features: Path) -> None:
+        self.data, self.features = data, features
+        self.corpus: Corpus = read_corpus(data)
+        self._backbones: dict[BackboneSpec, Backbone] = {}
+        self._datasets: dict[tuple[str, bytes], Dataset] = {}
+
+    @cached_property
+    def audio_digests(self) -> np.ndarray:
+        """SHA-256 of each clip's file; files seen before are not read again.
+
+        Raises
+        ------
+        InputError
+            With every sound file that is broken.
+        """
+        return check_audio_files(self.corpus, self._cache / "audio.json")
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the corpus: ids, audio, prompts, labels, split."""
+        return corpus_digest(self.corpus, self.audio_digests)
+
+    @property
+    def _cache(self) -> Path:
+        return self.features / "cache"
+
+    def stored_corpus(self) -> StoredCorpus:
+        """The corpus as the database keeps it: without paths."""
+        clips = self.corpus.clips.drop(columns="audio")
+        return StoredCorpus(self.digest, self.corpus.name, self.corpus.simulated, clips, self.corpus.system_mos)
+
+    def backbone(self, spec: BackboneSpec) -> Backbone:
+        """The resolved encoders of `spec`, without their weights."""
+        if spec not in self._backbones:
+            self._backbones[spec] = resolve_backbone(spec, self._cache)
+        return self._backbones[spec]
+
+    def dataset(self, backbone: Backbone, indices: np.ndarray) -> Dataset:
+        """Memory-mapped features and labels of some clips."""
+        key = (backbone.digest, indices.tobytes())
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(self.corpus, self.audio_digests, backbone, self.features, indices)
+        return self._datasets[key]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides the result of a run, and its name."""
+
+    run_id: str
+    parts: dict[str, Any]
+
+
+def identify(spec: RunSpec, workspace: Workspace) -> Identity:
+    """The identity of a resolved `spec` on this corpus and these encoders."""
+    parts: dict[str, Any] = {**spec.deciding_settings(), "corpus": workspace.digest}
+    if spec.uses_features:
+        backbone = workspace.backbone(spec.backbone)
+        parts |= {"features.audio": backbone.audio_key.digest, "features.text": backbone.text_key.digest}
+    parts["numerics_version"] = NUMERICS_VERSION
+    return Identity(digest(parts), parts)
+
+
+def resolved(spec: RunSpec) -> RunSpec:
+    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
+    if not spec.uses_features:
+        return spec
+    return spec.model_copy(update={"train": resolve_auto(spec.train)})

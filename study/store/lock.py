@@ -1,0 +1,156 @@
+"""One lock per storage, held by whichever command writes; the system releases it when its holder dies.
+
+SQLite: a lock on the file `<database>.lock`. PostgreSQL: an advisory lock of one session, taken again when the
+connection was lost in between.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from study.store.urls import masked, sqlite_path
+from whisq_core.errors import InputError
+
+_KEY = 4711042  # of the advisory lock: any number that nobody else uses
+_POLL = 0.5  # seconds between two tries of a command that waits
+
+_HOLDER = sa.text(
+    "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+    "WHERE l.locktype = 'advisory' AND l.objid = :key AND l.granted AND a.datname = current_database()"
+)
+
+
+class StorageLock:
+    """The right to write into one storage; taken by one command at a time, as often as that command likes."""
+
+    def __init__(self, url: str, engine: sa.Engine) -> None:
+        self._name, self._engine = masked(url), engine
+        database = sqlite_path(url)
+        self._path = None if database is None else Path(f"{database}.lock")
+        self._file: IO[str] | None = None
+        self._session: sa.Connection | None = None
+        self._depth, self._label = 0, ""
+
+    @contextmanager
+    def held(self, command: str, wait: bool = False) -> Iterator[None]:
+        """Hold the lock; `command` is what others are told about its holder.
+
+        Raises
+        ------
+        InputError
+            When another process holds it and `wait` is false: it names the holder.
+        """
+        if self._depth == 0:
+            self._label = f"{command}, process {os.getpid()} on {socket.gethostname()}"[:63]
+            self._acquire(wait)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._release()
+
+    def verify(self) -> None:
+        """See that the lock is still ours, and take it again when the connection to PostgreSQL was lost.
+
+        Raises
+        ------
+        InputError
+            When another process took it while the database was away.
+        sqlalchemy.exc.OperationalError
+            While the database is away.
+        """
+        if self._depth == 0 or self._path is not None:
+            return
+        try:
+            assert self._session is not None
+            self._session.execute(sa.text("SELECT 1"))
+        except DBAPIError:
+            self._session = None
+            self._engine.dispose()
+            if not self._try():
+                raise InputError(
+                    f"storage '{self._name}': while it was away another command took over writing ({self.holder()}). "
+                    "What is stored stays. Run the same command again when that one has finished."
+                ) from None
+
+    def holder(self) -> str | None:
+        """Who holds the lock, in words, or None when nobody does."""
+        if self._path is not None:
+            return self._file_holder(self._path)
+        with self._engine.connect() as connection:
+            return connection.scalar(_HOLDER, {"key": _KEY})
+
+    def _acquire(self, wait: bool) -> None:
+        told = False
+        while not self._try():
+            holder = self.holder() or "another process"
+            if not wait:
+                raise InputError(
+                    f"storage '{self._name}': another command is writing to it ({holder}). "
+                    "Run this one when that has finished, or give --wait."
+                )
+            if not told:
+                print(f"waiting until {holder} has finished writing to {self._name}", file=sys.stderr)
+                told = True
+            time.sleep(_POLL)
+
+    def _try(self) -> bool:
+        if self._path is not None:
+            return self._try_file(self._path)
+        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.execute(sa.text("SELECT set_config('application_name', :label, false)"), {"label": self._label})
+        if session.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
+            self._session = session
+            return True
+        session.invalidate()  # its name is not to stay on a pooled connection
+        session.close()
+        return False
+
+    def _try_file(self, path: Path) -> bool:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"storage '{self._name}': cannot be written: {error.strerror}. Give another --storage."
+            ) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(self._label)
+        file.flush()
+        self._file = file
+        return True
+
+    def _file_holder(self, path: Path) -> str | None:
+        if not path.exists():
+            return None
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read() or "another process"
+        return None
+
+    def _release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._session is not None:
+            self._session.invalidate()  # closes the session, and with it the lock
+            self._session.close()
+            self._session = None
