@@ -144,8 +144,8 @@ def _readable_storage(request: DoctorRequest, file: AblationFile | None) -> Iter
     except InputError as error:
         yield Finding(str(error), _STORAGE_ADVICE)
     except (DBAPIError, StorageInternalError) as error:  # a damaged file is found while it is read
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        yield Finding(str(open_error(request.storage, cause or error)), _STORAGE_ADVICE)
+        cause = error.__cause__ if isinstance(error.__cause__, DBAPIError) else error
+        yield Finding(str(open_error(request.storage, cause)), _STORAGE_ADVICE)
 
 
 def _left_running(study: optuna.Study, database: Database) -> Iterator[Finding]:
@@ -153,9 +153,8 @@ def _left_running(study: optuna.Study, database: Database) -> Iterator[Finding]:
 
     def close() -> str:
         with database.writing("whisq-study doctor --fix"):
-            return (
-                f"study {study.study_name}: {len(close_interrupted(study))} trials closed, the search goes on with them"
-            )
+            closed = close_interrupted(study)
+        return f"study {study.study_name}: {len(closed)} trials closed, the search goes on with them"
 
     numbers = ", ".join(str(trial.number) for trial in trials_by_state(study)["running"])
     yield Finding(

@@ -27,13 +27,15 @@ def write_results(results: TableResults, out: Path) -> None:
 
 def publish(results: TableResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
-    from study.dashboard.server import annotate_table  # plotly, scipy: seconds of import that an unchanged table saves
+    from study.dashboard import annotate, show_table  # Optuna, plotly: seconds that an unchanged table saves
+    from study.report.figures import figures
     from study.report.tables import write_tables
     from study.stats.judge import judge_results
 
     judgement = judge_results(results)
     write_tables(results, judgement, out)
-    annotate_table(results, judgement, database, out)
+    show_table(database, results.file)
+    annotate(database, results.file.name, (out / "table.md").read_text("utf-8"), figures(results, judgement))
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
 
 
@@ -41,8 +43,7 @@ def write_report_files(file: AblationFile, database: Database, out: Path) -> str
     """Tables, figures and the page from what is stored; returns what to open."""
     from study.report.page import write_report
     from study.report.tables import write_tables
-    from study.search.importance import importances
-    from study.search.study import largest_search
+    from study.search import importances, largest_search
     from study.stats.judge import judge_results
 
     results = collect(file, database)

@@ -1,5 +1,6 @@
 """Optuna's side of a storage: opened with our engine options, and waited for while its server is away."""
 
+import sqlite3
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,10 +34,12 @@ def open_storage(database: Database) -> RDBStorage:
         raise open_error(database.url, error) from None
     if storage.engine.dialect.name == "sqlite":
         storage.engine.dispose()  # connections opened so far are slow: each of many small writes waits for the disk
-        sa.event.listen(
-            storage.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL")
-        )
+        sa.event.listen(storage.engine, "connect", _configure)
     return storage
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def open_study(storage: RDBStorage, name: str, kind: str, metric: str, title: str | None = None) -> optuna.Study:

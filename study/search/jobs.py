@@ -68,8 +68,8 @@ class SearchJobs:
                 self._finish(trial, self._database.runs([identity.run_id])[identity.run_id])
             else:
                 self._running[identity.run_id] = _Running([trial])
-                names = {"table": self._plan.name, "row": self._plan.row.id}
-                return Task(identity.run_id, f"trial {trial.number}", spec, **names, watch=self._watch)
+                title, row = f"trial {trial.number}", self._plan.row.id
+                return Task(identity.run_id, title, spec, self._plan.name, row, self._watch)
         return None
 
     def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
@@ -169,4 +169,5 @@ class SearchJobs:
         smaller = [size for size in fitted if size < batch]
         if not smaller:
             return reason
-        return f"out of memory with train.batch_size {batch}: {max(smaller)} has fitted in this study, or use fewer --workers"
+        advice = f"{max(smaller)} has fitted in this study, or use fewer --workers"
+        return f"out of memory with train.batch_size {batch}: {advice}"

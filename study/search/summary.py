@@ -125,9 +125,7 @@ def _candidates(result: SearchResult) -> list[str]:
         f"{', '.join(map(str, HELD_OUT_SEEDS))}, which no trial used. The winner is chosen by the held-out value."
     )
     if result.winner is None:
-        lines.append(
-            "no candidate has a value on every held-out seed: there is no best.yaml. Run the same command again"
-        )
+        lines.append("no candidate has a value on every held-out seed: no best.yaml. Run the same command again")
     return lines
 
 
