@@ -43,11 +43,6 @@ SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the
 BaseOption = Annotated[
     Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")
 ]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option("--scheduler", help="A running Dask cluster instead of --workers: its address or scheduler file."),
-]
-WaitOption = Annotated[bool, typer.Option("--wait", help="Wait while another command writes to the storage.")]
 SystemTruth = Literal["clips", "csv"]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -168,10 +163,8 @@ def optimize(
     storage: StorageOption = DEFAULT_STORAGE,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
-    scheduler: SchedulerOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the sampler.")] = 0,
     out: OutOption = None,
-    wait: WaitOption = False,
 ) -> None:
     """Search the settings of one row; a second call goes on.
 
@@ -179,13 +172,26 @@ def optimize(
     trained again on fresh seeds, and best.yaml (accepted by --base) holds the winner of those.
     """
     from study.config.reader import default_file
-    from study.engine import Pool, Sources
-    from study.search import OptimizeRequest
     from study.search import optimize as search
 
-    sources = Sources(default_file(file), data, features, storage, out or Path("results"), base)
-    with Pool(workers, scheduler) as pool:
-        outcome = search(OptimizeRequest(sources, row, trials, timeout, study, source, seed, wait), pool)
+    path = default_file(file)
+    outcome = search.optimize(
+        search.OptimizeRequest(
+            file=path,
+            data=data,
+            features=features,
+            storage=storage,
+            out=out or Path("results"),
+            row=row,
+            trials=trials,
+            timeout=timeout,
+            study=study,
+            source=source,
+            base=base,
+            workers=_workers(workers, storage),
+            seed=seed,
+        )
+    )
     typer.echo(outcome.summary)
     raise typer.Exit(outcome.exit_status)
 
@@ -256,12 +262,12 @@ def doctor(
 
     Exit status 1 when there is anything, 0 when all is well or --fix has mended it.
     """
+    from study import doctor as clinic
     from study.config.reader import default_file
-    from study.doctor import DoctorRequest, diagnose
 
-    diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
-    typer.echo("\n".join(diagnosis.lines))
-    raise typer.Exit(0 if diagnosis.healthy else 1)
+    visit = clinic.visit(clinic.DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
+    typer.echo("\n".join(visit.lines))
+    raise typer.Exit(0 if visit.healthy else 1)
 
 
 @app.command()
@@ -273,10 +279,9 @@ def dashboard(
 
     It listens on 127.0.0.1 only. Each table and each search is a study there, with a note, figures and files.
     """
-    from study.dashboard import serve
-    from study.engine import open_database
+    from study.dashboard.server import serve
 
-    serve(open_database(storage, writes=False, made_by="whisq-study ablate --data DIR"), port)
+    serve(storage, port)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 
 from study.dashboard.artifacts import artifact_folder
 from study.dashboard.storage import open_storage
-from study.store import Database
+from study.store import Database, sqlite_path
 from study.terminal import log
 from whisq_core.errors import InputError
 
@@ -28,14 +28,21 @@ table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def serve(database: Database, port: int) -> None:
+def serve(url: str, port: int) -> None:
     """Run optuna-dashboard on the storage and its artifacts until Ctrl-C; port 0 takes any free one.
 
     Raises
     ------
     InputError
-        When the storage cannot be opened, or the port cannot be had.
+        When there is no such storage, or the port cannot be had.
     """
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise InputError(
+            f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: "
+            "whisq-study ablate --data DIR."
+        )
+    database = Database(url)
     with _bind(_application(open_storage(database), artifact_folder(database.url)), port) as server:
         log(f"optuna-dashboard on http://{HOST}:{server.server_port}/ for {database.masked_url} (Ctrl-C ends it)")
         try:
