@@ -1,13 +1,13 @@
 """A table as a study of the dashboard: a view of the stored runs, one finished trial for each cell.
 
-Optuna cannot change a finished trial, nor add a choice to a parameter, so a study that no longer fits is made anew.
+Optuna cannot change a finished trial, nor add a choice to a parameter: a study that no longer fits is made anew, of
+the trials that still do.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -21,13 +21,11 @@ from study.store import CellEntry, Database, Run
 
 _KIND = "ablation"
 _SHOWS = "shows"  # study attribute: metric, split, rows, seeds; a study of an older version has none
-_ATTACHED = "attached"  # study attribute: trials below this number have their files
 _MAX_REPORTS = 20  # intermediate values of a trial; the whole curve is in its curve.csv
 _BATCH = 200  # cells read at a time
 
 Key = tuple[str, int]
 Columns = dict[str, BaseDistribution]
-Item = TypeVar("Item")
 
 
 def show_table(database: Database, file: AblationFile) -> None:
@@ -64,28 +62,35 @@ def _reconcile(database: Database, storage: RDBStorage, file: AblationFile, cell
             if trial.number not in numbers:
                 remove_files(trial, database.url, storage)
         study = rebuilt(study, storage, kept.values(), shows)
-    for batch in _batches([entry for key, entry in cells.items() if key not in kept]):
+    clips = cache(lambda digest: database.corpus(digest).clips)
+    missing = [entry for key, entry in cells.items() if key not in kept]
+    for start in range(0, len(missing), _BATCH):
+        batch = missing[start : start + _BATCH]
         runs = database.runs([entry.run_id for entry in batch if entry.run_id])
         shown = [(entry, runs.get(entry.run_id or "")) for entry in batch]
-        study.add_trials(
-            _trial(entry, run, metric, split, columns) for entry, run in shown if run is not None or entry.problem
-        )
-    _attach_files(study, database, storage)
+        study.add_trials(_begun(entry, run, metric, split, columns) for entry, run in shown if run or entry.problem)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # only these can be given files
+            run = runs.get(trial.user_attrs["run_id"])
+            if run is not None and run.state == "done":
+                attach_run(trial, run, clips(run.identity["corpus"]), database.url, storage)
+            if "reason" in trial.user_attrs:
+                study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                assert run is not None, "what has no run has a reason"
+                study.tell(trial.number, run.scored[split].metrics[metric])
 
 
 def rebuilt(
     study: optuna.Study, storage: RDBStorage, trials: Iterable[FrozenTrial] | None = None, shows: Any = None
 ) -> optuna.Study:
     """The view of a table made anew, by default as it is but without note and figures."""
-    attributes, old = study.user_attrs, study.get_trials()
+    attributes = study.user_attrs
     assert attributes["kind"] == _KIND, "a search cannot be made anew"
-    shows, kept = shows or attributes[_SHOWS], list(old if trials is None else trials)
+    shows, kept = shows or attributes[_SHOWS], list(study.get_trials() if trials is None else trials)
     optuna.delete_study(study_name=study.study_name, storage=storage)
     study = open_study(storage, study.study_name, _KIND, shows[0])
     study.set_user_attr(_SHOWS, shows)
     study.add_trials(kept)
-    if attributes.get(_ATTACHED) == len(old):
-        study.set_user_attr(_ATTACHED, len(kept))
     return study
 
 
@@ -96,50 +101,27 @@ def _key(trial: FrozenTrial) -> Key:
 def _is_current(trial: FrozenTrial, cells: Mapping[Key, CellEntry], database: Database) -> bool:
     """Whether a trial shows the run that its cell stands for now; one that had failed may be done since."""
     entry, run_id = cells.get(_key(trial)), trial.user_attrs["run_id"]
-    if entry is None or entry.run_id != run_id:
+    if entry is None or entry.run_id != run_id or not trial.state.is_finished():
         return False
     return trial.user_attrs["state"] == "done" or run_id is None or database.state_of(run_id) != "done"
 
 
-def _trial(entry: CellEntry, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
-    is_done = run is not None and run.state == "done"
-    metrics = run.scored[split].metrics if run is not None and is_done else {}
-    value = metrics.get(metric, math.nan)
-    attributes = {"run_id": entry.run_id, "state": "done" if is_done else "failed", **shown_metrics(metrics)}
-    if math.isnan(value):
-        reason = run.reason if run is not None else entry.problem
-        attributes["reason"] = f"{metric} is undefined for constant predictions" if is_done else reason
-    trial = optuna.create_trial(
-        state=TrialState.FAIL if math.isnan(value) else TrialState.COMPLETE,
-        value=None if math.isnan(value) else value,
+def _begun(entry: CellEntry, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
+    """A running trial with all that is known of its cell but files and value."""
+    state, reason = (run.state, run.reason) if run is not None else ("failed", entry.problem)
+    metrics = run.scored[split].metrics if run is not None and state == "done" else {}
+    if metrics and math.isnan(metrics[metric]):
+        reason = f"{metric} is undefined for constant predictions"
+    attributes = {"run_id": entry.run_id, "state": state, **({"reason": reason} if reason else {})}
+    return optuna.create_trial(
+        state=TrialState.RUNNING,
         params={"row": entry.row, "seed": entry.seed},
         distributions=columns,
-        user_attrs=attributes,
+        user_attrs={**attributes, **shown_metrics(metrics)},
         intermediate_values=_thinned(run.curve) if run is not None else {},
     )
-    if run is not None and run.finished_at:
-        trial.datetime_start = datetime.fromtimestamp(run.finished_at - run.seconds)
-        trial.datetime_complete = datetime.fromtimestamp(run.finished_at)
-    return trial
 
 
 def _thinned(curve: Sequence[Mapping[str, float]]) -> dict[int, float]:
     stride = max(1, math.ceil(len(curve) / _MAX_REPORTS))
     return {int(record["epoch"]): record["loss"] for record in curve[::-stride]}
-
-
-def _attach_files(study: optuna.Study, database: Database, storage: RDBStorage) -> None:
-    """Attach the files of trials that have none yet: a process may have ended before it came to them."""
-    clips = cache(lambda digest: database.corpus(digest).clips)
-    trials = study.get_trials(deepcopy=False)[study.user_attrs.get(_ATTACHED, 0) :]
-    for batch in _batches(trials):
-        runs = database.runs([trial.user_attrs["run_id"] for trial in batch if trial.user_attrs["run_id"]])
-        for trial in batch:
-            run = runs.get(trial.user_attrs["run_id"])
-            if run is not None:
-                attach_run(trial, run, clips(run.identity["corpus"]), database.url, storage)
-        study.set_user_attr(_ATTACHED, batch[-1].number + 1)
-
-
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))

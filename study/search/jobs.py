@@ -169,5 +169,5 @@ class SearchJobs:
         smaller = [size for size in fitted if size < batch]
         if not smaller:
             return reason
-        advice = f"{max(smaller)} has fitted in this study, or use fewer --workers"
+        advice = f"{max(smaller)} has fitted in this study, or fewer --workers"
         return f"out of memory with train.batch_size {batch}: {advice}"
