@@ -59,7 +59,7 @@ def open_study(storage: RDBStorage, name: str, kind: str, metric: str, title: st
             study.set_metric_names([title or metric])
         study.set_user_attr("kind", kind)
     elif found != kind:
-        raise InputError(f"study '{name}' is a {found}, not a {kind}. Give another name.")
+        raise InputError(f"study '{name}': there is one of another kind ({found}, not {kind}). Give another name.")
     return study
 
 

@@ -13,7 +13,7 @@ from study.config.search_space import suggest
 from study.dashboard import attach_run, retried, shown_metrics
 from study.engine import Failure, Stopped, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride
-from study.search.sampler import given, make_sampler
+from study.search.sampler import fixed_sampler, make_sampler
 from study.search.study import SearchPlan, finished_trials, settings_of, wanted_params
 from study.store import Database, Run
 from whisq_core.errors import InputError
@@ -112,7 +112,7 @@ class SearchJobs:
 
     def _ask(self) -> optuna.Trial:
         if self._wanted:
-            self._study.sampler = given(self._wanted.pop(0))
+            self._study.sampler = fixed_sampler(self._wanted.pop(0))
         else:
             self._study.sampler = make_sampler(self._search.sampler, self._plan.seed, self._begun)
         trial = retried(self._study.ask)

@@ -28,7 +28,7 @@ def make_sampler(kind: str, seed: int, position: int) -> BaseSampler:
     return TPESampler(seed=own, constant_liar=True)
 
 
-def given(params: Mapping[str, Any]) -> BaseSampler:
+def fixed_sampler(params: Mapping[str, Any]) -> BaseSampler:
     """Proposes just these parameters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

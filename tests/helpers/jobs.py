@@ -9,8 +9,8 @@ from pathlib import Path
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-
 from study.engine.workers import Emit, Event
+
 from study.store.database import Database
 
 
