@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from study.ablation.ablate import AblateRequest, prepare
-from study.config.reader import SHIPPED_FILE
+from study.config import SHIPPED_FILE
 from study.engine.plan import Cell
 from study.engine.runs import Workspace, score
 from study.store.records import CellEntry, Scored, Run

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.demo.run import DEMO_FILE
 from study.engine.encode import encode_backbones
 from study.engine.runs import Workspace, execute

@@ -27,7 +27,7 @@ import numpy as np
 from big_study import fill_database, write_corpus, write_features, write_file
 
 from study.ablation.ablate import AblateRequest
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.engine.preflight import resolved
 from study.engine.runs import Workspace
 

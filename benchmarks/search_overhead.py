@@ -27,8 +27,7 @@ from optuna.trial import TrialState
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers.searches import request, write_data
 
-from study.config.reader import read_ablation_file
-from study.config.search_space import suggest, to_settings
+from study.config import read_ablation_file, suggest, to_settings
 from study.engine.queue import claim, heartbeat, open_storage, worker_name
 from study.engine.runs import Workspace, execute, score
 from study.engine.workers import Event

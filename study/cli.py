@@ -1,21 +1,24 @@
-"""The command line: parse, call one function, print. Heavy imports live inside the commands: --help is quick."""
+"""The command line: parse, call one door, print. Heavy imports live inside the commands: --help is quick."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from whisq_core.encoders.allocation import keep_freed_memory
 from whisq_core.errors import InputError
+
+if TYPE_CHECKING:
+    from study.engine import Sources
 
 app = typer.Typer(
     name="whisq-study",
     help="Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 FileArgument = Annotated[
@@ -26,7 +29,9 @@ DataOption = Annotated[Path, typer.Option("--data", help="MusicEval folder or CS
 StorageOption = Annotated[
     str,
     typer.Option(
-        "--storage", help="sqlite:///FILE.db, or postgresql+psycopg://USER:PASSWORD@HOST/DB for several machines."
+        "--storage",
+        envvar="WHISQ_STORAGE",
+        help="Where runs are stored: sqlite:///FILE.db, or postgresql+psycopg://USER:PASSWORD@HOST/DB.",
     ),
 ]
 OutOption = Annotated[
@@ -36,7 +41,17 @@ FeaturesOption = Annotated[
     Path, typer.Option("--features", envvar="WHISQ_FEATURES", help="Root of the feature stores, shared by all studies.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes on this machine. Default: the cores.")
+    int | None,
+    typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else per core; 1: this process."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", help="Compute on a running Dask cluster: its address (tcp://HOST:8786) or scheduler file."
+    ),
+]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Wait while another command writes to the storage, instead of stopping.")
 ]
 RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows: whisq,no_ot.")]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the file's seeds: 0-9 or 0,1,5.")]
@@ -49,7 +64,23 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 DEFAULT_FEATURES = Path("results/features")
 _INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
-_MOST_ON_SQLITE = 8  # study.store.urls.MAX_SQLITE_WORKERS, which takes longer to import than --help may
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"whisq-study {version('whisq-study')}")
+        raise typer.Exit
+
+
+@app.callback()
+def whisq_study(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table."""
 
 
 @app.command()
@@ -70,9 +101,11 @@ def demo(
     Renders simulated clips and encodes them with real encoders from PyPI; nothing is fetched from a hub. The second
     time it takes seconds: everything that is there is used again.
     """
-    from study.demo.run import DemoRequest, demo
+    from study.demo import DemoRequest, demo
+    from study.engine import Pool
 
-    raise typer.Exit(demo(DemoRequest(out, _workers(workers, DEFAULT_STORAGE), audio, text)))
+    with Pool(workers) as pool:
+        raise typer.Exit(demo(DemoRequest(out, audio, text), pool))
 
 
 @app.command()
@@ -88,10 +121,11 @@ def encode(
     Encodes what the file's rows need and what is not there yet. It may be stopped at any moment and loses at most the
     clips in progress; several processes may fill one store.
     """
-    from study.ablation.ablate import encode_rows
-    from study.config.reader import default_file
+    from study.ablation import encode
+    from study.engine import Pool
 
-    raise typer.Exit(encode_rows(default_file(file), data, features, _names(rows), _workers(workers)))
+    with Pool(workers) as pool:
+        raise typer.Exit(encode(_sources(file, data, features, rows=rows), pool.workers))
 
 
 @app.command()
@@ -104,10 +138,12 @@ def ablate(
     storage: StorageOption = DEFAULT_STORAGE,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    wait: WaitOption = False,
     out: OutOption = None,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Print state, reason and minutes of each cell, and stop; settings with --rows."),
+        typer.Option("--plan", help="Print what would run, why and how long, and stop; settings with --rows."),
     ] = False,
     save_models: Annotated[
         bool, typer.Option("--save-models", help="Keep each trained model under OUT/models.")
@@ -119,28 +155,17 @@ def ablate(
     change a row and only its cells run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the
     input is wrong (nothing was started).
     """
-    from study.ablation import ablate as ablation
-    from study.config.reader import default_file
-    from study.config.seeds import parse_seeds
+    from study import ablation
+    from study.engine import Pool
 
-    request = ablation.AblateRequest(
-        file=default_file(file),
-        data=data,
-        features=features,
-        storage=storage,
-        out=out,
-        rows=_names(rows),
-        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
-        base=base,
-        workers=_workers(workers, storage),
-        save_models=save_models,
-    )
-    prepared = ablation.prepare(request)
-    if plan:
-        typer.echo(ablation.show_plan(prepared))
-        return
-    results = ablation.run(prepared)
-    typer.echo((prepared.out / "table.md").read_text(encoding="utf-8"))
+    sources = _sources(file, data, features, storage, out, rows, seeds, base)
+    with Pool(workers, scheduler) as pool:
+        prepared = ablation.prepare(ablation.AblateRequest(sources, save_models, wait), pool)
+        if plan:
+            typer.echo(ablation.show_plan(prepared, pool.workers))
+            return
+        results = ablation.run(prepared, pool)
+    typer.echo((prepared.inputs.out / "table.md").read_text(encoding="utf-8"))
     raise typer.Exit(ablation.exit_status(prepared, results))
 
 
@@ -157,41 +182,29 @@ def optimize(
     timeout: Annotated[float | None, typer.Option("--timeout", help="Start no trial after this many seconds.")] = None,
     study: Annotated[str | None, typer.Option("--study", help="Name of the search. Default: <file>-<row>.")] = None,
     source: Annotated[
-        str | None, typer.Option("--from", help="Seed a new study with the fitting trials of this one.")
+        str | None, typer.Option("--from", help="Begin a new study with the fitting trials of this one.")
     ] = None,
     base: BaseOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the sampler.")] = 0,
+    scheduler: SchedulerOption = None,
+    wait: WaitOption = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of the sampler.")] = 0,
     out: OutOption = None,
 ) -> None:
     """Search the settings of one row; a second call goes on.
 
-    What is searched stands under `search:` in the file. Trials are judged on an inner split of train. The best few are
-    trained again on fresh seeds, and best.yaml (accepted by --base) holds the winner of those.
+    What is searched is declared under `search:` in the file. Trials are judged on an inner split of train. The best few
+    are trained again on held-out seeds, and best.yaml (accepted by --base) holds the winner of those.
     """
-    from study.config.reader import default_file
+    from study.engine import Pool
+    from study.search import OptimizeRequest
     from study.search import optimize as search
 
-    path = default_file(file)
-    outcome = search.optimize(
-        search.OptimizeRequest(
-            file=path,
-            data=data,
-            features=features,
-            storage=storage,
-            out=out or Path("results"),
-            row=row,
-            trials=trials,
-            timeout=timeout,
-            study=study,
-            source=source,
-            base=base,
-            workers=_workers(workers, storage),
-            seed=seed,
-        )
-    )
+    sources = _sources(file, data, features, storage, out or Path("results"), base=base)
+    with Pool(workers, scheduler) as pool:
+        outcome = search(OptimizeRequest(sources, row, trials, timeout, study, source, seed, wait), pool)
     typer.echo(outcome.summary)
     raise typer.Exit(outcome.exit_status)
 
@@ -204,12 +217,11 @@ def report(
 ) -> None:
     """Write tables, figures and an HTML page from what is stored.
 
-    Nothing is trained. The page stands alone: it opens offline and can be sent to anyone.
+    Nothing is trained. The page is self-contained: it opens offline and can be sent to anyone.
     """
-    from study.ablation.publish import report as publish
-    from study.config.reader import default_file
+    from study.ablation import report as publish
 
-    typer.echo(publish(default_file(file), storage, out))
+    typer.echo(publish(_sources(file, storage=storage, out=out)))
 
 
 @app.command()
@@ -222,11 +234,11 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether published numbers and claims hold up.
+    """Say which published numbers can occur at all.
 
     A rank correlation of n systems can only have certain values; where we have intervals, it says who lies inside.
     """
-    from study.audit.check import audit as check
+    from study.audit import audit as check
 
     outcome = check(table, systems)
     typer.echo(outcome.json() if as_json else outcome.text())
@@ -262,12 +274,12 @@ def doctor(
 
     Exit status 1 when there is anything, 0 when all is well or --fix has mended it.
     """
-    from study import doctor as clinic
-    from study.config.reader import default_file
+    from study.config import default_file
+    from study.doctor import DoctorRequest, diagnose
 
-    visit = clinic.visit(clinic.DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
-    typer.echo("\n".join(visit.lines))
-    raise typer.Exit(0 if visit.healthy else 1)
+    diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
+    typer.echo("\n".join(diagnosis.lines))
+    raise typer.Exit(0 if diagnosis.healthy else 1)
 
 
 @app.command()
@@ -279,34 +291,48 @@ def dashboard(
 
     It listens on 127.0.0.1 only. Each table and each search is a study there, with a note, figures and files.
     """
-    from study.dashboard.server import serve
+    from study.dashboard import serve
 
     serve(storage, port)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return () if text is None else tuple(name.strip() for name in text.split(","))
+def _sources(
+    file: Path | None,
+    data: Path | None = None,
+    features: Path | None = None,
+    storage: str | None = None,
+    out: Path | None = None,
+    rows: str | None = None,
+    seeds: str | None = None,
+    base: Path | None = None,
+) -> "Sources":
+    """What the options that all commands share say."""
+    from study.config import default_file, parse_seeds
+    from study.engine import Sources
 
-
-def _workers(asked: int | None, storage: str | None = None) -> int:
-    """As many as asked for, else the cores, but not more than SQLite bears."""
-    import os
-
-    if asked is not None:
-        return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_ON_SQLITE) if storage and storage.startswith("sqlite") else cores
+    return Sources(
+        file=default_file(file),
+        data=data,
+        features=features,
+        storage=storage,
+        out=out,
+        base=base,
+        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
+        rows=() if rows is None else tuple(name.strip() for name in rows.split(",")),
+    )
 
 
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
-    keep_freed_memory()  # encoders run in this process, and training does not
     try:
         app()
     except InputError as error:
         for mistake in error.mistakes:
             print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # such as `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)

@@ -10,9 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
-from study.config.design import AblationFile
-from study.config.reader import read_ablation_file
-from study.config.search_space import difference
+from study.config import AblationFile, difference, read_ablation_file
 from study.dashboard import open_storage
 from study.engine import Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state

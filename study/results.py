@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.store import CellEntry, Database, Run, StoredCorpus
 from whisq_core.corpus.table import system_truth
 from whisq_core.errors import InputError

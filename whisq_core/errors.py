@@ -27,3 +27,9 @@ def did_you_mean(found: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     nearest = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
     return f"Did you mean '{nearest[0]}'?" if nearest else f"Allowed: {', '.join(names)}."
+
+
+def shown(value: object) -> str:
+    """A found value as an error line quotes it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

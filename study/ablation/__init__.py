@@ -1,1 +1,8 @@
-"""`ablate`: prepare, run and publish a table."""
+"""`ablate`, `encode` and `report`: prepare, compute and publish a table.
+
+`prepare` reads, checks and plans; `run` computes what is missing and leaves complete tables.
+"""
+
+from study.ablation.ablate import AblateRequest, Prepared, encode, exit_status, prepare, report, run, show_plan
+
+__all__ = ["AblateRequest", "Prepared", "encode", "exit_status", "prepare", "report", "run", "show_plan"]

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from study.ablation.cost import CostModel
+from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.config.design import AblationFile, Row
-from study.config.reader import read_ablation_file
+from study.config import AblationFile, Row, read_ablation_file
 from study.engine import (
     Cell,
     Failure,
@@ -201,7 +202,7 @@ class _CellJobs:
 
 
 def encode(sources: Sources, workers: int) -> int:
-    """`whisq-study encode`: fill the feature store for the rows of a file; the exit status, 1 when an encoder failed."""
+    """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
     return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
@@ -221,3 +222,10 @@ def report(sources: Sources) -> str:
 
     inputs = preflight(sources, writes=False)
     return write_report_files(inputs.file, inputs.database, inputs.out)
+
+
+def show_plan(prepared: Prepared, workers: int) -> str:
+    """The plan as text; rows asked for by name with their settings."""
+    costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
+    text = plan_text(prepared.file, prepared.cells, costs, workers)
+    return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.sources.rows else text

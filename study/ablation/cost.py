@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from study.engine.runs import Workspace
-from study.store.database import Database
+from study.engine import Workspace
+from study.store import Database
 from whisq_core.corpus.table import split
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec

@@ -1,37 +1,46 @@
 """The plan of a table in words: what would run, why, how long it takes, and which settings a row has."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from study.ablation.cost import CostModel
-from study.config.design import AblationFile, Row
-from study.engine.plan import PlannedCell
+from study.config import AblationFile, Row
+from study.engine import Cell
 from whisq_core.spec import RunSpec
 
 _STATES = ("new", "stale", "done", "blocked")
 
 
-def plan_text(file: AblationFile, cells: Sequence[PlannedCell], costs: CostModel, workers: int) -> str:
-    """State, reason and minutes of each cell, and what the design can decide."""
-    lines = [f"{'row':<20} {'seed':>5}  {'state':<8} {'minutes':>7}  reason"]
+def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int) -> str:
+    """What each row lacks, the reason once, and the minutes on one worker; then the sum, and what the design lacks."""
+    lines = [f"{'row':<20} {'cells':>5}  {'state':<8} {'minutes':>7}  reason"]
     total = 0.0
-    for planned in cells:
-        minutes = costs.minutes(planned.cell.spec) if planned.to_run else 0.0
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.row, cell.state, cell.reason), []).append(cell)
+    for (row, state, reason), members in groups.items():
+        minutes = sum(costs.minutes(cell.spec) for cell in members if cell.to_run)
         total += minutes
-        cell = f"{planned.cell.row.id:<20} {planned.cell.seed:>5}  {planned.state:<8} {minutes:>7.2f}"
-        lines.append(f"{cell}  {planned.reason}".rstrip())
-    counts = {state: sum(planned.state == state for planned in cells) for state in _STATES}
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s)")
+        lines.append(f"{row:<20} {len(members):>5}  {state:<8} {minutes:>7.2f}  {_where(members)}{reason}".rstrip())
+    counts = Counter(cell.state for cell in cells)
+    summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
+    lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s), encoding not included")
     lines += [f"note: {warning}" for warning in file.warnings]
     return "\n".join(lines)
 
 
-def settings_text(file: AblationFile, cells: Sequence[PlannedCell]) -> str:
+def _where(members: Sequence[Cell]) -> str:
+    """Which seeds of a row a line is about."""
+    seeds = [str(cell.seed) for cell in members]
+    shown = seeds if len(seeds) <= 10 else [*seeds[:9], "..."]
+    return f"seed{'s' if len(seeds) > 1 else ''} {' '.join(shown)}: " if members[0].reason else ""
+
+
+def settings_text(file: AblationFile, cells: Sequence[Cell]) -> str:
     """For each row of `cells` its resolved settings, and in which of them it differs from the file's base."""
-    specs: dict[str, tuple[Row, RunSpec]] = {}
-    for planned in cells:
-        specs.setdefault(planned.cell.row.id, (planned.cell.row, planned.cell.spec))
-    return "\n".join(line for row, spec in specs.values() for line in _row_lines(file, row, spec))
+    specs = {cell.row: cell.spec for cell in reversed(cells)}
+    rows = dict.fromkeys(cell.row for cell in cells)
+    return "\n".join(line for row in rows for line in _row_lines(file, file.row(row), specs[row]))
 
 
 def _row_lines(file: AblationFile, row: Row, spec: RunSpec) -> Iterator[str]:

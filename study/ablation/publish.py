@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from study.config.design import AblationFile
+from study.config import AblationFile
 from study.results import TableResults, collect
 from study.store import Database
 from whisq_core.files import write_atomically

@@ -1,1 +1,9 @@
-"""Published numbers: what can occur, what is claimed, where our intervals lie."""
+"""Published numbers: which rank correlations can occur, what so few systems leave open, where our intervals lie.
+
+`audit` judges a table; `place_row` puts published cells beside our own intervals.
+"""
+
+from study.audit.check import Audit, audit
+from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
+
+__all__ = ["Audit", "PlacedCell", "Placement", "audit", "place_row", "why_not_comparable"]

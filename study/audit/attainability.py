@@ -49,7 +49,7 @@ class _Grid:
     def index(self, value: float) -> float:
         return (self.top - value * self.denominator) / self.step
 
-    def meets(self, low: float, high: float) -> bool:
+    def has_value_in(self, low: float, high: float) -> bool:
         """Whether a value of the grid lies in [low, high]."""
         first = max(0, math.ceil(self.index(high)))
         return self.value(first) >= max(low, -1.0 - _TOLERANCE)
@@ -84,7 +84,7 @@ def _readings(metric: RankMetric, printed: str, num_systems: int) -> Iterator[tu
             for on_one_side in range(tied_pairs // 2 + 1)
         ]
         for verdict, (low, high) in _intervals(printed).items():
-            if any(grid.meets(low, high) for grid in grids):
+            if any(grid.has_value_in(low, high) for grid in grids):
                 yield tied_pairs, verdict
 
 

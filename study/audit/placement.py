@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from study.audit.attainability import attainability, printed_unit, rank_statistic
-from study.published.paper import NUM_SYSTEMS, PublishedRow
+from study.published import NUM_SYSTEMS, PublishedRow
 
 Placement = Literal["inside", "outside", "not attainable", "not comparable", "no interval"]
 
 
 @dataclass(frozen=True)
 class PlacedCell:
-    """One published cell and our interval for the same row and metric; `reason` says why it is not compared."""
+    """One published cell and our interval for the same metric; `reason` says why it is not compared."""
 
-    row: str
-    published: str
     metric: str
     printed: str
     low: float
@@ -24,16 +22,32 @@ class PlacedCell:
     reason: str
 
 
-def place(printed: str, low: float, high: float, attainable: bool = True, comparable: bool = True) -> Placement:
-    """Where a printed value lies: `inside` when a number that prints so lies in [low, high].
+def place_row(
+    published: PublishedRow, intervals: Mapping[str, tuple[float, float]], not_comparable: str = ""
+) -> tuple[PlacedCell, ...]:
+    """Every cell of a published row against our own interval for its metric.
 
-    What is not attainable is not judged against any interval; nor is anything when our data are not those of the paper.
-    An undefined interval (NaN: fewer than two seeds) judges nothing.
+    Parameters
+    ----------
+    intervals
+        Our (low, high) per metric; NaN or nothing where there is none (fewer than two seeds).
+    not_comparable
+        Why our numbers are not those of the paper's experiment, as `why_not_comparable` says it; empty if they are.
     """
-    if not attainable:
-        return "not attainable"
-    if not comparable:
-        return "not comparable"
+    placed = []
+    for metric, printed in published.values.items():
+        low, high = intervals.get(metric, (float("nan"), float("nan")))
+        if not _is_attainable(metric, printed):
+            placement: Placement = "not attainable"
+        else:
+            placement = "not comparable" if not_comparable else place(printed, low, high)
+        reason = not_comparable if placement == "not comparable" else ""
+        placed.append(PlacedCell(metric, printed, low, high, placement, reason))
+    return tuple(placed)
+
+
+def place(printed: str, low: float, high: float) -> Placement:
+    """Where a printed value lies: `inside` when a number that prints so, rounded or cut, lies in [low, high]."""
     if not low <= high:
         return "no interval"
     value, unit = float(printed), printed_unit(printed)
@@ -41,28 +55,10 @@ def place(printed: str, low: float, high: float, attainable: bool = True, compar
     return "inside" if value + ahead >= low and value - behind <= high else "outside"
 
 
-def place_row(
-    row: str,
-    published: PublishedRow,
-    intervals: Mapping[str, tuple[float, float]],
-    not_comparable: str = "",
-    num_systems: int = NUM_SYSTEMS,
-) -> tuple[PlacedCell, ...]:
-    """Every cell of a published row against our (low, high) per metric; `not_comparable` is the reason, if any."""
-    placed = []
-    for metric, printed in published.values.items():
-        low, high = intervals.get(metric, (float("nan"), float("nan")))
-        attainable = is_attainable(metric, printed, num_systems)
-        placement = place(printed, low, high, attainable, not not_comparable)
-        reason = not_comparable if placement == "not comparable" else ""
-        placed.append(PlacedCell(row, published.id, metric, printed, low, high, placement, reason))
-    return tuple(placed)
-
-
-def is_attainable(metric: str, printed: str, num_systems: int, ties: int = 0) -> bool:
+def _is_attainable(metric: str, printed: str) -> bool:
     """Whether a printed cell can occur; only rank correlations at system level can be impossible."""
     statistic = rank_statistic(metric)
-    return statistic is None or attainability(statistic, printed, num_systems, ties).verdict != "not attainable"
+    return statistic is None or attainability(statistic, printed, NUM_SYSTEMS).verdict != "not attainable"
 
 
 def why_not_comparable(simulated: bool, split: str, num_systems: int) -> str:

@@ -1,24 +1,16 @@
-"""The ablation file as it is written: its keys and their types, the wording of mistakes, and a JSON Schema for editors.
+"""The ablation file as it is written: its keys, their types, and the wording of what is wrong with them."""
 
-Run ``python -m study.config.schema`` to write the schema anew after a setting was added.
-"""
-
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
+from study.config.document import Document, Position
 from study.config.search_space import PRIMARY_METRIC, Search
 from study.config.seeds import expand_seeds
-from study.config.yaml_lines import Position
-from whisq_core.errors import did_you_mean
-from whisq_core.metrics import EXTRA, METRICS
-from whisq_core.spec import Positive, RunSpec
-
-SCHEMA_FILE = Path(__file__).with_name("ablations.schema.json")
+from whisq_core.errors import did_you_mean, shown
+from whisq_core.spec import Positive
 
 _SEED_ITEM = [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^\\d+(-\\d+)?$"}]
 Seeds = Annotated[
@@ -31,11 +23,14 @@ RowId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Written(BaseModel):
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Keys(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class WrittenRow(_Written):
+class RowKeys(_Keys):
     """A row: base plus `set`, or another row plus `set`. `quoted` names the published row that stands beside it."""
 
     id: RowId
@@ -47,16 +42,16 @@ class WrittenRow(_Written):
     quoted: str | None = None
 
 
-class WrittenSection(_Written):
+class SectionKeys(_Keys):
     """A titled part of the table. Rows of a `stand_in` section show a path and take part in no comparison."""
 
     title: Text
     note: Text | None = None
     stand_in: StrictBool = False
-    rows: tuple[WrittenRow, ...] = Field(min_length=1)
+    rows: tuple[RowKeys, ...] = Field(min_length=1)
 
 
-class WrittenCompare(_Written):
+class Compare(_Keys):
     """The comparisons declared before the first run: each of `rows` against the row `to`, on one metric."""
 
     to: str
@@ -65,29 +60,31 @@ class WrittenCompare(_Written):
     equivalence_margin: Positive = 0.01
 
 
-class WrittenFile(_Written):
+class FileKeys(_Keys):
     """The whole file; `base` may be nested by section, or flat with dotted names."""
 
     name: Name | None = None
     base: dict[str, Any] = Field(default={})
     seeds: Seeds
     hyperparameters: Literal["shared", "tuned"] = "shared"
-    compare: WrittenCompare | None = None
-    sections: tuple[WrittenSection, ...] = Field(min_length=1)
+    compare: Compare | None = None
+    sections: tuple[SectionKeys, ...] = Field(min_length=1)
     search: Search | None = None
 
 
-def shape_mistakes(model: type[BaseModel], data: Any) -> list[tuple[Position, str]]:
-    """What is wrong with keys and types of `data` as a `model`: (place, what and what to do)."""
+def checked_keys(model: type[_Model], document: Document) -> _Model | None:
+    """The document as a `model`; None where keys or types are wrong, each of which is reported to the document."""
     try:
-        model.model_validate(data)
+        return model.model_validate(document.data)
     except ValidationError as error:
         # A list whose items are wrong counts as too short too, and each branch of a union complains: one line will do.
-        problems = [problem for problem in error.errors() if "too_short" not in problem["type"] or not problem["input"]]
+        wrong = {problem["loc"][:depth] for problem in error.errors() for depth in range(len(problem["loc"]))}
+        problems = [problem for problem in error.errors() if problem["loc"] not in wrong]
         unknown = [problem for problem in problems if problem["type"] in ("extra_forbidden", "missing")]
         by_place = {_place(problem): _words(model, problem) for problem in problems if problem not in unknown}
-        return [*by_place.items(), *((_place(problem), _words(model, problem)) for problem in unknown)]
-    return []
+        for position, text in (*by_place.items(), *((_place(problem), _words(model, problem)) for problem in unknown)):
+            document.report(position, text)
+        return None
 
 
 def _place(problem: ErrorDetails) -> Position:
@@ -102,7 +99,7 @@ _UNION_BRANCHES = ("bool", "int", "float", "str")
 def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
     names = [part for part in problem["loc"] if isinstance(part, str) and part not in _UNION_BRANCHES]
     key = names[-1] if names else "the file"
-    found = f", found {problem['input']!r}"
+    found = f", found {shown(problem['input'])}"
     match problem["type"]:
         case "extra_forbidden":
             return f"unknown key '{key}'. {did_you_mean(key, _keys_beside(model, problem['loc']))}"
@@ -117,7 +114,10 @@ def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
         case "tuple_type":
             return f"{key}: a list is needed{found}."
         case "too_short" | "string_too_short":
-            return f"{key}: must not be empty{found}."
+            fewest = problem["ctx"]["min_length"]
+            return (
+                f"{key}: must not be empty{found}." if fewest == 1 else f"{key}: at least {fewest} are needed{found}."
+            )
     text = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {text}{'' if problem['type'] == 'value_error' else found}."
 
@@ -137,42 +137,3 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from _models_in(part)
-
-
-def json_schema() -> dict[str, Any]:
-    """A JSON Schema of the ablation file: editors complete and check settings, metrics and keys with it."""
-    schema = WrittenFile.model_json_schema()
-    run = RunSpec.model_json_schema(ref_template="#/$defs/{model}")
-    definitions = schema["$defs"] | run["$defs"]
-    flat: dict[str, Any] = {}
-    nested: dict[str, Any] = {}
-    for section, where in run["properties"].items():
-        reference = where.get("$ref") or next(iter(where.get("allOf", [{}]))).get("$ref")
-        if reference:  # `seed` is not a section: the file's `seeds` give it
-            nested[section] = {"$ref": reference}
-            fields = definitions[reference.rpartition("/")[2]]["properties"]
-            flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
-    definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
-    metrics = {"enum": [*METRICS, *EXTRA]}
-    definitions["WrittenRow"]["properties"]["set"] = {"$ref": "#/$defs/Settings"}
-    definitions["WrittenCompare"]["properties"]["metric"] = {**metrics, "default": PRIMARY_METRIC}
-    definitions["Search"]["properties"]["objective"] = {"anyOf": [metrics, {"type": "array", "items": metrics}]}
-    definitions["Search"]["properties"]["space"]["propertyNames"] = {"enum": list(flat)}
-    schema["properties"]["base"] = {"$ref": "#/$defs/Settings"}
-    schema["$defs"] = dict(sorted(definitions.items()))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"} | {
-        key: value for key, value in schema.items() if key != "title"
-    }
-
-
-def _without_title(field: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in field.items() if key != "title"}
-
-
-def schema_text() -> str:
-    """The schema as it is committed in `SCHEMA_FILE`."""
-    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")

@@ -6,13 +6,13 @@ parameter for the exponent (``train.log2_batch_size``), because categorical para
 
 import json
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from whisq_core.errors import InputError, did_you_mean
+from whisq_core.errors import did_you_mean, raise_all
 from whisq_core.metrics import EXTRA, METRICS
-from whisq_core.spec import SETTING_NAMES, RunSpec, setting_mistakes
+from whisq_core.spec import SETTINGS, RunSpec, kind, searchable, setting_mistakes
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -21,7 +21,6 @@ PRIMARY_METRIC = "ta.utterance.srcc"
 
 Choice = StrictBool | StrictInt | StrictFloat | str | None
 Number = StrictInt | StrictFloat
-SettingKind = Literal["float", "int", "choice"]
 
 
 class Range(BaseModel):
@@ -37,6 +36,24 @@ class Range(BaseModel):
     log: StrictBool = False
     power_of_two: StrictBool = False
     choices: tuple[Choice, ...] | None = Field(default=None, min_length=2)
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """The values among which setting `name` is chosen; none where it is searched between two numbers."""
+        return self.choices or (kind(name)[1] if self.low is None else ())
+
+    def contains(self, name: str, value: Any) -> bool:
+        """Whether setting `name` may have this value."""
+        if values := self.values(name):
+            return value in values
+        inside = value is not None and self.low <= value <= self.high
+        return inside and (not self.power_of_two or _is_power_of_two(value))
+
+    def __str__(self) -> str:
+        """As a person would say it: "1e-05 to 0.1, log"."""
+        if self.choices is not None:
+            return "one of " + ", ".join(map(str, self.choices))
+        scale = ", log" if self.log else ", powers of two" if self.power_of_two else ""
+        return "any value" if self.low is None else f"{self.low} to {self.high}{scale}"
 
 
 DEFAULT_SPACE: dict[str, Range] = {
@@ -71,7 +88,7 @@ class Search(BaseModel):
     sampler: Literal["tpe", "random", "gp"] = "tpe"
     pruner: Literal["median", "hyperband", "none"] = "median"
     trials: Annotated[StrictInt, Field(ge=1)] = 100  # of each search; `--trials` overrides
-    top: Annotated[StrictInt, Field(ge=1)] = 5  # so many are trained again on fresh seeds
+    top: Annotated[StrictInt, Field(ge=1)] = 5  # so many are trained again on held-out seeds
     space: dict[str, Range] = Field(default=DEFAULT_SPACE, min_length=1)
 
     @property
@@ -86,84 +103,65 @@ class Search(BaseModel):
         return self.model_copy(update={"space": space})
 
 
-def setting_kind(name: str) -> tuple[SettingKind, tuple[Any, ...]]:
-    """How a setting is searched, and the values of one that has a fixed set of them."""
-    section, _, key = name.partition(".")
-    annotation = type(getattr(RunSpec(), section)).model_fields[key].annotation
-    if annotation is bool:
-        return "choice", (False, True)
-    if annotation is float:
-        return "float", ()
-    if get_origin(annotation) is Literal:
-        return "choice", get_args(annotation)
-    members = [getattr(part, "__origin__", part) for part in get_args(annotation)]  # of an optional count
-    return ("int", ()) if annotation is int or int in members else ("choice", ())
-
-
 def search_mistakes(search: Search, base: RunSpec) -> list[tuple[tuple[str, ...], str]]:
     """Everything that is wrong with `search` for rows over `base`: (place inside `search:`, what and what to do)."""
     metrics = (*METRICS, *EXTRA)
-    mistakes: list[tuple[tuple[str, ...], str]] = [
-        (("objective",), f"unknown metric '{name}'. {did_you_mean(name, metrics)}")
-        for name in search.objective
-        if name not in metrics
-    ]
+    unknown = [name for name in search.objective if name not in metrics]
+    mistakes = [f"unknown metric '{name}'. {did_you_mean(name, metrics)}" for name in unknown]
     if len(set(search.objective)) < len(search.objective):
-        mistakes.append((("objective",), "a metric stands twice. Name each once."))
+        mistakes.append("a metric is duplicated. Name each once.")
+    found: list[tuple[tuple[str, ...], str]] = [(("objective",), text) for text in mistakes]
     for name, where in search.space.items():
-        mistakes += [(("space", name), text) for text in _range_mistakes(name, where, base)]
-    return mistakes
+        found += [(("space", name), text) for text in _range_mistakes(name, where, base)]
+    return found
 
 
 def _range_mistakes(name: str, where: Range, base: RunSpec) -> list[str]:
-    searchable = [known for known in SETTING_NAMES if not known.startswith("data.") and known != "seed"]
-    if name not in SETTING_NAMES:
-        return [f"unknown setting '{name}'. {did_you_mean(name, searchable)}"]
-    if name not in searchable:
+    if name not in SETTINGS:
+        return [f"unknown setting '{name}'. {did_you_mean(name, filter(searchable, SETTINGS))}"]
+    if not searchable(name):
         return [f"'{name}' cannot be searched: it decides what is measured. Set it in base."]
-    kind, values = setting_kind(name)
-    mistakes = _shape_mistakes(name, where, kind, values)
-    if not mistakes:
-        tried = where.choices or ((where.low, where.high) if where.low is not None else ())
-        texts = (text for value in tried for _, text in setting_mistakes(base, {name: value}))
-        mistakes = list(dict.fromkeys(texts))
-    return mistakes
+    if mistake := _kind_mistake(name, where):
+        return [f"'{name}'{mistake}"]
+    tried = where.choices or ((where.low, where.high) if where.low is not None else ())
+    return list(dict.fromkeys(text for value in tried for _, text in setting_mistakes(base, {name: value})))
 
 
-def _shape_mistakes(name: str, where: Range, kind: SettingKind, values: tuple[Any, ...]) -> list[str]:
-    low, high = where.low, where.high
+def _kind_mistake(name: str, where: Range) -> str:
+    """Why a setting cannot be searched so, as the rest of a sentence about it; empty when it can."""
+    low, high, (type_, values) = where.low, where.high, kind(name)
+    bounded = low is not None or high is not None or where.log or where.power_of_two
     if where.choices is not None:
         if len(set(map(repr, where.choices))) < len(where.choices):
-            return [f"'{name}': a choice stands twice. Name each once."]
-        beside = low is not None or high is not None or where.log or where.power_of_two
-        return [f"'{name}': choices exclude low, high, log and power_of_two. Keep one kind."] if beside else []
-    if kind == "choice":
-        if low is not None or high is not None or where.log or where.power_of_two:
-            return [f"'{name}' has no low and high. Give choices, such as {{choices: {list(values) or ['A', 'B']}}}."]
-        return [] if values else [f"'{name}' is free text. Give choices: [A, B]."]
+            return ": a choice is duplicated. Name each once."
+        return ": choices exclude low, high, log and power_of_two. Keep one kind." if bounded else ""
+    if type_ == "choice":
+        if bounded:
+            return f" has no low and high. Give choices, such as {{choices: {list(values) or ['A', 'B']}}}."
+        return "" if values else " is free text. Give choices: [A, B]."
     if low is None or high is None:
-        return [f"'{name}' needs low and high, or choices."]
-    return _number_mistakes(name, where, kind, low, high)
+        return " needs low and high, or choices."
+    return _number_mistake(where, type_ == "int", low, high)
 
 
-def _number_mistakes(name: str, where: Range, kind: SettingKind, low: float, high: float) -> list[str]:
+def _number_mistake(where: Range, whole: bool, low: float, high: float) -> str:
     if low >= high:
-        return [f"'{name}': low ({low}) must be below high ({high})."]
-    if kind == "int" and not (isinstance(low, int) and isinstance(high, int)):
-        return [f"'{name}' is a whole number: so must be low and high, found {low} and {high}."]
+        return f": low ({low}) must be below high ({high})."
+    if whole and not (isinstance(low, int) and isinstance(high, int)):
+        return f" is a whole number: so must be low and high, found {low} and {high}."
     if where.log and where.power_of_two:
-        return [f"'{name}': power_of_two is logarithmic already. Remove log."]
+        return ": power_of_two is logarithmic already. Remove log."
     if where.log and low <= 0:
-        return [f"'{name}': a logarithmic range starts above 0, found low {low}."]
-    if where.power_of_two and kind != "int":
-        return [f"'{name}': power_of_two is for whole numbers. Use log."]
-    if where.power_of_two and not (_is_power_of_two(int(low)) and _is_power_of_two(int(high))):
-        return [f"'{name}': low and high must be powers of two, found {low} and {high}."]
-    return []
+        return f": a logarithmic range starts above 0, found low {low}."
+    if where.power_of_two and not whole:
+        return ": power_of_two is for whole numbers. Use log."
+    if where.power_of_two and not (_is_power_of_two(low) and _is_power_of_two(high)):
+        return f": low and high must be powers of two, found {low} and {high}."
+    return ""
 
 
-def _is_power_of_two(value: int) -> bool:
-    return value > 0 and value & (value - 1) == 0
+def _is_power_of_two(value: float) -> bool:
+    return value > 0 and int(value) == value and int(value).bit_count() == 1
 
 
 def suggest(trial: "BaseTrial", space: Mapping[str, Range]) -> dict[str, Any]:
@@ -172,16 +170,13 @@ def suggest(trial: "BaseTrial", space: Mapping[str, Range]) -> dict[str, Any]:
 
 
 def _suggested(trial: "BaseTrial", name: str, where: Range) -> Any:
-    choices = _choices(name, where)
-    if choices:
-        return trial.suggest_categorical(name, choices)
+    if values := where.values(name):
+        return trial.suggest_categorical(name, values)
     low, high = where.low, where.high
-    assert low is not None, "a checked range has both ends"
-    assert high is not None, "a checked range has both ends"
+    assert low is not None and high is not None, "a checked range has both ends"  # noqa: PT018
     if where.power_of_two:
-        exponent = trial.suggest_int(param_name(name, where), int(low).bit_length() - 1, int(high).bit_length() - 1)
-        return 2**exponent
-    if setting_kind(name)[0] == "int":
+        return 2 ** trial.suggest_int(param_name(name, where), int(low).bit_length() - 1, int(high).bit_length() - 1)
+    if kind(name)[0] == "int":
         return trial.suggest_int(name, int(low), int(high), log=where.log)
     return trial.suggest_float(name, float(low), float(high), log=where.log)
 
@@ -195,12 +190,17 @@ def param_name(name: str, where: Range) -> str:
 def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
     """Optuna's parameters that stand for `settings` (all of a run's settings, or at least the searched ones).
 
-    Raises:
-        InputError: with every setting that lies outside its range: Optuna would enqueue it with only a warning.
+    Raises
+    ------
+    InputError
+        With every setting that lies outside its range: Optuna would enqueue it with only a warning.
     """
-    outside = [text for name, where in space.items() for text in _outside(name, where, settings[name])]
-    if outside:
-        raise InputError(*outside)
+    outside = [
+        f"setting '{name}' = {settings[name]} lies outside the search space ({where}). Widen it or change the value."
+        for name, where in space.items()
+        if not where.contains(name, settings[name])
+    ]
+    raise_all(outside)
     return {
         param_name(name, where): settings[name].bit_length() - 1 if where.power_of_two else settings[name]
         for name, where in space.items()
@@ -213,55 +213,24 @@ def to_settings(params: Mapping[str, Any], space: Mapping[str, Range]) -> dict[s
     return {name: 2**value if space[name].power_of_two else value for name, value in found.items()}
 
 
-def _choices(name: str, where: Range) -> tuple[Any, ...]:
-    if where.choices is not None:
-        return where.choices
-    return setting_kind(name)[1] if where.low is None else ()
-
-
-def _outside(name: str, where: Range, value: Any) -> list[str]:
-    choices = _choices(name, where)
-    if choices:
-        inside, allowed = value in choices, f"one of {', '.join(map(str, choices))}"
-    elif value is None:
-        inside, allowed = False, f"{where.low} to {where.high}"
-    else:
-        inside, allowed = where.low <= value <= where.high, f"{where.low} to {where.high}"
-        if where.power_of_two:
-            inside, allowed = inside and _is_power_of_two(value), f"{allowed}, a power of two"
-    if inside:
-        return []
-    return [f"setting '{name}' = {value} lies outside the search space ({allowed}). Widen it or change the value."]
-
-
 def difference(old_fingerprint: str, new: Search) -> list[str]:
     """How a stored study's search differs from `new`, one line each; empty when the study can be continued."""
-    old_parts, new_parts = json.loads(old_fingerprint), json.loads(new.fingerprint)
-    lines = [
-        f"{key}: was {_words(old_parts[key])}, is {_words(new_parts[key])}"
-        for key in ("objective", "score")
-        if old_parts[key] != new_parts[key]
-    ]
-    old_space, new_space = old_parts["space"], new_parts["space"]
-    for name in dict.fromkeys((*old_space, *new_space)):
-        if name not in new_space:
-            lines.append(f"{name}: was searched ({_words(old_space[name])}), is not any more")
-        elif name not in old_space:
-            lines.append(f"{name}: was not searched, is now ({_words(new_space[name])})")
-        elif old_space[name] != new_space[name]:
-            lines.append(f"{name}: was {_words(old_space[name])}, is {_words(new_space[name])}")
+    old = Search.model_validate_json(old_fingerprint)
+    lines = []
+    if old.objective != new.objective:
+        lines.append(f"objective: was {_mean(old.objective)}, is {_mean(new.objective)}")
+    if old.score != new.score:
+        lines.append(f"score: was {old.score}, is {new.score}")
+    for name in dict.fromkeys((*sorted(old.space), *sorted(new.space))):
+        was, is_ = old.space.get(name), new.space.get(name)
+        if is_ is None:
+            lines.append(f"{name}: was searched ({was}), is not any more")
+        elif was is None:
+            lines.append(f"{name}: was not searched, is now ({is_})")
+        elif was != is_:
+            lines.append(f"{name}: was {was}, is {is_}")
     return lines
 
 
-def _words(part: Any) -> str:
-    """A part of a fingerprint as a person would say it: "1e-05 to 0.1, log"."""
-    if isinstance(part, str):
-        return part
-    if isinstance(part, list):
-        return "mean of " + ", ".join(part) if len(part) > 1 else part[0]
-    if part["choices"] is not None:
-        return "one of " + ", ".join(map(str, part["choices"]))
-    if part["low"] is None:
-        return "any value"
-    scale = ", log" if part["log"] else ", powers of two" if part["power_of_two"] else ""
-    return f"{part['low']} to {part['high']}{scale}"
+def _mean(metrics: tuple[str, ...]) -> str:
+    return "mean of " + ", ".join(metrics) if len(metrics) > 1 else metrics[0]

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.design import AblationFile
+from study.config import AblationFile
 from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
 from study.store import CellEntry, Database, Run

@@ -7,7 +7,7 @@ import yaml
 
 from study.ablation import ablate
 from study.ablation.publish import report
-from study.audit.check import audit
+from study.audit import audit
 from study.engine.preflight import make_folder
 from study.search import optimize
 from study.terminal import item_progress, say

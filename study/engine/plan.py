@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine.pool import Pool
 from study.engine.workspace import Identity, Workspace, identify
 from study.store import Database, RunHeader

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config.design import AblationFile, Row
-from study.config.reader import read_ablation_file
+from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
 from study.store import Database, sqlite_path
 from whisq_core.errors import InputError, did_you_mean, raise_all

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from study.config.design import Row
-from study.published.paper import PUBLISHED, PublishedRow
+from study.config import Row
+from study.published import PUBLISHED, PublishedRow
 from study.report.method import Mark, marks, row_marks, sentences, statement
 from study.report.numbers import UNDEFINED
 from study.results import TableResults

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from study.config.design import AblationFile, Row
-from study.published.paper import PUBLISHED
+from study.config import AblationFile, Row
+from study.published import PUBLISHED
 from study.results import TableResults
 from whisq_core.metrics import title
 
@@ -100,7 +100,7 @@ def _backbone(file: AblationFile) -> str:
 
 def _training(results: TableResults) -> str:
     train, shown = results.file.base.train, _base_values(results.file)
-    momentum = f", momentum {shown['train.momentum']}" if train.optimizer == "sgd" else ""
+    momentum = "momentum" if train.optimizer == "sgd" else "beta 1"  # one setting, read by every optimizer
     clipping = (
         "no gradient clipping"
         if train.clip_scope == "none"
@@ -108,7 +108,8 @@ def _training(results: TableResults) -> str:
     )
     computed = f"computed in {' and '.join(results.computed_in)}, " if results.computed_in else ""
     return (
-        f"Training: {shown['train.optimizer']}, learning rate {shown['train.learning_rate']}{momentum}, "
+        f"Training: {shown['train.optimizer']}, learning rate {shown['train.learning_rate']}, "
+        f"{momentum} {shown['train.momentum']}, "
         f"batch {shown['train.batch_size']}, {shown['loss.task']} loss, optimal-transport weight "
         f"{shown['loss.ot_weight']} (p = {shown['loss.p']}, blur {shown['loss.blur']}), {clipping}, {computed}"
         f"{_end(results)}."

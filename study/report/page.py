@@ -11,8 +11,8 @@ from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
-from study.published.paper import NUM_SYSTEMS
+from study.audit import PlacedCell, Placement, place_row, why_not_comparable
+from study.published import NUM_SYSTEMS
 from study.report.figures import figures
 from study.report.frame import TableFrame, TableRow, table_frame
 from study.report.html import STYLE, metric_tables, verdict_table, warnings
@@ -93,7 +93,7 @@ def _placed(results: TableResults, frame: TableFrame) -> Iterator[tuple[str, lis
     for row in frame.rows:
         if row.published:
             intervals = {metric: one_more_run(row.values[metric]) for metric in row.values}
-            placed = {cell.metric: cell for cell in place_row(row.id, row.published, intervals, reason)}
+            placed = {cell.metric: cell for cell in place_row(row.published, intervals, reason)}
             yield row.label, [_shown(placed[metric], row) for metric in METRICS]
 
 

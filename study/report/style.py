@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from study.config.design import Row
+from study.config import Row
 from study.report.method import marks, row_marks
 from study.results import TableResults
 

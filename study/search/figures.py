@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from study.config.search_space import Search, param_name
+from study.config import Search, param_name
 from study.results import TableResults
 from study.search.importance import Importances
 from study.search.objective import objective_name

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from study.config.search_space import to_settings
+from study.config import to_settings
 from study.engine import Failure, Pool, Stopped, Task, Workspace, identify
 from study.search.objective import objective_name, objective_value
 from study.search.study import SearchPlan, best_first

@@ -9,7 +9,7 @@ from functools import partial
 import optuna
 from optuna.trial import TrialState
 
-from study.config.search_space import suggest
+from study.config import suggest
 from study.dashboard import attach_run, retried, shown_metrics
 from study.engine import Failure, Stopped, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.config.design import AblationFile, Row
-from study.config.search_space import Search, search_mistakes
+from study.config import AblationFile, Row, Search, search_mistakes
 from study.engine import (
     Inputs,
     Pool,

@@ -8,8 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.design import AblationFile, Row
-from study.config.search_space import Search, difference, param_name, to_params, to_settings
+from study.config import AblationFile, Row, Search, difference, param_name, to_params, to_settings
 from study.dashboard import open_storage, open_study
 from study.engine import Identity, collect_errors
 from study.search.objective import objective_name

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 
-from study.config.design import settings_yaml
+from study.config import settings_yaml
 from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, Candidate
 from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name

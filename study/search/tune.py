@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from study.config.design import AblationFile, Row
+from study.config import AblationFile, Row
 from study.engine import Inputs, Pool, collect_errors, make_folder
 from study.search.optimize import plan_search, run_search, search_of
 from study.search.study import SearchPlan

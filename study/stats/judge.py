@@ -2,25 +2,10 @@
 
 from threadpoolctl import threadpool_limits
 
-from study.config.design import Row
+from study.config import Row
 from study.results import TableResults
 from study.stats.table import Evidence, Judgement, judge
-
-# Settings that reach the TA prediction only, as long as the audio is not projected (FACTS of the model: Eq. 6 reads
-# nothing but the pooled audio): rows that differ in these alone must agree on OMQ.
-_TA_ONLY = {
-    "model.attention",
-    "model.heads",
-    "model.pool",
-    "model.residual",
-    "model.layer_norm",
-    "loss.alignment",
-    "loss.ot_weight",
-    "loss.p",
-    "loss.blur",
-    "loss.diameter",
-    "loss.scaling",
-}
+from whisq_core.spec import heads
 
 
 def judge_results(results: TableResults) -> Judgement:
@@ -63,7 +48,7 @@ def _differs_on_ta_only(results: TableResults, row: Row, reference: Row) -> bool
     cells = results.cells[results.cells["row"] == reference.id]
     projected = (cells["audio_dim"] != reference.spec.model.feature_dim).any()
     differing = _differing(row, reference)
-    return bool(differing) and differing <= _TA_ONLY and not projected
+    return bool(differing) and all(heads(name, row.spec, bool(projected)) == ("ta",) for name in differing)
 
 
 def _differing(row: Row, reference: Row) -> set[str]:

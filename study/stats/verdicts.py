@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit  # quantiles of Student's t, without the second that scipy.stats takes to import
 
-from study.config.row_checks import seeds_needed, smallest_p
+from study.config import seeds_needed, smallest_p
 from study.stats.uncertainty import EQUIVALENCE_LEVEL, MIN_SYSTEMS, Comparison, holm
 
 Verdict = Literal["better", "worse", "on these clips only", "equivalent", "undecided", "undefined"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config.reader import AblationFile, read_ablation_file
+from study.config import AblationFile, read_ablation_file
 from whisq_core.errors import InputError
 
 SMALL = """\

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 import study
-from study.config.design import AblationFile, Row
-from study.config.reader import read_ablation_file
+from study.config import AblationFile, Row, read_ablation_file
 from study.results import TableResults
 from study.stats.judge import evidence
 from study.stats.table import Judgement, judge

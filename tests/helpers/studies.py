@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from study.config.reader import SHIPPED_FILE
+from study.config import SHIPPED_FILE
 
 SEEDS = "0-1"
 FEATURE_DIM = 32  # that of the tiny Whisper: the audio is not projected, as in the paper

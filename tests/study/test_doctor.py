@@ -18,14 +18,14 @@ from helpers.command import Finished, run
 from helpers.jobs import TinyJob
 from helpers.studies import Place, changed, copied_to, row
 from optuna.trial import TrialState
-
-from study import doctor
-from study.ablation.ablate import AblateRequest, prepare
-from study.config.reader import read_ablation_file
 from study.engine.queue import open_storage
 from study.engine.runs import Workspace
 from study.engine.tickets import create_study, enqueue
 from study.engine.workers import run_workers
+
+from study import doctor
+from study.ablation.ablate import AblateRequest, prepare
+from study.config import read_ablation_file
 from study.search.optimize import OptimizeRequest, plan_search
 from study.search.study import open_search
 from study.store.database import Database

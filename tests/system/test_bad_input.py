@@ -31,7 +31,7 @@ FILES = {
     ),
     "an id that stands twice": (
         table("id: constant", "id: whisq"),
-        "table.yaml:10, row 'whisq': this id stands twice, first in line 9. Rename one.",
+        "table.yaml:10, row 'whisq': this id is duplicated, first in line 9. Rename one.",
     ),
     "a row that extends itself": (
         table("id: constant,", "id: constant, extends: constant,"),

@@ -12,8 +12,8 @@ import pytest
 from helpers.command import run
 from helpers.studies import Place, beginning_in, changed, copied_to, row
 
-from study.config.reader import SHIPPED_FILE, read_ablation_file
-from study.published.paper import PUBLISHED
+from study.config import SHIPPED_FILE, read_ablation_file
+from study.published import PUBLISHED
 from study.store.database import Database
 from study.store.records import Run
 from whisq_core.metrics import EXTRA, METRICS

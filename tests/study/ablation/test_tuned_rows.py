@@ -9,7 +9,7 @@ import yaml
 from helpers.command import Finished, run
 from helpers.searches import SPACE, request, shared_data, trials
 
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.search.optimize import OptimizeRequest
 from study.store.database import Database
 

@@ -1,5 +1,6 @@
 """The ablation file: the shipped Table II, what a valid file means, and what its warnings say."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,16 +8,16 @@ import pytest
 import yaml
 from helpers.ablation_files import SMALL, read, with_row
 
-from study.config.reader import (
+import study.published
+from study.config import (
     SHIPPED_FILE,
     default_file,
     parse_seeds,
     read_ablation_file,
     settings_yaml,
 )
-from study.config.row_checks import UNTRAINED_ENCODERS, seeds_needed
-from study.config.schema import SCHEMA_FILE, schema_text
-from study.published import paper
+from study.config.checks import UNTRAINED_ENCODERS, seeds_needed
+from study.config.json_schema import SCHEMA_FILE, schema_text
 from whisq_core.encoders.untrained import ARCHITECTURES
 from whisq_core.errors import InputError
 from whisq_core.metrics import METRICS
@@ -34,9 +35,12 @@ def test_base_of_table_two_is_the_default_run() -> None:
 
 def test_table_two_has_the_sections_of_the_paper_and_every_row_in_its_order() -> None:
     file = read_ablation_file(TABLE_TWO)
-    assert tuple(section.title for section in file.sections) == (*paper.SECTIONS, "Exploratory", "Controls")
+    with Path(study.published.__file__).with_name("table2.csv").open(encoding="utf-8", newline="") as lines:
+        paper = [line for line in csv.DictReader(lines) if line["source"] == "WhisQ paper, Table II"]
+    sections = dict.fromkeys(line["section"] for line in paper)
+    assert tuple(section.title for section in file.sections) == (*sections, "Exploratory", "Controls")
     quoted = [(row.section, row.label, row.quoted) for row in file.rows if row.quoted]
-    assert quoted == [(row.section, row.label, row.id) for row in paper.TABLE_II]
+    assert quoted == [(line["section"], line["label"], line["id"]) for line in paper]
     assert [row.id for row in file.rows if not row.quoted] == [
         "pooled_query",
         "table1_literal",
@@ -95,7 +99,7 @@ def test_the_same_file_is_shipped_with_the_package() -> None:
 
 
 def test_the_committed_schema_is_that_of_the_settings() -> None:
-    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run: python -m study.config.schema"
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), "run: python -m study.config.json_schema"
 
 
 def test_the_schema_knows_every_setting_under_its_dotted_name() -> None:
@@ -103,7 +107,9 @@ def test_the_schema_knows_every_setting_under_its_dotted_name() -> None:
     known = set(schema["$defs"]["Settings"]["properties"])
     sections = {"data", "backbone", "model", "loss", "train"}
     assert known == sections | set(RunSpec().settings()) - {"seed"}
-    assert set(METRICS) <= set(schema["$defs"]["WrittenCompare"]["properties"]["metric"]["enum"])
+    described = schema["$defs"]["Settings"]["properties"]["train.momentum"]["description"]
+    assert described == "momentum of sgd, beta 1 of adam and adamw"
+    assert set(METRICS) <= set(schema["$defs"]["Compare"]["properties"]["metric"]["enum"])
 
 
 # ---- what a valid file means
@@ -111,12 +117,12 @@ def test_the_schema_knows_every_setting_under_its_dotted_name() -> None:
 
 def test_cells_come_seed_major_so_that_a_whole_table_exists_after_the_first_seed(tmp_path: Path) -> None:
     file = read(tmp_path, with_row("{id: aa, label: A/A, seeds: [100]}").replace("0-9", "[3, 1]"))
-    assert [(cell.row.id, cell.seed, cell.position, cell.spec.seed) for cell in file.cells()] == [
-        ("whisq", 3, 0, 3),
-        ("no_ot", 3, 0, 3),
-        ("aa", 100, 0, 100),
-        ("whisq", 1, 1, 1),
-        ("no_ot", 1, 1, 1),
+    assert [(row.id, seed, row.at_seed(seed).seed) for row, seed in file.cells()] == [
+        ("whisq", 3, 3),
+        ("no_ot", 3, 3),
+        ("aa", 100, 100),
+        ("whisq", 1, 1),
+        ("no_ot", 1, 1),
     ]
 
 
@@ -189,7 +195,7 @@ def test_seeds_are_written_as_ranges_and_lists(text: str, seeds: tuple[int, ...]
     [
         ("0-", "--seeds 0-: seeds are whole numbers from 0 and ranges such as 0-9, found '0-'."),
         ("5-2", "--seeds 5-2: the range 5-2 runs backwards."),
-        ("0,0-1", "--seeds 0,0-1: seed 0 stands twice; each run needs its own."),
+        ("0,0-1", "--seeds 0,0-1: seed 0 is duplicated; each run needs its own."),
         ("0-99999999", "--seeds 0-99999999: the range 0-99999999 has more than 1000 seeds."),
         ("", "--seeds : seeds are whole numbers from 0 and ranges such as 0-9, found ''."),
     ],

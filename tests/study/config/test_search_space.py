@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.config.reader import read_ablation_file
-from study.config.search_space import (
-    DEFAULT_SPACE,
+from study.config import (
     Range,
     Search,
     difference,
+    read_ablation_file,
     search_mistakes,
-    setting_kind,
     suggest,
     to_params,
     to_settings,
 )
+from study.config.search_space import DEFAULT_SPACE
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, setting_mistakes
 
@@ -125,9 +124,9 @@ def test_settings_outside_the_space_are_all_named_instead_of_being_enqueued() ->
         to_params(outside, space)
     end = "Widen it or change the value."
     assert caught.value.mistakes == (
-        f"setting 'train.learning_rate' = 1.0 lies outside the search space (1e-05 to 0.1). {end}",
-        f"setting 'loss.ot_weight' = 0.0 lies outside the search space (1e-07 to 0.1). {end}",
-        f"setting 'train.batch_size' = 100 lies outside the search space (16 to 256, a power of two). {end}",
+        f"setting 'train.learning_rate' = 1.0 lies outside the search space (1e-05 to 0.1, log). {end}",
+        f"setting 'loss.ot_weight' = 0.0 lies outside the search space (1e-07 to 0.1, log). {end}",
+        f"setting 'train.batch_size' = 100 lies outside the search space (16 to 256, powers of two). {end}",
         f"setting 'train.patience' = None lies outside the search space (5 to 50). {end}",
         f"setting 'model.attention' = cross lies outside the search space (one of none, pooled). {end}",
     )
@@ -138,21 +137,6 @@ def test_what_a_row_fixes_is_not_searched() -> None:
     assert file.search is not None
     kept = file.search.without(file.row("no_ot").settings)
     assert list(kept.space) == ["train.learning_rate", "train.momentum", "train.batch_size"]
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("train.learning_rate", ("float", ())),
-        ("train.batch_size", ("int", ())),
-        ("train.patience", ("int", ())),
-        ("model.residual", ("choice", (False, True))),
-        ("loss.p", ("choice", (1, 2))),
-        ("backbone.audio", ("choice", ())),
-    ],
-)
-def test_a_setting_is_searched_by_its_type(name: str, kind: tuple[str, tuple[Any, ...]]) -> None:
-    assert setting_kind(name) == kind
 
 
 @pytest.mark.parametrize(
@@ -217,7 +201,7 @@ def test_a_setting_is_searched_by_its_type(name: str, kind: tuple[str, tuple[Any
             Range(choices=(0.1, 0.2), low=0.1),
             "'train.momentum': choices exclude low, high, log and power_of_two. Keep one kind.",
         ),
-        ("train.momentum", Range(choices=(0.1, 0.1)), "'train.momentum': a choice stands twice. Name each once."),
+        ("train.momentum", Range(choices=(0.1, 0.1)), "'train.momentum': a choice is duplicated. Name each once."),
     ],
 )
 def test_ranges_that_cannot_be_searched_are_refused(name: str, where: Range, mistake: str) -> None:
@@ -230,7 +214,7 @@ def test_unknown_and_repeated_metrics_are_refused() -> None:
     search = Search(objective=("ta.srcc", "omq.utterance.srcc", "omq.utterance.srcc"))
     assert search_mistakes(search, RunSpec()) == [
         (("objective",), "unknown metric 'ta.srcc'. Did you mean 'ta.system.srcc'?"),
-        (("objective",), "a metric stands twice. Name each once."),
+        (("objective",), "a metric is duplicated. Name each once."),
     ]
 
 

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import get_note
 
-from study.config.design import AblationFile
+from study.config import AblationFile
 from study.dashboard import annotate, open_storage, open_study, show_table
 from study.store import CellEntry, Database, StoredCorpus
 from whisq_core.errors import InputError

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from study.config.design import Row
-from study.engine.plan import Cell, plan
 from study.engine.runs import Identity
+
+from study.config import Row
+from study.engine.plan import Cell, plan
 from study.store.records import RunHeader
 from whisq_core.spec import RunSpec
 

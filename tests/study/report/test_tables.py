@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from study.published.paper import PUBLISHED
+from study.published import PUBLISHED
 from study.report.frame import table_frame
 from study.report.html import html
 from study.report.latex import bold_rows, escape, latex

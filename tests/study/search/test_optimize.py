@@ -11,7 +11,7 @@ from helpers.command import run
 from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
 
-from study.config.reader import read_ablation_file
+from study.config import read_ablation_file
 from study.engine import Pool, preflight
 from study.search import tune_rows
 from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED

@@ -1,7 +1,11 @@
 """Runs are stored whole or not at all, once, and come back as they went in."""
 
+import os
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.engine.preflight import check_storage
-from study.store.database import Database
-from study.store.records import CellEntry, Scored, StoredCorpus, Run
-from study.store.urls import masked, parse
+from study.store import CellEntry, Database, Run, Scored, StoredCorpus, masked
+from study.store.schema import SCHEMA_VERSION
+from study.store.urls import parse
 from whisq_core.errors import InputError
 
 RUN = Run(
@@ -32,8 +35,10 @@ RUN = Run(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(f"sqlite:///{tmp_path}/new folder/whisq.db")
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/new folder/whisq.db")
+    with database.writing("test"):
+        yield database
 
 
 def test_a_run_comes_back_bit_for_bit(database: Database) -> None:
@@ -102,8 +107,7 @@ def test_cells_point_at_their_newest_run(database: Database) -> None:
     [
         ("nonsense", "not a storage URL"),
         ("mysql://host/db", "found 'mysql'"),
-        ("sqlite://", "it must be a file"),
-        ("sqlite:////proc/none/whisq.db", "cannot be opened"),
+        ("sqlite://", "it must name a file"),
         ("postgresql+psycopg://user:secret@127.0.0.1:1/none", "cannot be opened"),
     ],
 )
@@ -132,11 +136,10 @@ def test_a_plan_gets_the_runs_of_its_cells_and_the_newest_done_run_of_each_cell(
     for run in runs:
         database.save_run(run)
 
-    headers = database.headers_for_plan("table", ["asked for", "new", "unknown"])
+    headers = database.headers("table", ["asked for", "new", "unknown"])
 
     assert sorted(header.run_id for header in headers) == ["asked for", "new", "other seed"]
     assert {header.run_id: header.identity for header in headers}["new"] == RUN.identity
-    assert [header.run_id for header in database.headers("table")] == ["old", "other seed", "new", "failed since"]
 
 
 def test_more_runs_than_a_statement_has_parameters_are_read(database: Database) -> None:
@@ -144,18 +147,100 @@ def test_more_runs_than_a_statement_has_parameters_are_read(database: Database) 
     run_ids = [str(number) for number in range(40_000)] + [RUN.run_id]
 
     assert list(database.runs(run_ids)) == [RUN.run_id]
-    assert [header.run_id for header in database.headers_for_plan("other", run_ids)] == [RUN.run_id]
+    assert [header.run_id for header in database.headers("other", run_ids)] == [RUN.run_id]
 
 
-def test_checking_a_storage_that_this_process_uses_leaves_its_locks_alone(database: Database, tmp_path: Path) -> None:
-    """A handle of the file that SQLite does not know of would drop this process' locks when it is closed."""
-    file = f"{tmp_path}/new folder/whisq.db"
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("SELECT 1")
-        connection.rollback()
-        check_storage(database.url)
-        last_user = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version'); c.close()"
-        subprocess.run([sys.executable, "-c", last_user, file], check=True)
+def test_looking_at_a_storage_that_is_not_there_makes_nothing(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/none/whisq.db")
 
-        # SQLite's last user folds the log into the file and removes it: nobody may take itself for that one now.
-        assert Path(f"{file}-wal").exists()
+    assert database.count_runs() == 0
+    assert database.runs(["a"]) == {}
+    assert database.cells("table") == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read() -> None:
+    imports = "import os, sys, sqlalchemy.dialects.sqlite; from study.store import Database; "
+    nobody = "os.setgid(65534); os.setuid(65534); " if os.getuid() == 0 else ""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/whisq.db")
+        with database.writing("test"):
+            database.save_run(RUN)
+        database.engine.dispose()
+        Path(folder).chmod(0o555)
+
+        reader = f"{imports}{nobody}print(Database(sys.argv[1]).count_runs())"
+        done = subprocess.run([sys.executable, "-c", reader, database.url], capture_output=True, text=True)
+
+        Path(folder).chmod(0o755)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_database_of_the_first_release_is_read_and_gets_its_version_at_the_first_write(tmp_path: Path) -> None:
+    path = tmp_path / "whisq.db"
+    with Database(f"sqlite:///{path}").writing("test"):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE whisq_schema")
+    database = Database(f"sqlite:///{path}")
+    assert database.count_runs() == 0
+
+    with database.writing("test"):
+        database.save_run(RUN)
+
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version FROM whisq_schema").fetchall() == [(SCHEMA_VERSION,)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("CREATE TABLE whisq_runs (a INTEGER)", "its table whisq_runs is not of whisq-study"),
+        ("CREATE TABLE whisq_schema (version INTEGER); INSERT INTO whisq_schema VALUES (9)", "schema 9"),
+    ],
+)
+def test_a_database_of_something_else_or_of_a_newer_program_is_refused_by_name(
+    tmp_path: Path, statement: str, message: str
+) -> None:
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.executescript(statement)
+
+    with pytest.raises(InputError, match=message):
+        Database(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database at all, but long enough to be taken for a header" * 20)
+
+    with pytest.raises(InputError, match="not a database"):
+        Database(f"sqlite:///{path}")
+    assert path.read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:s3cr3t@host/db",
+        "postgresql://me:s3cr3t@host/db",
+        "postgresql:/me:s3cr3t@host/db",
+        "postgresql:me:s3cr3t@host/db",
+        " postgresql://me:s3cr3t@host/db",
+        "'postgresql://me:s3cr3t@host/db'",
+        "postgresql://me@host/db?password=s3cr3t",
+        "postgresql+psycopg://me@host/db?sslpassword=s3cr3t",
+        "postgresql://me:s3cr3t@here@host/db",
+        "host=h user=me password=s3cr3t dbname=d",
+        "oracle+nothing://me:s3cr3t@host/db",
+        "postgresql://me:s3cr3t@host:port/db",
+        "sqlite:///file.db?password=s3cr3t",
+    ],
+)
+def test_no_form_of_a_storage_url_shows_its_password(url: str) -> None:
+    said = masked(url)
+    try:
+        parse(url)
+    except InputError as error:
+        said += str(error)
+
+    assert "s3cr3t" not in said

@@ -96,7 +96,7 @@ def _header_mistakes(path: Path, header: list[str], metrics: dict[int, str], has
     mistakes = []
     twice = sorted({name for name in metrics.values() if list(metrics.values()).count(name) > 1})
     if twice:
-        mistakes.append(f"{path}:1: column '{twice[0]}' stands twice. Remove one.")
+        mistakes.append(f"{path}:1: column '{twice[0]}' is duplicated. Remove one.")
     if not set(_RANK_COLUMNS) & set(metrics.values()):
         wanted = ", ".join(title(name) for name in _RANK_COLUMNS)
         found = ", ".join(header)

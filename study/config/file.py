@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import yaml
 
+from study.config.schema import Compare
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.spec import RunSpec, differences, with_settings
+from whisq_core.spec import RunSpec, differences, nested, with_settings
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Row:
     line: int
 
     def at_seed(self, seed: int) -> RunSpec:
-        """The run of this row at one of its seeds."""
+        """The run of this row at one of its seeds, its `auto` settings still unresolved."""
         return self.spec.model_copy(update={"seed": seed})
 
 
@@ -45,30 +46,6 @@ class Section:
     note: str | None
     stand_in: bool
     rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Compare:
-    """The comparisons declared beforehand: each of `rows` against `to`, on `metric`."""
-
-    to: str
-    rows: tuple[str, ...]
-    metric: str
-    equivalence_margin: float
-
-
-@dataclass(frozen=True)
-class SeededRow:
-    """A cell of the table: a row at its seed number `position`."""
-
-    row: Row
-    seed: int
-    position: int
-
-    @property
-    def spec(self) -> RunSpec:
-        """The run of this cell, its `auto` settings still unresolved."""
-        return self.row.at_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -98,8 +75,10 @@ class AblationFile:
     def row(self, row_id: str) -> Row:
         """The row with this id.
 
-        Raises:
-            InputError: when there is none.
+        Raises
+        ------
+        InputError
+            When there is none.
         """
         found = {row.id: row for row in self.rows}
         if row_id not in found:
@@ -114,27 +93,21 @@ class AblationFile:
         )
         return replace(self, sections=sections)
 
-    def cells(self) -> Iterator[SeededRow]:
-        """Every cell, seed-major: a whole table exists after the first seed of each row."""
-        for position in range(max(len(row.seeds) for row in self.rows)):
-            for row in self.rows:
-                if position < len(row.seeds):
-                    yield SeededRow(row, row.seeds[position], position)
+    def cells(self) -> Iterator[tuple[Row, int]]:
+        """Every (row, seed), seed-major: a whole table exists after the first seed of each row."""
+        rows = self.rows
+        for position in range(max(len(row.seeds) for row in rows)):
+            yield from ((row, row.seeds[position]) for row in rows if position < len(row.seeds))
 
     def difference_from_base(self, row: Row) -> list[str]:
         """The settings in which `row` differs from base, as ``name: base -> row``; seeds are left out."""
-        ours = row.spec.model_copy(update={"seed": self.base.seed}).settings()
-        return differences(ours, self.base.settings())
+        return differences(row.at_seed(self.base.seed).settings(), self.base.settings())
 
 
 def settings_yaml(settings: Mapping[str, Any]) -> str:
     """Dotted settings as the nested YAML of a file's `base`, which `--base` accepts; the seed is left out."""
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        section, _, key = name.partition(".")
-        if key:
-            nested.setdefault(section, {})[key] = value
-    return yaml.safe_dump(nested, sort_keys=False, default_flow_style=False, allow_unicode=True)
+    kept = nested({name: value for name, value in settings.items() if name != "seed"})
+    return yaml.safe_dump(kept, sort_keys=False, default_flow_style=False, allow_unicode=True)
 
 
 def _over(row: Row, settings: Mapping[str, Any]) -> Row:

@@ -1,0 +1,54 @@
+"""A JSON Schema of the ablation file: editors complete and check settings, metrics and keys with it.
+
+Run ``python -m study.config.json_schema`` to write it anew after a setting was added.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from study.config.schema import FileKeys
+from study.config.search_space import PRIMARY_METRIC
+from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.spec import RunSpec
+
+SCHEMA_FILE = Path(__file__).with_name("ablations.schema.json")
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema; settings are known under their dotted names and nested by section."""
+    schema = FileKeys.model_json_schema()
+    run = RunSpec.model_json_schema(ref_template="#/$defs/{model}")
+    definitions = schema["$defs"] | run["$defs"]
+    flat: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
+    for section, where in run["properties"].items():
+        reference = where.get("$ref") or next(iter(where.get("allOf", [{}]))).get("$ref")
+        if reference:  # `seed` is not a section: the file's `seeds` give it
+            nested[section] = {"$ref": reference}
+            fields = definitions[reference.rpartition("/")[2]]["properties"]
+            flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
+    definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
+    metrics = {"enum": [*METRICS, *EXTRA]}
+    definitions["RowKeys"]["properties"]["set"] = {"$ref": "#/$defs/Settings"}
+    definitions["Compare"]["properties"]["metric"] = {**metrics, "default": PRIMARY_METRIC}
+    definitions["Search"]["properties"]["objective"] = {"anyOf": [metrics, {"type": "array", "items": metrics}]}
+    definitions["Search"]["properties"]["space"]["propertyNames"] = {"enum": list(flat)}
+    schema["properties"]["base"] = {"$ref": "#/$defs/Settings"}
+    schema["$defs"] = dict(sorted(definitions.items()))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"} | {
+        key: value for key, value in schema.items() if key != "title"
+    }
+
+
+def _without_title(field: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in field.items() if key != "title"}
+
+
+def schema_text() -> str:
+    """The schema as it is committed in `SCHEMA_FILE`."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")

@@ -1,0 +1,44 @@
+"""A run is identified by its configuration: `RunSpec` holds every setting that decides a result.
+
+What each setting affects is declared beside it and asked by name: `effect`, `heads`, `searchable`. Dotted settings
+such as ``{"loss.ot_weight": 0.0}`` go over a base by `with_settings`.
+"""
+
+from whisq_core.spec.run import BackboneSpec, DataSpec, LossSpec, ModelSpec, Positive, RunSpec, Setting, TrainSpec
+from whisq_core.spec.settings import (
+    SETTING_NAMES,
+    SETTINGS,
+    differences,
+    digest,
+    effect,
+    heads,
+    kind,
+    nested,
+    searchable,
+    setting_mistakes,
+    try_settings,
+    with_settings,
+)
+
+__all__ = [
+    "SETTINGS",
+    "SETTING_NAMES",
+    "BackboneSpec",
+    "DataSpec",
+    "LossSpec",
+    "ModelSpec",
+    "Positive",
+    "RunSpec",
+    "Setting",
+    "TrainSpec",
+    "differences",
+    "digest",
+    "effect",
+    "heads",
+    "kind",
+    "nested",
+    "searchable",
+    "setting_mistakes",
+    "try_settings",
+    "with_settings",
+]
