@@ -3,6 +3,7 @@
 import sqlite3
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import optuna
@@ -29,7 +30,7 @@ def open_storage(database: Database) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = RDBStorage(full(database.url), engine_kwargs=engine_options(database.url))
+        storage = with_retry(partial(RDBStorage, full(database.url), engine_kwargs=engine_options(database.url)))
     except (DBAPIError, RuntimeError) as error:
         raise open_error(database.url, error) from None
     if storage.engine.dialect.name == "sqlite":
