@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from study.ablation.cost import CostModel
 from study.config import AblationFile, Row
-from study.engine import Cell
+from study.engine import Cell, State
 from whisq_core.spec import RunSpec
 
-_STATES = ("new", "stale", "done", "blocked")
+_STATES = get_args(State)
 
 
 def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int) -> str:

@@ -5,7 +5,7 @@
 
 from study.engine.encode import encode_backbones
 from study.engine.execute import execute, score
-from study.engine.plan import Cell, plan
+from study.engine.plan import Cell, State, plan
 from study.engine.pool import Pool, default_workers
 from study.engine.preflight import (
     Inputs,
@@ -31,6 +31,7 @@ __all__ = [
     "Jobs",
     "Pool",
     "Sources",
+    "State",
     "Stopped",
     "Task",
     "Watch",

@@ -136,7 +136,7 @@ class Cluster:
 
     def _fill(self, jobs: Jobs, flights: "dict[str, _Flight]", places: tuple[Path, Path]) -> None:
         client = self._connected()
-        capacity = (1 + jobs.ahead) * max(1, sum(client.nthreads().values()))
+        capacity = (1 + jobs.ahead) * max(1, sum(client.nthreads().values()))  # type: ignore[no-untyped-call]
         while len(flights) < capacity and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
             future = client.submit(
@@ -203,7 +203,7 @@ class Cluster:
 
     def _wait_for_a_worker(self, client: Client) -> None:
         told = False
-        while not client.nthreads():
+        while not client.nthreads():  # type: ignore[no-untyped-call]
             if not told:
                 log(f"waiting for workers at {self._scheduler or 'this machine'}")
                 told = True

@@ -1,6 +1,6 @@
 """The cells of a table against the runs that are stored: new, stale, done or blocked, and why."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,12 +34,6 @@ class Cell:
         return self.state in ("new", "stale")
 
 
-def seed_major(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
-    """Every (row, seed): a whole table exists after the first seed of each row."""
-    for position in range(max((len(row.seeds) for row in rows), default=0)):
-        yield from ((row, row.seeds[position]) for row in rows if position < len(row.seeds))
-
-
 def plan(
     file: AblationFile, rows: Sequence[Row], workspace: Workspace, pool: Pool, database: Database
 ) -> tuple[Cell, ...]:
@@ -55,7 +49,9 @@ def plan(
     """
     specs = _resolved(file, rows, pool)
     known: dict[tuple[str, int], Identity | str] = {}
-    for row, seed in seed_major(rows):
+    for row, seed in file.cells():
+        if row.id not in specs:
+            continue
         try:
             known[row.id, seed] = identify(specs[row.id].model_copy(update={"seed": seed}), workspace)
         except InputError as error:  # this row's weights are missing; the others can still run

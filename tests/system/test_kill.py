@@ -5,20 +5,16 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
-import sqlalchemy as sa
 from helpers.command import run, started_script
-from helpers.studies import Place, beginning_in, copied_to
-from optuna.trial import TrialState
+from helpers.controls import children, is_worker
+from helpers.studies import Place, beginning_in
 
-from study.engine.queue import open_storage, worker_name
-from study.store.database import Database
+from study.store import Database
 
 NUM_CELLS = 24
 _PATIENCE = 300  # seconds until a command that makes no progress counts as hung
@@ -79,16 +75,10 @@ def leftovers(*folders: Path) -> list[Path]:
     return [path for folder in folders for path in folder.rglob("*") if path.suffix == ".tmp" or "~" in path.name]
 
 
-def study_of(place: Place) -> optuna.Study:
-    return optuna.load_study(study_name="table2", storage=open_storage(Database(place.storage)))
-
-
 def check_whole(place: Place, undisturbed: Place) -> None:
-    """The study is as if nothing had happened: same tables, every ticket closed, nothing half-written."""
+    """The study is as if nothing had happened: the same tables, and nothing half-written."""
     assert place.tables() == undisturbed.tables()
-    states = [trial.state for trial in study_of(place).get_trials(deepcopy=False)]
-    assert len(states) == NUM_CELLS
-    assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED}, states
+    assert num_runs(place) == num_runs(undisturbed)
     assert leftovers(place.folder, place.features) == []
 
 
@@ -120,68 +110,59 @@ def test_a_killed_ablate_goes_on_to_the_same_tables(finished_study: Place, tmp_p
     check_whole(place, finished_study)
 
 
-def test_ctrl_c_puts_the_running_cell_back_and_says_how_to_go_on(finished_study: Place, tmp_path: Path) -> None:
+def test_a_killed_worker_of_an_ablate_is_not_seen_in_its_tables(finished_study: Place, tmp_path: Path) -> None:
     place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate) as process:
+    with started_script(place.folder, *place.ablate, "--workers", 2) as process:
+        wait_for(process, lambda: num_runs(place), 4)
+        os.kill(next(pid for pid in children(process.pid) if is_worker(pid)), signal.SIGKILL)
+        _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    check_whole(place, finished_study)
+
+
+def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_study: Place, tmp_path: Path) -> None:
+    place = beginning_in(tmp_path, finished_study)
+    with started_script(place.folder, *place.ablate, "--workers", 2) as process:
+        wait_for(process, lambda: num_runs(place), 3)
+        process.kill()
+
+    deadline = time.monotonic() + 10
+    while living(process.pid):
+        assert time.monotonic() < deadline, "workers live on without their coordinator"
+        time.sleep(0.05)
+    finished = run(place.folder, *place.ablate)
+    assert finished.status == 0, finished.err
+    check_whole(place, finished_study)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(finished_study: Place, tmp_path: Path, workers: int) -> None:
+    place = beginning_in(tmp_path, finished_study)
+    with started_script(place.folder, *place.ablate, "--workers", workers) as process:
         wait_for(process, lambda: num_runs(place), 3)
         os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+        asked = time.monotonic()
         _, err = process.communicate()
 
     assert process.returncode == 130
+    assert time.monotonic() - asked < 30
     assert err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
     assert "Traceback" not in err
-    states = [trial.state for trial in study_of(place).get_trials(deepcopy=False)]
-    assert TrialState.RUNNING not in states
-    assert len(states) == NUM_CELLS
+    assert not living(process.pid)
 
 
-def test_a_worker_that_is_still_starting_does_not_hear_ctrl_c(tmp_path: Path) -> None:
-    url, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "log"
-    study = optuna.create_study(study_name="tiny", storage=open_storage(Database(url)))
-    study.enqueue_trial({})
-    program = (
-        "import os, signal, sys, time; from pathlib import Path; from helpers.jobs import TinyJob;"
-        "from study import workers; job = TinyJob('tiny', Path(sys.argv[2]), seconds=0.1);"
-        "pool = workers._Pool(job, sys.argv[1], 2, lambda event: print(event.kind));"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(0.5); os.killpg(0, signal.SIGINT); pool.run()"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", program, url, str(log)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True, timeout=60)
+def test_a_second_command_on_the_same_storage_is_told_who_writes(finished_study: Place, tmp_path: Path) -> None:
+    place = beginning_in(tmp_path, finished_study)
+    with started_script(place.folder, *place.ablate) as process:
+        wait_for(process, lambda: num_runs(place), 1)
+        second = run(place.folder, *place.ablate)
+        _, err = process.communicate()
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "lost" not in done.stdout
-    assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE]
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_their_supervisor(tmp_path: Path, how: signal.Signals) -> None:
-    url, log = f"sqlite:///{tmp_path}/study.db", tmp_path / "log"
-    study = optuna.create_study(study_name="tiny", storage=open_storage(Database(url)))
-    for _ in range(300):
-        study.enqueue_trial({})
-    program = (
-        "import sys; from pathlib import Path; from helpers.jobs import TinyJob;"
-        "from study.engine.workers import run_workers;"
-        "run_workers(TinyJob('tiny', Path(sys.argv[2]), seconds=0.1), sys.argv[1], 2, lambda event: None)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, url, str(log)],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        wait_for(process, lambda: log.read_text().count("\n") if log.exists() else 0, 4)
-        process.send_signal(how)
-
-    deadline = time.monotonic() + _PATIENCE
-    while living(process.pid):
-        assert time.monotonic() < deadline, "workers live on without their supervisor"
-        time.sleep(0.05)
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    assert TrialState.WAITING in states
-    assert TrialState.RUNNING not in states
+    assert second.status == 2
+    assert f"whisq-study ablate, process {process.pid} on " in second.errors[0]
+    assert process.returncode == 0, err
+    check_whole(place, finished_study)
 
 
 @pytest.mark.slow
@@ -203,26 +184,3 @@ def test_a_study_killed_anywhere_and_often_ends_the_same(finished_study: Place, 
     assert finished.status == 0, finished.err
     assert features(place) == features(finished_study)
     check_whole(place, finished_study)
-
-
-def test_a_ticket_whose_worker_died_after_storing_its_run_is_closed_without_training(
-    finished_study: Place, tmp_path: Path
-) -> None:
-    place = copied_to(tmp_path, finished_study)
-    (place.out / ".published.json").unlink()  # written last, so a killed run has not got there
-    database = Database(place.storage)
-    before = database.headers("table2")
-    number, dead = 4, f"{worker_name().split(':')[0]}:{2**22 + 1}:1"
-    trial = study_of(place).get_trials(deepcopy=False)[number]
-    with database.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM trial_values WHERE trial_id = :id"), {"id": trial._trial_id})
-        connection.execute(sa.text("UPDATE trials SET state = 'RUNNING' WHERE trial_id = :id"), {"id": trial._trial_id})
-    study_of(place)._storage.set_trial_user_attr(trial._trial_id, "worker", dead)
-
-    finished = run(place.folder, *place.ablate)
-
-    assert finished.status == 0, finished.err
-    assert database.headers("table2") == before
-    check_whole(place, finished_study)
-    closed = study_of(place).get_trials(deepcopy=False)[number]
-    assert (closed.state, closed.values) == (trial.state, trial.values)

@@ -14,9 +14,7 @@ import pytest
 from helpers.corpora import write_official_corpus
 from helpers.features import write_table
 
-from study.engine.encode import encode_backbones
-from study.engine.preflight import resolved
-from study.engine.runs import NUMERICS_VERSION, Workspace, execute
+from study.engine import NUMERICS_VERSION, Task, Workspace, encode_backbones, execute, identify, resolved
 from whisq_core.features.store import Dataset
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training.fit import fit, predict
@@ -24,9 +22,9 @@ from whisq_core.training.fit import fit, predict
 GOLDEN = Path(__file__).with_name("golden_run.json")
 WRITE = "WHISQ_WRITE_GOLDEN"
 ADVICE = (
-    "\nThe same settings give other numbers than before. If that is meant, raise NUMERICS_VERSION in study/runs.py, "
-    "else stored runs of the old program are taken for new ones; then run: "
-    f"{WRITE}=1 pytest tests/test_golden_run.py"
+    "\nThe same settings give other numbers than before. If that is meant, raise NUMERICS_VERSION in "
+    "study/engine/workspace.py, else stored runs of the old program are taken for new ones; then run: "
+    f"{WRITE}=1 pytest tests/study/engine/test_golden_run.py"
 )
 NUM_CLIPS, NUM_PROMPTS, AUDIO_DIM, TEXT_DIM = 14, 5, 16, 12
 SPREAD = 6.0  # of features: attention is then far from uniform, so that its variants differ
@@ -131,7 +129,7 @@ def test_a_whole_run_gives_the_committed_predictions(tmp_path: Path) -> None:
     spec = resolved(with_settings(RunSpec(), BASE | WHOLE))
     assert encode_backbones(workspace, [spec.backbone]) == {}
 
-    outcome = execute(spec, workspace, lambda record, predicted: None)
+    run = execute(Task(identify(spec, workspace).run_id, "whole", spec, "golden", "whole"), workspace)
 
-    found = np.concatenate([outcome.scored[split].predicted for split in ("inner", "dev")])
+    found = np.concatenate([run.scored[split].predicted for split in ("inner", "dev")])
     check("whole", found, tolerance=1e-3)

@@ -1,68 +1,119 @@
-"""Planning is pure: cells against stored runs give new, stale or done, with the reason."""
+"""A plan compares a table's cells with the runs that are stored: new, stale, done or blocked, and why."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-from study.engine.runs import Identity
+import pytest
+import yaml
 
-from study.config import Row
-from study.engine.plan import Cell, plan
-from study.store.records import RunHeader
-from whisq_core.spec import RunSpec
+from study.config import read_ablation_file
+from study.engine import Cell, Pool, Task, Workspace, execute, plan
+from study.store import Database, Run
+from whisq_core.errors import InputError
 
-ROW = Row(
-    id="whisq",
-    label="WhisQ",
-    section="Baseline",
-    settings={},
-    extends=None,
-    seeds=(0,),
-    spec=RunSpec(),
-    note=None,
-    quoted=None,
-    compared=False,
-    line=1,
-)
-CELL = Cell(ROW, 0, 0, RunSpec(), Identity("id-1", {"loss.ot_weight": 1.0, "corpus": "c1"}))
-DONE = RunHeader("id-1", "table2", "whisq", 0, "done", None, {"loss.ot_weight": 1.0, "corpus": "c1"}, 60.0, 1.0)
-
-
-def states(cell: Cell, *headers: RunHeader) -> tuple[str, str]:
-    (planned,) = plan([cell], headers, "table2")
-    return planned.state, planned.reason
+TABLE = {
+    "name": "table",
+    "base": {"data": {"score": ["dev"]}},
+    "seeds": "0-1",
+    "sections": [
+        {
+            "title": "Controls",
+            "rows": [
+                {"id": "constant", "label": "Constant", "set": {"model.predictor": "constant"}},
+                {"id": "lookup", "label": "Lookup", "set": {"model.predictor": "system_lookup"}},
+            ],
+        }
+    ],
+}
 
 
-def test_a_cell_without_a_run_is_new() -> None:
-    assert states(CELL) == ("new", "no run yet")
+@pytest.fixture
+def workspace(small_corpus: Path, tmp_path: Path) -> Workspace:
+    return Workspace(small_corpus, tmp_path / "features")
 
 
-def test_a_cell_whose_run_is_stored_is_done() -> None:
-    assert states(CELL, DONE) == ("done", "")
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/whisq.db")
+    with database.writing("test"):
+        yield database
 
 
-def test_a_run_made_for_another_table_serves_this_one() -> None:
-    assert states(CELL, replace(DONE, table_name="other")) == ("done", "")
+class Planner:
+    """Plans one table, whose file may change."""
+
+    def __init__(self, path: Path, workspace: Workspace, database: Database) -> None:
+        self.path, self.workspace, self.database = path, workspace, database
+        self.table = yaml.safe_load(yaml.safe_dump(TABLE))
+
+    def __call__(self) -> tuple[Cell, ...]:
+        self.path.write_text(yaml.safe_dump(self.table), encoding="utf-8")
+        file = read_ablation_file(self.path)
+        return plan(file, file.rows, self.workspace, Pool(1), self.database)
+
+    def run(self, cell: Cell, table: str = "table") -> Run:
+        """The run of a cell, not stored yet."""
+        assert cell.run_id is not None
+        return execute(Task(cell.run_id, "cell", cell.spec, table, cell.row), self.workspace)
 
 
-def test_a_cell_is_stale_when_its_newest_run_has_other_settings_and_the_reason_names_them() -> None:
-    older = replace(DONE, run_id="id-0", identity={"loss.ot_weight": 0.5, "corpus": "c1"})
-    oldest = replace(DONE, run_id="id-9", identity={"loss.ot_weight": 9.0, "corpus": "c9"}, finished_at=0.0)
-
-    assert states(CELL, oldest, older) == ("stale", "loss.ot_weight: 0.5 -> 1.0")
+@pytest.fixture
+def planner(tmp_path: Path, workspace: Workspace, database: Database) -> Planner:
+    return Planner(tmp_path / "table.yaml", workspace, database)
 
 
-def test_the_same_row_of_another_table_does_not_make_a_cell_stale() -> None:
-    assert states(CELL, replace(DONE, run_id="id-0", table_name="other")) == ("new", "no run yet")
+def test_cells_without_a_run_are_new_and_come_seed_by_seed(planner: Planner) -> None:
+    cells = planner()
+
+    assert [(cell.row, cell.seed) for cell in cells] == [("constant", 0), ("lookup", 0), ("constant", 1), ("lookup", 1)]
+    assert {(cell.state, cell.reason, cell.to_run) for cell in cells} == {("new", "no run yet", True)}
 
 
-def test_a_failed_cell_runs_again_and_says_why_it_failed() -> None:
-    failed = replace(DONE, state="failed", reason="out of memory")
+def test_a_cell_whose_run_is_stored_is_done_also_when_it_was_made_for_another_table(planner: Planner) -> None:
+    first, second, *_ = planner()
+    planner.database.save_run(planner.run(first))
+    planner.database.save_run(planner.run(second, table="other"))
 
-    assert states(CELL, failed) == ("new", "failed before: out of memory")
+    assert [cell.state for cell in planner()] == ["done", "done", "new", "new"]
 
 
-def test_a_cell_without_weights_is_blocked() -> None:
-    blocked = replace(CELL, identity=None, problem="weights are missing")
+def test_a_cell_is_stale_when_its_newest_run_has_other_settings_and_the_reason_names_them(planner: Planner) -> None:
+    first, *_ = planner()
+    planner.database.save_run(replace(planner.run(first), finished_at=1.0))
+    planner.table["sections"][0]["rows"][0]["set"] = {"model.predictor": "system_lookup"}
 
-    (planned,) = plan([blocked], [], "table2")
+    cell = planner()[0]
 
-    assert (planned.state, planned.reason, planned.to_run) == ("blocked", "weights are missing", False)
+    assert (cell.state, cell.reason) == ("stale", "model.predictor: constant -> system_lookup")
+    assert cell.to_run
+
+
+def test_a_failed_cell_runs_again_and_says_why_it_failed(planner: Planner) -> None:
+    first, *_ = planner()
+    failed = replace(planner.run(first), state="failed", reason="out of memory", scored={})
+    planner.database.save_run(failed)
+
+    assert (planner()[0].state, planner()[0].reason) == ("new", "failed before: out of memory")
+
+
+def test_a_row_without_weights_is_blocked_and_the_others_can_run(planner: Planner, tmp_path: Path) -> None:
+    missing = {"id": "whisq", "label": "WhisQ", "set": {"backbone.audio": str(tmp_path / "none")}}
+    planner.table["sections"][0]["rows"].append(missing)
+
+    blocked = [cell for cell in planner() if cell.state == "blocked"]
+
+    assert [(cell.row, cell.seed, cell.run_id, cell.to_run) for cell in blocked] == [
+        ("whisq", 0, None, False),
+        ("whisq", 1, None, False),
+    ]
+    assert str(tmp_path / "none") in blocked[0].reason
+
+
+def test_a_table_of_which_nothing_can_run_is_refused(planner: Planner, tmp_path: Path) -> None:
+    planner.table["sections"][0]["rows"] = [
+        {"id": "whisq", "label": "WhisQ", "set": {"backbone.audio": str(tmp_path / "none")}}
+    ]
+
+    with pytest.raises(InputError, match="none"):
+        planner()

@@ -1,0 +1,153 @@
+"""What the engine costs per cell: submit, compute next to nothing, store the run, with many cells still waiting.
+
+    python benchmarks/engine.py                                    # this version, SQLite, 1 and 2 workers
+    python benchmarks/engine.py --against f7560f6 --cells 100,1000  # in turns with an older commit that had tickets
+    python benchmarks/engine.py --storage postgresql+psycopg://...  # another database; its tables are added to
+
+The cell is the constant predictor, whose run takes two milliseconds; each seed is a cell of its own. Only the first
+cells of a long table are computed, since the question is what those that wait cost.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = 60  # cells
+
+# The same on the commits whose cells were tickets of Optuna, claimed by workers.
+OLD = """
+import sys, time
+from pathlib import Path
+from study.database import Database
+from study.plan import Cell, PlannedCell
+from study.runs import Workspace, identify
+from study.tickets import AblationJob, create_study, enqueue
+from study.workers import run_workers
+from study.ablation_file import read_ablation_file
+from whisq_core.spec import RunSpec, with_settings
+corpus, features, url, file, cells, measured = sys.argv[1:]
+workspace, database = Workspace(Path(corpus), Path(features)), Database(url)
+row = read_ablation_file(Path(file)).row("constant")
+specs = [row.spec.model_copy(update={"seed": seed}) for seed in range(int(cells))]
+planned = [PlannedCell(Cell(row, spec.seed, 0, spec, identify(spec, workspace)), "new", "") for spec in specs]
+study = create_study(database, "bench", "ta.utterance.srcc", "ablation")
+enqueue(study, database, planned)
+first = frozenset(each.cell.identity.run_id for each in planned[: int(measured)])
+job = AblationJob("bench", "bench", Path(corpus), Path(features), "ta.utterance.srcc", "dev", first)
+times = []
+run_workers(job, url, 1, lambda event: times.append(time.perf_counter()) if event.kind == "done" else None)
+print((times[-1] - times[9]) / (len(times) - 10))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", default="100,1000,10000", help="how many cells wait")
+    parser.add_argument("--storage", help="default: a SQLite file of each measurement's own")
+    parser.add_argument("--workers", default="1,2", help="how many workers compute, one after the other")
+    parser.add_argument("--against", help="a commit before the coordinator, measured in turns")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--one", nargs=2, metavar=("CELLS", "WORKERS"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measure(asked.folder, asked.storage, *map(int, asked.one))))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        with contextlib.ExitStack() as stack:
+            old = stack.enter_context(checkout(asked.against, folder)) if asked.against else None
+            for cells in map(int, asked.cells.split(",")):
+                compare(asked, folder, cells, old)
+
+
+def compare(asked: argparse.Namespace, folder: Path, cells: int, old: Path | None) -> None:
+    """Print one line for each number of workers, and one for the old commit, measured in turns."""
+    found: dict[str, list[float]] = {}
+    starts: list[float] = []
+    for turn in range(asked.repeat):
+        for workers in asked.workers.split(","):
+            url = asked.storage or f"sqlite:///{folder}/{turn}-{cells}-{workers}.db"
+            command = [sys.executable, __file__, "--one", str(cells), workers, "--folder", folder, "--storage", url]
+            result = json.loads(run(command, ROOT).splitlines()[-1])
+            found.setdefault(f"new, {workers} worker(s)", []).append(result["per_cell"])
+            if workers != "1":
+                starts.append(result["start"])
+        if old is not None:
+            url = asked.storage or f"sqlite:///{folder}/old-{turn}-{cells}.db"
+            arguments = [folder / "corpus", folder / "features", url, folder / "bench.yaml", str(cells), str(MEASURED)]
+            seconds = float(run([sys.executable, "-c", OLD, *arguments], old).splitlines()[-1])
+            found.setdefault("old, 1 worker", []).append(seconds)
+    for what, values in found.items():
+        spread = f"{1000 * min(values):.1f} to {1000 * max(values):.1f}"
+        print(f"{cells:>6} cells waiting  {what:<18} {1000 * statistics.median(values):7.1f} ms per cell ({spread})")
+    if starts:
+        print(f"{'':>21}  start of local workers {statistics.median(starts):.1f} s")
+    sys.stdout.flush()
+
+
+def run(command: list[object], root: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, cwd=root)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return done.stdout
+
+
+@contextlib.contextmanager
+def checkout(commit: str, folder: Path):
+    """A worktree of another commit, with the kernels that are built here."""
+    tree = folder / "old"
+    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(tree), commit], cwd=ROOT, check=True)
+    try:
+        for library in (ROOT / "whisq_core").glob("_kernels*.so"):
+            shutil.copy(library, tree / "whisq_core")
+        yield tree
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True)
+
+
+def prepare(folder: Path) -> None:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from helpers.corpora import write_official_corpus
+
+    write_official_corpus(folder / "corpus", num_train=8, num_dev=6, num_systems=3, seconds=0.3)
+    (folder / "bench.yaml").write_text(
+        "seeds: 0\nsections:\n- title: Controls\n  rows:\n"
+        "  - {id: constant, label: Constant, set: {model.predictor: constant}}\n"
+    )
+
+
+def measure(folder: Path, url: str, cells: int, workers: int) -> dict[str, float]:
+    """Seconds per cell, and until the first one is done."""
+    from helpers.controls import ControlJobs
+
+    from study.engine import Pool, Workspace
+    from study.store import Database
+
+    class First(ControlJobs):
+        """Stops after the measured ones; the others wait, as they would in the middle of a table."""
+
+        def next(self):
+            return super().next() if len(self.finished) < MEASURED else None
+
+    workspace, database, times = Workspace(folder / "corpus", folder / "features"), Database(url), []
+    jobs = First(workspace, cells, lambda run: times.append(time.perf_counter()))
+    began = time.perf_counter()
+    with database.writing("benchmark"), Pool(workers) as pool:
+        pool.run(jobs, workspace, database, "benchmark", cells)
+    return {"per_cell": (times[-1] - times[9]) / (len(times) - 10), "start": times[0] - began}
+
+
+if __name__ == "__main__":
+    main()
