@@ -3,10 +3,12 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.config import AblationFile, Row, Search, search_mistakes
+from study.dashboard import annotate, retried
 from study.engine import (
     Inputs,
     Pool,
@@ -19,7 +21,9 @@ from study.engine import (
     make_folder,
     preflight,
 )
+from study.search.figures import search_figures, write_figures
 from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, held_out_values, winner
+from study.search.importance import importances
 from study.search.jobs import SearchJobs
 from study.search.sampler import make_pruner
 from study.search.study import SearchPlan, close_interrupted, finished_trials, open_search
@@ -71,10 +75,6 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
         With every mistake; nothing has been started or written then. Also when another command is writing to the
         storage, and when ten trials failed in a row.
     """
-    from study.dashboard import annotate  # plotly and scikit-learn: not needed while rows are tuned for a table
-    from study.search.figures import search_figures, write_figures
-    from study.search.importance import importances
-
     mistakes: list[str] = []
     if request.trials is not None and request.trials < 1:
         mistakes.append(f"--trials: found {request.trials}, allowed: 1 or more. It is the total of the search.")
@@ -89,7 +89,7 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
     with inputs.database.writing("whisq-study optimize", request.wait):
         result = run_search(plan, inputs, pool, request.trials, request.source, deadline)
         text = summary(result, importances(result.study))
-        figures = search_figures(result.study, plan.search)
+        figures = retried(partial(search_figures, result.study, plan.search))
         write_figures(figures, folder / "plots.html")
         annotate(inputs.database, plan.name, markdown_note(result, text), figures)
     best = write_best(result, folder)
@@ -155,7 +155,7 @@ def run_search(
 ) -> SearchResult:
     """Encode what is missing, run trials up to the total, and train the best on held-out seeds."""
     workspace, database, total = inputs.workspace, inputs.database, total or plan.search.trials
-    study, notes = open_search(database, plan, source)
+    study, notes = retried(partial(open_search, database, plan, source))
     for note in notes:
         log(note)
     study.pruner = make_pruner(plan.search.pruner, plan.spec.train.epochs)

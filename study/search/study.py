@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import AblationFile, Row, Search, difference, param_name, to_params, to_settings
-from study.dashboard import open_storage, open_study
+from study.dashboard import open_storage, open_study, retried
 from study.engine import Identity, collect_errors
 from study.search.objective import objective_name
 from study.store import Database
@@ -159,7 +160,7 @@ def largest_search(database: Database, file: AblationFile) -> optuna.Study | Non
 def best_first(study: optuna.Study) -> list[FrozenTrial]:
     """The complete trials of a study, best first, ties by number."""
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = retried(partial(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,)))
     return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
@@ -169,18 +170,23 @@ def close_interrupted(study: optuna.Study) -> list[int]:
     They do not count. Their configurations are the first that the search goes on with; a run that was stored just
     before the end is found then. Only the holder of the storage's lock may call this.
     """
-    left = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
-    if left:
-        study.set_user_attr(_INTERRUPTED, sorted({*study.user_attrs.get(_INTERRUPTED, ()), *left}))
-    for number in left:
-        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-    return left
+
+    def close() -> list[int]:
+        left = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        if left:
+            study.set_user_attr(_INTERRUPTED, sorted({*study.user_attrs.get(_INTERRUPTED, ()), *left}))
+        for number in left:
+            study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        return left
+
+    return retried(close)
 
 
 def trials_by_state(study: optuna.Study) -> dict[str, list[FrozenTrial]]:
     """All trials of a study: "complete", "pruned", "fail", "running", "waiting", or "interrupted"."""
-    interrupted, found = set(study.user_attrs.get(_INTERRUPTED, ())), dict[str, list[FrozenTrial]]()
-    for trial in study.get_trials(deepcopy=False):
+    attributes, trials = retried(lambda: (study.user_attrs, study.get_trials(deepcopy=False)))
+    interrupted, found = set(attributes.get(_INTERRUPTED, ())), dict[str, list[FrozenTrial]]()
+    for trial in trials:
         state = "interrupted" if trial.number in interrupted else trial.state.name.lower()
         found.setdefault(state, []).append(trial)
     return found
@@ -198,7 +204,7 @@ def wanted_params(study: optuna.Study, search: Search) -> list[dict[str, Any]]:
     interrupted = [trial.params for trial in trials_by_state(study).get("interrupted", ())]
     whole = [params for params in interrupted if len(params) == len(search.space)]  # the others had not begun
     wanted = list[dict[str, Any]]()
-    for params in [*whole, *study.user_attrs.get("guesses", ())]:
+    for params in [*whole, *retried(lambda: study.user_attrs).get("guesses", ())]:
         if params not in tried and params not in wanted:
             wanted.append(params)
     return wanted
