@@ -2,9 +2,10 @@
 
 Run: python benchmarks/search_overhead.py [--trials 10,100,1000] [--json]
 
-For 10, 100 and 1,000 trials already stored, on SQLite and on PostgreSQL (from PyPI), each further trial is claimed,
-trained on a tiny corpus and closed by the real session of `optimize`; the same configuration is then trained alone, and
-the difference is the overhead. Bare Optuna asks, suggests, reports and tells as often, on the same kind of study.
+For 10, 100 and 1,000 trials already stored, on SQLite and on PostgreSQL (from PyPI), each further trial is asked for,
+trained on a tiny corpus, stored and told by what the coordinator of `optimize` does; the same run is then trained
+alone, and the difference is the overhead. Bare Optuna asks, suggests, reports and tells as often, on the same kind of
+study.
 """
 
 import argparse
@@ -14,31 +15,28 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers.searches import request, write_data
 
-from study.config import read_ablation_file, suggest, to_settings
-from study.engine.queue import claim, heartbeat, open_storage, worker_name
-from study.engine.runs import Workspace, execute, score
-from study.engine.workers import Event
-from study.search.job import SearchJob, SearchSession
+from study.config import suggest
+from study.dashboard import open_storage
+from study.engine import Pool, Workspace, execute, preflight
+from study.search.jobs import SearchJobs
 from study.search.objective import MAX_REPORTS
-from study.search.optimize import OptimizeRequest, plan_search
+from study.search.optimize import plan_search
+from study.search.sampler import make_pruner
 from study.search.study import SearchPlan, open_search
-from study.store.database import Database
-from study.store.records import Scored, Run
+from study.store import Database, Run, Scored
 from whisq_core.metrics import METRICS
-from whisq_core.spec import with_settings
 
 NUM_MEASURED = 9  # fewer than are stored at least, so that the median of all is still that of the stored ones
 _MARGIN = 1  # the first trial imports and opens what the others use again
@@ -61,14 +59,16 @@ class Overhead:
 
 def measure(storage: str, url: str, stored: int, data: Path, folder: Path) -> Overhead:
     """Overhead of a trial in a study that holds `stored` finished trials."""
-    asked = replace(request(data, folder, url, train={"epochs": MAX_REPORTS}), trials=stored + NUM_MEASURED)
-    workspace, database = Workspace(asked.data, asked.features), Database(url)
-    database.save_corpus(workspace.stored_corpus())
-    file = read_ablation_file(asked.file)
-    plan = plan_search(file, file.row("whisq"), workspace, asked)
-    study, _ = open_search(database, plan)
-    fill(study, plan, database, stored)
-    ours = statistics.median(_our_trials(plan, asked, database, workspace))
+    inputs = preflight(request(data, folder, url, train={"epochs": MAX_REPORTS}).sources)
+    database = inputs.database
+    with database.writing("benchmark"), Pool(1) as pool:
+        database.save_corpus(inputs.workspace.stored_corpus())
+        plan = plan_search(inputs.file, inputs.file.row("whisq"), inputs.workspace, pool)
+        study, _ = open_search(database, plan)
+        study.pruner = make_pruner(plan.search.pruner, plan.spec.train.epochs)
+        fill(study, plan, database, stored)
+        jobs = SearchJobs(study, plan, inputs.workspace, database, stored + NUM_MEASURED)
+        ours = statistics.median(_our_trials(jobs, database, inputs.workspace))
     bare = optuna.create_study(study_name="bare", storage=open_storage(database), direction="maximize")
     fill(bare, plan, None, stored)
     return Overhead(storage, stored, ours, statistics.median(_bare_trials(bare, plan)))
@@ -87,7 +87,7 @@ def fill(study: optuna.Study, plan: SearchPlan, database: Database | None, count
             params=proposed.params,
             distributions=proposed.distributions,
             intermediate_values={step + 1: float(value) for step, value in enumerate(curve)},
-            user_attrs={"row": plan.row.id, "run_id": f"filled-{number}", "metrics": dict.fromkeys(METRICS, 0.5)},
+            user_attrs={"run_id": f"filled-{number}", **dict.fromkeys(METRICS, 0.5)},
         )
         study.add_trial(trial)
         if database is not None:
@@ -109,46 +109,23 @@ def _run(plan: SearchPlan, number: int) -> Run:
     )
 
 
-def _our_trials(plan: SearchPlan, asked: OptimizeRequest, database: Database, workspace: Workspace) -> Iterator[float]:
-    assert asked.trials is not None
-    job = SearchJob(plan.name, plan.row.id, plan.spec, plan.search, 0, asked.data, asked.features, asked.trials)
-    study = job.load(open_storage(database), 0)
-    session = job.open(study, database, 0)
+def _our_trials(jobs: SearchJobs, database: Database, workspace: Workspace) -> Iterator[float]:
     for index in range(NUM_MEASURED):
-        seconds, settings = _one_trial(job, session, study, database)
-        spec = with_settings(plan.spec, settings)
         started = time.perf_counter()
-        execute(spec, session.workspace, lambda record, predicted: _judge(session, predicted), watch=plan.search.score)
-        alone = time.perf_counter() - started
+        task = jobs.next()
+        assert task is not None
+        run = execute(task, workspace, report=partial(jobs.report, task))
+        database.save_run(replace(run, finished_at=time.time()))
+        jobs.done(task, run)
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        execute(task, workspace)
         if index >= _MARGIN:
-            yield seconds - alone
-
-
-def _judge(session: SearchSession, predicted: np.ndarray | None) -> None:
-    """The metrics that any search has to compute before it can report them: part of the training, not of the search."""
-    assert predicted is not None
-    score(session.scored_clips, predicted, session.workspace, session.job.spec)
-
-
-def _one_trial(
-    job: SearchJob, session: SearchSession, study: optuna.Study, database: Database
-) -> tuple[float, dict[str, object]]:
-    """Seconds and settings of one trial, claimed and run as a worker does."""
-    started = time.perf_counter()
-    trial = claim(study, database, worker_name(), job.wants)
-    assert trial is not None
-    with heartbeat(trial):
-        session.perform(trial, _ignore)
-    seconds = time.perf_counter() - started
-    finished = study.get_trials(deepcopy=False)[trial.number]
-    assert finished.state == TrialState.COMPLETE, finished.user_attrs.get("reason")
-    return seconds, to_settings(finished.params, job.search.space)
+            yield seconds - (time.perf_counter() - started)
 
 
 def _bare_trials(study: optuna.Study, plan: SearchPlan) -> Iterator[float]:
     study.sampler = optuna.samplers.TPESampler(seed=0)
     study.pruner = optuna.pruners.MedianPruner()
-    warnings.filterwarnings("ignore", message="Heartbeat of storage")  # it asks and tells, as many who use Optuna do
     for index in range(NUM_MEASURED):
         started = time.perf_counter()
         trial = study.ask()
@@ -159,10 +136,6 @@ def _bare_trials(study: optuna.Study, plan: SearchPlan) -> Iterator[float]:
         study.tell(trial, 100.0)
         if index >= _MARGIN:
             yield time.perf_counter() - started
-
-
-def _ignore(event: Event) -> None:
-    """Progress is not what is measured."""
 
 
 @contextmanager

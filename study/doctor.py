@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError
 
 from study.config import AblationFile, difference, read_ablation_file
-from study.engine.encode import encode_backbones
-from study.engine.preflight import check_storage
-from study.engine.queue import lost, open_storage, reap
-from study.engine.runs import Workspace
-from study.store.database import Database
-from study.store.health import storage_trouble
-from study.store.urls import masked, sqlite_path
+from study.dashboard import open_storage
+from study.engine import Workspace, encode_backbones
+from study.search import close_interrupted, search_of, trials_by_state
+from study.store import Database, masked, open_error, sqlite_path
 from whisq_core.encoders.encoding import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features.store import FeatureStore
 from whisq_core.spec import BackboneSpec
 from whisq_core.training.compiled import SWITCH, chosen
 
+_STORAGE_ADVICE = "start its server, restore its file from a copy, or give another --storage"
 _SPACE_WANTED = 2 * 2**30  # bytes free beside the results; the features of MusicEval take 4.5 GB
 
 
@@ -52,14 +51,14 @@ class DoctorRequest:
 
 
 @dataclass(frozen=True)
-class Visit:
-    """What a visit of the doctor ends with."""
+class Diagnosis:
+    """What an examination ends with."""
 
     lines: tuple[str, ...]
     healthy: bool
 
 
-def visit(request: DoctorRequest, *, fix: bool = False) -> Visit:
+def diagnose(request: DoctorRequest, *, fix: bool = False) -> Diagnosis:
     """Look at everything; with `fix` mend what can be mended and look again."""
     findings = examine(request)
     lines = [line for finding in findings for line in _shown(finding)]
@@ -68,7 +67,7 @@ def visit(request: DoctorRequest, *, fix: bool = False) -> Visit:
         findings = examine(request)
         left = [line for finding in findings if finding.is_trouble for line in _shown(finding)]
         lines += ["after it:", *(left or ["ok  nothing is missing, stuck or broken"])]
-    return Visit(tuple(lines), not any(finding.is_trouble for finding in findings))
+    return Diagnosis(tuple(lines), not any(finding.is_trouble for finding in findings))
 
 
 def _shown(finding: Finding) -> list[str]:
@@ -80,7 +79,7 @@ def _shown(finding: Finding) -> list[str]:
 def examine(request: DoctorRequest) -> list[Finding]:
     """Everything found, trouble or not, in the order: disk, kernels, file, storage, studies, features."""
     file, findings = _read_file(request)
-    return [*_disk(request), _kernels(), *findings, *_storage(request, file), *_features(request, file)]
+    return [*_disk(request), _kernels(), *findings, *_readable_storage(request, file), *_features(request, file)]
 
 
 def _disk(request: DoctorRequest) -> Iterator[Finding]:
@@ -119,75 +118,52 @@ def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Findin
 
 def _storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
     """The storage as a whole, then each of its studies; a file that is not there is not made."""
-    name = f"storage {masked(request.storage)}"
-    try:
-        check_storage(request.storage)
-        path = sqlite_path(request.storage)
-        if path is not None and not path.exists():
-            yield Finding(f"{name}: not there yet; the first `whisq-study ablate` or `optimize` makes it")
-            return
-        trouble = storage_trouble(request.storage)
-        if trouble is not None:
-            yield Finding(trouble.what, trouble.advice)
-            return
-        database = Database(request.storage)
-        storage = open_storage(database)
-    except InputError as error:
-        yield Finding(str(error), "give another --storage")
+    name, path = f"storage {masked(request.storage)}", sqlite_path(request.storage)
+    if path is not None and not path.exists():
+        yield Finding(f"{name}: not there yet; the first `whisq-study ablate` or `optimize` makes it")
         return
-    yield Finding(f"{name}: opens, {database.count_runs()} runs")
+    database = Database(request.storage)
+    writer, num_runs, storage = database.writer(), database.count_runs(), open_storage(database)
+    yield Finding(f"{name}: opens, {num_runs} runs" + (f"; {writer} is writing to it" if writer else ""))
     for study_name in optuna.get_all_study_names(storage):
-        yield from _study(optuna.load_study(study_name=study_name, storage=storage), database, file)
+        study = optuna.load_study(study_name=study_name, storage=storage)
+        found = trials_by_state(study)
+        counts = ", ".join(f"{len(trials)} {state}" for state, trials in found.items())
+        yield Finding(f"study {study_name}: {counts or 'empty'}")
+        if study.user_attrs.get("kind") == "search":
+            yield from _left_running(study, database) if "running" in found and not writer else ()
+            yield from _drift(study, file) if file is not None else ()
 
 
-def _study(study: optuna.Study, database: Database, file: AblationFile | None) -> Iterator[Finding]:
-    counts = {state.name.lower(): 0 for state in TrialState}
-    for trial in study.get_trials(deepcopy=False):
-        counts[trial.state.name.lower()] += 1
-    shown = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "empty"
-    yield Finding(f"study {study.study_name}: {shown}")
-    zombies = lost(study)
-    if zombies:
-        numbers = ", ".join(str(trial.number) for trial in zombies)
-        yield Finding(
-            f"study {study.study_name}: trials {numbers} run in workers that are gone",
-            "whisq-study doctor --fix (or start the study again: it takes them back itself)",
-            lambda: f"study {study.study_name}: {reap(study, database)} trials are back in the queue",
-        )
-    if file is not None:
-        yield from _leftovers(study, database, file)
-        yield from _drift(study, file)
+def _readable_storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
+    """What `_storage` finds, and what keeps it from reading on."""
+    try:
+        yield from _storage(request, file)
+    except InputError as error:
+        yield Finding(str(error), _STORAGE_ADVICE)
+    except (DBAPIError, StorageInternalError) as error:  # a damaged file is found while it is read
+        cause = error.__cause__ if isinstance(error.__cause__, DBAPIError) else error
+        yield Finding(str(open_error(request.storage, cause)), _STORAGE_ADVICE)
 
 
-def _leftovers(study: optuna.Study, database: Database, file: AblationFile) -> Iterator[Finding]:
-    """Waiting cells of a table that its file does not have any more."""
-    if study.study_name != file.name or study.user_attrs.get("kind") != "ablation":
-        return
-    rows = {row.id for row in file.rows}
-    current = {entry.run_id for entry in database.cells(file.name).values() if entry.row in rows}
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    stale = [trial for trial in waiting if trial.user_attrs.get("run_id") not in current]
-    if not stale:
-        return
+def _left_running(study: optuna.Study, database: Database) -> Iterator[Finding]:
+    """Trials of a coordinator that has ended: nobody is writing."""
 
-    def withdraw() -> str:
-        with database.exclusive():
-            for trial in stale:
-                study._storage.set_trial_user_attr(trial._trial_id, "reason", "withdrawn: not in the file any more")
-                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        return f"study {study.study_name}: {len(stale)} cells withdrawn"
+    def close() -> str:
+        with database.writing("whisq-study doctor --fix"):
+            closed = close_interrupted(study)
+        return f"study {study.study_name}: {len(closed)} trials closed, the search goes on with them"
 
+    numbers = ", ".join(str(trial.number) for trial in trials_by_state(study)["running"])
     yield Finding(
-        f"study {study.study_name}: {len(stale)} waiting cells are not in {file.path} any more",
-        "whisq-study doctor --fix",
-        withdraw,
+        f"study {study.study_name}: trials {numbers} were left running by a command that has ended",
+        "whisq-study doctor --fix (or run the search again: it goes on with them)",
+        close,
     )
 
 
 def _drift(study: optuna.Study, file: AblationFile) -> Iterator[Finding]:
     """Searches that cannot go on, because the file searches something else now."""
-    from study.search.optimize import search_of  # brings the whole search: only where there is one
-
     fingerprint, rows = study.user_attrs.get("fingerprint"), {row.id: row for row in file.rows}
     row = rows.get(study.user_attrs.get("row", ""))
     if fingerprint is None or row is None or study.user_attrs.get("table") != file.name:

@@ -27,12 +27,12 @@ def write_results(results: TableResults, out: Path) -> None:
 
 def publish(results: TableResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
-    # plotly, scipy: seconds of import that an unchanged table saves
-    from study.dashboard import annotate
+    from study.dashboard import annotate, show_table  # Optuna, plotly: seconds that an unchanged table saves
     from study.report import figures, judge_table, write_tables
 
     judgement = judge_table(results)
     write_tables(results, judgement, out)
+    show_table(database, results.file)
     note = (out / "table.md").read_text(encoding="utf-8")
     annotate(database, results.file.name, note, figures(results, judgement))
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])

@@ -1,40 +1,23 @@
-"""What a reviewer sees in optuna-dashboard: a note per study, saved figures, and the server on the right storage."""
+"""optuna-dashboard on a storage and its artifacts, for this machine only."""
 
 import errno
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna
-import sqlalchemy as sa
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import StudySystemAttributeModel
 
 from study.dashboard.artifacts import artifact_folder
-from study.engine.preflight import check_storage, check_stored
-from study.engine.queue import open_storage
-from study.results import TableResults
-from study.stats.table import Judgement
-from study.store.database import Database
-from study.store.urls import engine_options, full
-from study.terminal import say
+from study.dashboard.storage import open_storage
+from study.store import Database, sqlite_path
+from study.terminal import log
 from whisq_core.errors import InputError
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 HOST = "127.0.0.1"  # a reviewer's own machine: the dashboard has no password
 
-# Where optuna_dashboard.save_plotly_graph_object keeps figures: <prefix><name>:<number of the piece>.
-_FIGURE = "dashboard:plot_data:"
-_PIECE = 2045  # characters of a figure's JSON in one attribute
-
-_IMPORTANCES = re.compile(r"/api/studies/(\d+)/param_importances/?")
 # The page gives a figure half its width and 450 pixels and cuts off the rest; the cells of a note's tables touch.
 _STYLE = b"""<style>
 table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
@@ -45,57 +28,27 @@ table:not(.MuiTable-root) :is(td, th) { padding: 2px 6px; }
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def annotate_table(results: TableResults, judgement: Judgement, database: Database, out: Path) -> None:
-    """Put the table with its verdicts and the figures on the study of an ablation."""
-    from study.report.figures import figures
-
-    note = (out / "table.md").read_text(encoding="utf-8")
-    annotate(database, results.file.name, note, figures(results, judgement))
-
-
-def annotate(database: Database, study_name: str, note: str, figures: Mapping[str, "Figure"]) -> None:
-    """Put a Markdown note and Plotly figures on a study, in place of all that an earlier call has put there."""
-    from optuna_dashboard import save_note
-
-    study = optuna.load_study(study_name=study_name, storage=open_storage(database))
-    save_note(study, note.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"))  # a number stays in one line
-    pieces = [
-        {"study_id": study._study_id, "key": key, "value_json": json.dumps(piece)}
-        for name, figure in figures.items()
-        for key, piece in _pieces(name.replace("_", "-"), figure.to_json())
-    ]
-    model = StudySystemAttributeModel
-    old = sa.delete(model).where(model.study_id == study._study_id, model.key.startswith(_FIGURE))
-    # One transaction instead of one for each piece: hundreds take seconds, and a reader would see torn figures.
-    with database.exclusive(), database.engine.begin() as connection:
-        connection.execute(old)
-        if pieces:
-            connection.execute(sa.insert(model), pieces)
-
-
-def _pieces(name: str, text: str) -> list[tuple[str, str]]:
-    starts = range(0, len(text), _PIECE)
-    return [(f"{_FIGURE}{name}:{number}", text[start : start + _PIECE]) for number, start in enumerate(starts)]
-
-
 def serve(url: str, port: int) -> None:
     """Run optuna-dashboard on the storage and its artifacts until Ctrl-C; port 0 takes any free one.
 
-    Raises:
-        InputError: when there is no such storage, or the port cannot be had.
+    Raises
+    ------
+    InputError
+        When there is no such storage, or the port cannot be had.
     """
-    check_stored(url, "whisq-study ablate --data DIR")
-    check_storage(url)
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        raise InputError(
+            f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: "
+            "whisq-study ablate --data DIR."
+        )
     database = Database(url)
-    open_storage(database)
-    # Not that one for reading: it begins every SQLite transaction as a writer, and a page of many trials takes long.
-    storage = RDBStorage(full(url), engine_kwargs=engine_options(url))
-    with _bind(_mended(storage, artifact_folder(url)), port) as server:
-        say(f"optuna-dashboard on http://{HOST}:{server.server_port}/ for {database.masked_url} (Ctrl-C ends it)")
+    with _bind(_application(open_storage(database), artifact_folder(database.url)), port) as server:
+        log(f"optuna-dashboard on http://{HOST}:{server.server_port}/ for {database.masked_url} (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            say("dashboard ended")
+            log("dashboard ended")
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -121,31 +74,18 @@ def _bind(application: Application, port: int) -> WSGIServer:
         raise InputError(f"--port {port}: {why}. Give another one, or 0 for any free one.") from None
 
 
-def _mended(storage: RDBStorage, artifacts: Path) -> Application:
-    """optuna-dashboard, with figures at full size and without the alarm about a table that has no parameters."""
+def _application(storage: RDBStorage, artifacts: Path) -> Application:
+    """optuna-dashboard with figures at full size."""
     from optuna_dashboard import wsgi
 
     dashboard: Application = wsgi(storage, artifact_store=FileSystemArtifactStore(artifacts))
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        found = _IMPORTANCES.fullmatch(environ["PATH_INFO"])
-        if found and not _has_parameters(storage, int(found[1])):
-            body = json.dumps({"param_importances": [[]]}).encode()
-            start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
-            return [body]
         if environ["PATH_INFO"].startswith("/dashboard"):
             return _styled(dashboard, environ, start_response)
         return dashboard(environ, start_response)
 
     return application
-
-
-def _has_parameters(storage: RDBStorage, study_id: int) -> bool:
-    """Whether a study searches anything; optuna-dashboard divides by the number of parameters."""
-    try:
-        return storage.get_study_user_attrs(study_id).get("kind") != "ablation"
-    except KeyError:  # no such study: for the dashboard to say
-        return True
 
 
 def _styled(dashboard: Application, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Plotly figures of a search: history, parallel coordinates, slices, learning curves."""
+"""Plotly figures of a search: history, parallel coordinates, slices, learning curves, importance."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from study.config import Search, param_name
+from study.results import TableResults
+from study.search.importance import Importances
 from study.search.objective import objective_name
 
 if TYPE_CHECKING:
@@ -42,3 +44,31 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
         parts.append(figure.to_html(full_html=False, include_plotlyjs=index == 0))
     page = "\n".join(['<!doctype html><meta charset="utf-8"><title>Search</title>', *parts])
     path.write_text(page, encoding="utf-8")
+
+
+def importance_figure(found: Importances, results: TableResults) -> "Figure":
+    """The share of the objective's variance that each searched setting explains, with the noise floor."""
+    import plotly.graph_objects as go
+
+    from study.report.style import BLACK, BLUE, GREY, GRID, finish
+
+    bars = found.parameters[::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=[bar.mean for bar in bars],
+            y=[bar.name for bar in bars],
+            orientation="h",
+            marker_color=[GREY if bar.is_noise else BLUE for bar in bars],
+            error_x={"type": "data", "array": [bar.sd for bar in bars], "color": BLACK},
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )
+    floor = found.noise_mean + 2 * found.noise_sd
+    figure.add_vrect(x0=0, x1=floor, fillcolor=GRID, line_width=0, layer="below")
+    subtitle = (
+        f"Search {found.search}: fANOVA over {found.num_trials} trials, mean ± sd over forests. "
+        "Grey band: what a random column reaches (mean + 2 sd); grey bars cannot be told from it."
+    )
+    finish(figure, results, "Importance of the searched settings", subtitle, 150 + 36 * len(bars))
+    figure.update_xaxes(title_text="share of the objective's variance", rangemode="tozero")
+    return figure

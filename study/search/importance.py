@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+
+from study.search.study import best_first
 
 from study.report import BLACK, BLUE, GREY, GRID, finish
 
@@ -60,7 +61,7 @@ def importances(study: optuna.Study, num_forests: int = NUM_FORESTS) -> Importan
 
     Each forest has a seed and a random column of its own. Logarithmic parameters count by their logarithm.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = sorted(best_first(study), key=lambda trial: trial.number)
     values = np.array([trial.value for trial in trials], dtype=np.float64)
     if len(trials) < MIN_TRIALS or np.ptp(values) == 0:
         return None

@@ -14,10 +14,10 @@ def objective_name(names: Sequence[str]) -> str:
     return signed[0] if len(names) == 1 else f"mean of {', '.join(signed)}"
 
 
-def objective_value(metrics: Mapping[str, float], names: Sequence[str]) -> float:
+def objective_value(metrics: Mapping[str, float | None], names: Sequence[str]) -> float:
     """The objective in the direction of its first metric; NaN where a part is not finite, so that it never wins."""
-    parts = [metrics[name] if _agrees(name, names) else -metrics[name] for name in names]
-    value = sum(parts) / len(parts)
+    parts = [math.nan if (value := metrics[name]) is None else value for name in names]  # null: as JSON keeps NaN
+    value = sum(part if _agrees(name, names) else -part for name, part in zip(names, parts, strict=True)) / len(parts)
     return value if math.isfinite(value) else math.nan
 
 

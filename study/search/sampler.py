@@ -1,69 +1,46 @@
-"""Samplers and pruners of a search: a proposal depends on its ticket's number, never on who runs it or when."""
+"""Samplers and pruners of a search."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler, GPSampler, PartialFixedSampler, RandomSampler, TPESampler
 
 _STARTUP_TRIALS = 5  # the median of fewer trials is noise
 _WARMUP_SHARE = 0.1  # of the epochs: before, a small learning rate looks like a bad one
 
 
-class TicketSampler(BaseSampler):
-    """Makes its sampler anew for each trial, seeded with (base seed, trial number).
+def make_sampler(kind: str, seed: int, position: int) -> BaseSampler:
+    """The sampler of one trial, which `position` trials precede.
 
-    A sampler that kept its own stream would propose the same trials again when a study is opened again, and others
-    with another number of workers.
+    Each trial has one of its own: a sampler that kept its stream would propose the same trials again when a study is
+    opened again. TPE takes running trials for bad ones (constant liar), so that parallel trials keep apart.
     """
-
-    def __init__(self, kind: str, seed: int) -> None:
-        self._kind, self._seed = kind, seed
-        self._sampler: BaseSampler = RandomSampler(seed=seed)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Start the stream of this trial."""
-        seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-        self._sampler = _sampler(self._kind, seed)
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are sampled together."""
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Values of the parameters that are sampled together."""
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """The value of one parameter, as long as too few trials are finished to relate them."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing is carried from one trial to the next."""
-
-
-def _sampler(kind: str, seed: int) -> BaseSampler:
+    own = int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
     if kind == "random":
-        return RandomSampler(seed=seed)
+        return RandomSampler(seed=own)
     if kind == "gp":
-        return GPSampler(seed=seed, warn_independent_sampling=False)
+        return GPSampler(seed=own, warn_independent_sampling=False)
     assert kind == "tpe", kind
-    return TPESampler(seed=seed)
+    return TPESampler(seed=own, constant_liar=True)
+
+
+def fixed_sampler(params: Mapping[str, Any]) -> BaseSampler:
+    """Proposes just these parameters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return PartialFixedSampler(dict(params), RandomSampler())
 
 
 def make_pruner(kind: str, epochs: int) -> BasePruner:
-    """The pruner named in the file, for trials of `epochs` epochs that report every few of them."""
+    """The pruner named in the file, for trials of `epochs` epochs that report every few of them.
+
+    Hyperband sorts trials by number, and an interrupted trial keeps its number: only there does a search that was
+    interrupted prune others than one that was not.
+    """
     if kind == "hyperband":
         return HyperbandPruner(min_resource=max(1, epochs // 9), max_resource=epochs)
     if kind == "median":

@@ -1,26 +1,24 @@
-"""The Optuna study of a search: what it is bound to, its slots, and the trials that another study lends it."""
+"""The Optuna study of a search: what it is bound to, what it begins with, and trials that were interrupted."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import AblationFile, Row, Search, difference, param_name, to_params, to_settings
-from study.engine.patient_storage import patiently
-from study.engine.queue import open_storage
-from study.engine.runs import Identity
-from study.engine.tickets import create_study
+from study.dashboard import open_storage, open_study, retried
+from study.engine import Identity, collect_errors
 from study.search.objective import objective_name
-from study.store.database import Database
+from study.store import Database
 from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.spec import RunSpec, differences
 
-_SLOTS_AHEAD = 8  # empty tickets that wait; Optuna reads all waiting trials again at every look
-_SEARCH = "search"  # the kind of study
+KIND = "search"
+_INTERRUPTED = "interrupted"  # study attribute: numbers of trials whose coordinator ended before they did
 
 
 @dataclass(frozen=True)
@@ -56,26 +54,28 @@ class SearchPlan:
 def open_search(database: Database, plan: SearchPlan, source: str | None = None) -> tuple[optuna.Study, list[str]]:
     """Create the study of `plan` or go on with it; a new one begins with the first guess, then the trials of `source`.
 
-    Returns:
-        The study, and notes for the user about guesses that were left out.
+    Returns
+    -------
+    study, notes
+        Notes are for the user, about guesses that were left out.
 
-    Raises:
-        InputError: when the stored study was begun with another space, protocol, seed or source.
+    Raises
+    ------
+    InputError
+        When the stored study was begun with another space, protocol, seed or source.
     """
-    lender = _lender(database, source) if source is not None else None
-    study = create_study(database, plan.name, plan.search.objective[0], _SEARCH)
-    with database.exclusive():
-        if "fingerprint" in study.user_attrs:
-            raise_all(_drift(study, database, plan, source))
-            return study, []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([objective_name(plan.search.objective)])
-        attributes = {"table": plan.table, "row": plan.row.id, "seed": plan.seed, "source": source}
-        for name, value in {**attributes, "protocol": plan.protocol}.items():
-            study.set_user_attr(name, value)
-        notes = _enqueue_guesses(study, plan, lender) if not study.get_trials(deepcopy=False) else []
-        study.set_user_attr("fingerprint", plan.search.fingerprint)  # last: a study without it is begun anew
+    warm = _warm_start(database, source) if source is not None else None
+    objective = plan.search.objective
+    study = open_study(open_storage(database), plan.name, KIND, objective[0], objective_name(objective))
+    if "fingerprint" in study.user_attrs:
+        raise_all(_drift(study, database, plan, source))
+        close_interrupted(study)
+        return study, []
+    guesses, notes = _guesses(plan, warm)
+    attributes = {"table": plan.table, "row": plan.row.id, "seed": plan.seed, "source": source, "guesses": guesses}
+    for name, value in {**attributes, "protocol": plan.protocol}.items():
+        study.set_user_attr(name, value)
+    study.set_user_attr("fingerprint", plan.search.fingerprint)  # last: a study without it is begun anew
     return study, notes
 
 
@@ -98,55 +98,22 @@ def _drift(study: optuna.Study, database: Database, plan: SearchPlan, source: st
     return mistakes
 
 
-def _enqueue_guesses(study: optuna.Study, plan: SearchPlan, lender: "_Lender | None") -> list[str]:
-    notes = []
-    guesses: list[dict[str, Any]] = []
-    try:
+def _guesses(plan: SearchPlan, warm: "_WarmStart | None") -> tuple[list[dict[str, Any]], list[str]]:
+    """The parameters that a search begins with, and notes about those that were left out."""
+    guesses, outside = list[dict[str, Any]](), list[str]()
+    with collect_errors(outside):
         guesses.append(to_params(plan.first_guess, plan.search.space))
-    except InputError as error:
-        notes += [f"first guess left out: {mistake}" for mistake in error.mistakes]
-    if lender is not None:
-        lent = [params for params in lender.params(plan) if params not in guesses]
-        notes.append(f"{len(lent)} of {len(lender.trials)} finished trials of '{lender.name}' fit and are taken over")
-        guesses += lent
-    for params in guesses:
-        _add_slot(study, params)
-    return notes
-
-
-def _add_slot(study: optuna.Study, params: Mapping[str, Any]) -> None:
-    """A ticket whose parameters are `params`; the sampler fills in what is not there."""
-    attributes = {"row": study.user_attrs["row"]}
-    study.add_trial(
-        optuna.create_trial(
-            state=TrialState.WAITING, user_attrs=attributes, system_attrs={"fixed_params": dict(params)}
-        )
-    )
-
-
-def top_up(study: optuna.Study, database: Database, total: int) -> None:
-    """Add empty slots while fewer than `total` trials exist, so that a few are always waiting.
-
-    Every ticket does this before its own work: the queue runs dry only when the total is reached.
-    """
-
-    def lacking() -> int:
-        trials = study.get_trials(deepcopy=False)
-        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        return min(total - len(trials), _SLOTS_AHEAD - waiting if waiting < _SLOTS_AHEAD // 2 else 0)
-
-    def fill() -> None:
-        with database.exclusive():
-            for _ in range(lacking()):
-                _add_slot(study, {})
-
-    if lacking() > 0:
-        patiently(fill)
+    notes = [f"first guess left out: {mistake}" for mistake in outside]
+    if warm is not None:
+        fitting = [params for params in warm.params(plan) if params not in guesses]
+        notes.append(f"{len(fitting)} of {len(warm.trials)} finished trials of '{warm.name}' fit and are taken over")
+        guesses += fitting
+    return guesses, notes
 
 
 @dataclass(frozen=True)
-class _Lender:
-    """A finished or stopped search whose configurations another one begins with; their values are never copied."""
+class _WarmStart:
+    """An earlier search whose configurations another one begins with; their values are never copied."""
 
     name: str
     search: Search
@@ -155,32 +122,29 @@ class _Lender:
 
     def params(self, plan: SearchPlan) -> list[dict[str, Any]]:
         """The configurations that lie in the space of `plan` and differ from its row in nothing else."""
-        settings = plan.spec.settings()
-        found = []
+        settings, found = plan.spec.settings(), []
+        no_longer_searched = set(self.search.space) - set(plan.search.space)
         for trial in self.trials:
             theirs = {**self.protocol, **to_settings(trial.params, self.search.space)}
-            no_longer_searched = set(self.search.space) - set(plan.search.space)
-            if any(theirs[name] != settings[name] for name in no_longer_searched):
-                continue
-            try:
-                found.append(to_params(theirs, plan.search.space))
-            except InputError:  # outside the new space: counted by the caller
-                continue
+            if all(theirs[name] == settings[name] for name in no_longer_searched):
+                with collect_errors([]):  # those outside the new space are counted by the caller
+                    found.append(to_params(theirs, plan.search.space))
         return found
 
 
-def _lender(database: Database, name: str) -> _Lender:
-    storage = open_storage(database)
-    known = [
-        study.study_name for study in optuna.get_all_study_summaries(storage) if study.user_attrs.get("kind") == _SEARCH
-    ]
-    if name not in known:
-        raise InputError(f"--from {name}: no such search in {database.masked_url}. {did_you_mean(name, known)}")
-    study = optuna.load_study(study_name=name, storage=storage)
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best_first = sorted(complete, key=sort_key(study))
+def _warm_start(database: Database, name: str) -> _WarmStart:
+    searches = {study.study_name: study for study in _searches(database)}
+    if name not in searches:
+        raise InputError(f"--from {name}: no such search in {database.masked_url}. {did_you_mean(name, searches)}")
+    study = searches[name]
     search = Search.model_validate(json.loads(study.user_attrs["fingerprint"]))
-    return _Lender(name, search, study.user_attrs["protocol"], tuple(best_first))
+    return _WarmStart(name, search, study.user_attrs["protocol"], tuple(best_first(study)))
+
+
+def _searches(database: Database) -> list[optuna.Study]:
+    storage = open_storage(database)
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+    return [study for study in studies if study.user_attrs.get("kind") == KIND and "fingerprint" in study.user_attrs]
 
 
 def largest_search(database: Database, file: AblationFile) -> optuna.Study | None:
@@ -188,28 +152,65 @@ def largest_search(database: Database, file: AblationFile) -> optuna.Study | Non
 
     Among equal ones that of the row which the others are compared to.
     """
-    storage = open_storage(database)
-    searches = [
-        optuna.load_study(study_name=found.study_name, storage=storage)
-        for found in optuna.get_all_study_summaries(storage)
-        if found.user_attrs.get("kind") == _SEARCH and found.user_attrs.get("table") == file.name
-    ]
     reference = file.compare.to if file.compare else None
+    searches = [study for study in _searches(database) if study.user_attrs["table"] == file.name]
+    return max(searches, key=lambda s: (len(best_first(s)), s.user_attrs["row"] == reference), default=None)
 
-    def size(search: optuna.Study) -> tuple[int, bool]:
-        complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return len(complete), search.user_attrs["row"] == reference
 
-    return max(searches, key=size, default=None)
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials of a study, best first, ties by number."""
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    complete = retried(partial(study.get_trials, deepcopy=False, states=(TrialState.COMPLETE,)))
+    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+def close_interrupted(study: optuna.Study) -> list[int]:
+    """Close the trials that a coordinator which has ended left running; returns their numbers.
+
+    They do not count. Their configurations are the first that the search goes on with; a run that was stored just
+    before the end is found then. Only the holder of the storage's lock may call this.
+    """
+
+    def close() -> list[int]:
+        left = [trial.number for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        if left:
+            study.set_user_attr(_INTERRUPTED, sorted({*study.user_attrs.get(_INTERRUPTED, ()), *left}))
+        for number in left:
+            study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        return left
+
+    return retried(close)
+
+
+def trials_by_state(study: optuna.Study) -> dict[str, list[FrozenTrial]]:
+    """All trials of a study: "complete", "pruned", "fail", "running", "waiting", or "interrupted"."""
+    attributes, trials = retried(lambda: (study.user_attrs, study.get_trials(deepcopy=False)))
+    interrupted, found = set(attributes.get(_INTERRUPTED, ())), dict[str, list[FrozenTrial]]()
+    for trial in trials:
+        state = "interrupted" if trial.number in interrupted else trial.state.name.lower()
+        found.setdefault(state, []).append(trial)
+    return found
+
+
+def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count."""
+    found = trials_by_state(study)
+    return [trial for state in ("complete", "pruned", "fail") for trial in found.get(state, ())]
+
+
+def wanted_params(study: optuna.Study, search: Search) -> list[dict[str, Any]]:
+    """The configurations that a search has to go on with before it samples: interrupted ones, then its guesses."""
+    tried = [trial.params for trial in finished_trials(study)]
+    interrupted = [trial.params for trial in trials_by_state(study).get("interrupted", ())]
+    whole = [params for params in interrupted if len(params) == len(search.space)]  # the others had not begun
+    wanted = list[dict[str, Any]]()
+    for params in [*whole, *retried(lambda: study.user_attrs).get("guesses", ())]:
+        if params not in tried and params not in wanted:
+            wanted.append(params)
+    return wanted
 
 
 def settings_of(trial: FrozenTrial, search: Search) -> dict[str, Any]:
-    """The searched settings of a trial, as far as it has got: a waiting one has none."""
+    """The searched settings of a trial, as far as it has got."""
     proposed = {name: where for name, where in search.space.items() if param_name(name, where) in trial.params}
     return to_settings(trial.params, proposed)
-
-
-def sort_key(study: optuna.Study) -> Any:
-    """A key that sorts complete trials best first, ties by number."""
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-    return lambda trial: (sign * trial.value, trial.number)

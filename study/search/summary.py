@@ -2,22 +2,22 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
 
 from study.config import settings_yaml
-from study.dashboard.artifacts import shown_metrics
-from study.search.fresh import FRESH_SEEDS, TRIAL_SEED, Candidate
+from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, Candidate
 from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
-from study.search.study import SearchPlan, settings_of
+from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
+from whisq_core.metrics import EXTRA, METRICS
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search as it stands: its study, the candidates with both values, and the winner by the fresh one."""
+    """A search as it stands: its study, the candidates with both values, and the winner by the held-out one."""
 
     plan: SearchPlan
     study: optuna.Study
@@ -29,13 +29,23 @@ class SearchResult:
     @property
     def num_trials(self) -> int:
         """How many trials are finished, whatever their end."""
-        return sum(self.counts.get(state, 0) for state in ("complete", "pruned", "fail"))
+        return len(finished_trials(self.study))
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of trials by state."""
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
-        return {state.name.lower(): states.count(state) for state in TrialState if state in states}
+        return {state: len(trials) for state, trials in trials_by_state(self.study).items()}
+
+
+def write_best(result: SearchResult, folder: Path) -> Path | None:
+    """Write trials.csv and, when there is a winner, best.yaml; an older best.yaml does not outlive its search."""
+    trials_frame(result).to_csv(folder / "trials.csv", index=False)
+    path = folder / "best.yaml"
+    if result.winner is None:
+        path.unlink(missing_ok=True)
+        return None
+    path.write_text(best_yaml(result), encoding="utf-8")
+    return path
 
 
 def best_yaml(result: SearchResult) -> str:
@@ -45,12 +55,12 @@ def best_yaml(result: SearchResult) -> str:
     """
     best, plan = result.winner, result.plan
     assert best is not None, "without a winner there is no best.yaml"
-    seeds = ", ".join(map(str, FRESH_SEEDS))
+    seeds = ", ".join(map(str, HELD_OUT_SEEDS))
     comments = [
         f"Search '{plan.name}', row '{plan.row.id}', trial {best.number} of {result.num_trials}.",
         f"{objective_name(plan.search.objective)} on split '{plan.search.score}':",
-        f"  search value {best.search_value:.4f} (one seed, chosen as one of the best: too good)",
-        f"  fresh value  {best.mean:.4f} ± {best.sd:.4f} (mean and sd over seeds {seeds}, which no trial used)",
+        f"  search value   {best.search_value:.4f} (one seed, chosen as one of the best: too good)",
+        f"  held-out value {best.mean:.4f} ± {best.sd:.4f} (mean and sd over seeds {seeds}, which no trial used)",
     ]
     if plan.search.score != "inner":
         comments.append(_selection_warning(plan))
@@ -61,19 +71,21 @@ def best_yaml(result: SearchResult) -> str:
 
 def trials_frame(result: SearchResult) -> pd.DataFrame:
     """One line per trial: number, state, value, reason, run id, settings, seconds, and the metrics of complete ones."""
-    lines = []
-    for trial in result.study.get_trials(deepcopy=False):
-        started, ended = trial.datetime_start, trial.datetime_complete
-        line = {
-            "trial": trial.number,
-            "state": trial.state.name.lower(),
-            "value": trial.value,
-            "reason": trial.user_attrs.get("reason"),
-            "run_id": trial.user_attrs.get("run_id"),
-            "seconds": (ended - started).total_seconds() if started and ended else math.nan,
-        }
-        lines.append({**line, **settings_of(trial, result.plan.search), **shown_metrics(trial)})
-    return pd.DataFrame(lines)
+    lines = {}
+    for state, trials in trials_by_state(result.study).items():
+        for trial in trials:
+            started, ended = trial.datetime_start, trial.datetime_complete
+            lines[trial.number] = {
+                "trial": trial.number,
+                "state": state,
+                "value": trial.value,
+                "reason": trial.user_attrs.get("reason"),
+                "run_id": trial.user_attrs.get("run_id"),
+                "seconds": (ended - started).total_seconds() if started and ended else math.nan,
+                **settings_of(trial, result.plan.search),
+                **{name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs},
+            }
+    return pd.DataFrame([lines[number] for number in sorted(lines)])
 
 
 def summary(result: SearchResult, found: Importances | None) -> str:
@@ -101,19 +113,19 @@ def _selection_warning(plan: SearchPlan) -> str:
 def _candidates(result: SearchResult) -> list[str]:
     if not result.candidates:
         return ["no trial is complete: there is no best.yaml"]
-    lines = [f"{'trial':>5}  {'search value':>12}  {'fresh value':>17}  settings"]
+    lines = [f"{'trial':>5}  {'search value':>12}  {'held-out value':>17}  settings"]
     for candidate in sorted(result.candidates, key=lambda each: each is not result.winner):
-        fresh = f"{candidate.mean:.4f} ± {candidate.sd:.4f}" if math.isfinite(candidate.mean) else "–"
+        held_out = f"{candidate.mean:.4f} ± {candidate.sd:.4f}" if math.isfinite(candidate.mean) else "–"
         settings = ", ".join(f"{name.partition('.')[2]} {_short(value)}" for name, value in candidate.settings.items())
         mark = "  <- winner" if candidate is result.winner else ""
         first = "  (first guess)" if candidate.is_first_guess else ""
-        lines.append(f"{candidate.number:>5}  {candidate.search_value:>12.4f}  {fresh:>17}  {settings}{first}{mark}")
+        lines.append(f"{candidate.number:>5}  {candidate.search_value:>12.4f}  {held_out:>17}  {settings}{first}{mark}")
     lines.append(
-        f"search value: seed {TRIAL_SEED}, the best of many and so too good; fresh value: mean ± sd over seeds "
-        f"{', '.join(map(str, FRESH_SEEDS))}, which no trial used. The winner is chosen by the fresh value."
+        f"search value: seed {TRIAL_SEED}, the best of many and so too good; held-out value: mean ± sd over seeds "
+        f"{', '.join(map(str, HELD_OUT_SEEDS))}, which no trial used. The winner is chosen by the held-out value."
     )
     if result.winner is None:
-        lines.append("no candidate has a value on every fresh seed: there is no best.yaml. Run the same command again")
+        lines.append("no candidate has a value on every held-out seed: no best.yaml. Run the same command again")
     return lines
 
 

@@ -3,51 +3,40 @@
 from collections.abc import Sequence
 
 from study.config import AblationFile, Row
-from study.engine.preflight import make_folder, noted
-from study.engine.runs import Workspace
-from study.search.optimize import OptimizeRequest, plan_search, run_search, search_of, write_best
+from study.engine import Inputs, Pool, collect_errors, make_folder
+from study.search.optimize import plan_search, run_search, search_of
 from study.search.study import SearchPlan
-from study.store.database import Database
-from study.store.records import Tuned
+from study.search.summary import write_best
+from study.store import Tuned
 from whisq_core.errors import raise_all
 
 
-def tune_rows(
-    file: AblationFile, rows: Sequence[Row], workspace: Workspace, database: Database, request: OptimizeRequest
-) -> dict[str, Tuned]:
+def tune_rows(file: AblationFile, rows: Sequence[Row], inputs: Inputs, pool: Pool) -> dict[str, Tuned]:
     """Search each row to the same total; a search that is complete is read from the database.
 
-    The searches are those of `whisq-study optimize --row ID`; `request.row`, `study` and `source` are not used. Rows
-    that differ in nothing but their seeds share a search: an A/A row that was tuned to something else would not be one.
+    The searches are those of `whisq-study optimize --row ID`. Rows that differ in nothing but their seeds share a
+    search: an A/A row that was tuned to something else would not be one. The caller holds the storage's lock.
 
-    Raises:
-        InputError: as `optimize` does; all rows are checked before the first search begins.
+    Raises
+    ------
+    InputError
+        As `optimize` does; all rows are checked before the first search begins.
     """
-    plans: dict[str, SearchPlan] = {}
-    mistakes: list[str] = []
+    plans, mistakes = dict[str, SearchPlan](), list[str]()
     for row in rows:
-        with noted(mistakes):
-            if _is_searched(file, row):
-                plans[row.id] = plan_search(file, row, workspace, request)
+        with collect_errors(mistakes):
+            if row.spec.uses_features and search_of(file).without(row.settings).space:
+                plans[row.id] = plan_search(file, row, inputs.workspace, pool)
     raise_all(mistakes)
     found: dict[tuple[str, str], Tuned] = {}
-    tuned = {row.id: Tuned({}, 0) for row in rows}
+    tuned = {row.id: Tuned({}, 0) for row in rows}  # a control, or a row that sets everything that is searched
     for row_id, plan in plans.items():
         same = (plan.identity.run_id, plan.search.fingerprint)
         if same not in found:
-            found[same] = _tune(plan, workspace, database, request)
+            folder = inputs.out / plan.name
+            make_folder(folder)
+            result = run_search(plan, inputs, pool)
+            write_best(result, folder)
+            found[same] = Tuned(result.winner.settings if result.winner else {}, result.num_trials)
         tuned[row_id] = found[same]
     return tuned
-
-
-def _is_searched(file: AblationFile, row: Row) -> bool:
-    """Whether there is anything to search: not in a control, nor in a row that sets everything that is searched."""
-    return row.spec.uses_features and bool(search_of(file).without(row.settings).space)
-
-
-def _tune(plan: SearchPlan, workspace: Workspace, database: Database, request: OptimizeRequest) -> Tuned:
-    folder = request.out / plan.name
-    make_folder(folder)
-    result = run_search(plan, workspace, database, request)
-    write_best(result, folder)
-    return Tuned(result.winner.settings if result.winner else {}, result.num_trials)

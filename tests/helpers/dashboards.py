@@ -1,14 +1,29 @@
-"""A running `whisq-study dashboard`, and what its pages and its JSON say."""
+"""A running `whisq-study dashboard`, what its pages and its JSON say, and runs to show there."""
 
 import json
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from helpers.command import started_script
+
+from study.store import Run, Scored
+
+CLIPS = pd.DataFrame(
+    {
+        "utterance": [f"clip{index}" for index in range(4)],
+        "system": ["S001", "S002", "S001", "S002"],
+        "prompt": "a waltz",
+        "omq": [3.0, 2.6, 4.2, 1.0],
+        "ta": [2.0, 3.0, 4.0, 5.0],
+        "split": "dev",
+    }
+)
 
 
 @contextmanager
@@ -39,3 +54,11 @@ def get_json(address: str) -> Any:
 def attributes(described: dict[str, Any]) -> dict[str, str]:
     """The user attributes of a trial or study in the dashboard's JSON."""
     return {line["key"]: line["value"] for line in described["user_attrs"]}
+
+
+def stored_run(run_id: str = "run1", splits: Sequence[str] = ("dev",), metrics: Mapping[str, float] = {}) -> Run:
+    """A done run with two predictions for each split."""
+    scored = {name: Scored(np.array([2, 0]), np.array([[1 / 3, 2.0], [np.pi, 4.0]]), dict(metrics)) for name in splits}
+    identity = {"loss.ot_weight": 4.057e-05, "corpus": "0123"}
+    curve = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.1}]
+    return Run(run_id, "table", "whisq", 0, "done", identity, curve=curve, scored=scored)

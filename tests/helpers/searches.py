@@ -1,22 +1,22 @@
 """Searches small enough for tests: a corpus of half-second tones, tiny untrained encoders, two epochs a trial."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy as sa
 import yaml
+from helpers.command import ENVIRONMENT, SCRIPT
 from helpers.corpora import write_official_corpus
 from optuna.trial import FrozenTrial
 
-from study.engine.encode import encode_backbones
-from study.engine.queue import open_storage
-from study.engine.runs import Workspace
-from study.search.optimize import OptimizeRequest
-from study.store.database import Database
+from study.dashboard import open_storage
+from study.engine import Pool, Sources, Workspace, encode_backbones
+from study.search import OptimizeRequest, SearchOutcome, optimize
+from study.store import Database
+from study.store.schema import runs
 from whisq_core.spec import BackboneSpec
 
 BACKBONE = {"audio": "untrained:wav2vec2", "text": "untrained:modernbert"}
@@ -41,14 +41,39 @@ def write_data(root: Path) -> Path:
 
 def request(data: Path, folder: Path, url: str | None = None, **search: Any) -> OptimizeRequest:
     """A request for a search in `folder` on the data of `write_data`; `search` goes over the file's search."""
-    return OptimizeRequest(
+    sources = Sources(
         file=write_file(folder, **search),
         data=data / "corpus",
         features=data / "features",
         storage=url or f"sqlite:///{folder}/whisq.db",
         out=folder / "results",
-        trials=3,
     )
+    return OptimizeRequest(sources, trials=3)
+
+
+def search(asked: OptimizeRequest, workers: int = 1) -> SearchOutcome:
+    """Run a search as the command does."""
+    with Pool(workers) as pool:
+        return optimize(asked, pool)
+
+
+def database_of(asked: OptimizeRequest) -> Database:
+    """The database of a search."""
+    assert asked.sources.storage is not None
+    return Database(asked.sources.storage)
+
+
+def runs_of(asked: OptimizeRequest, table: str) -> list[sa.Row[Any]]:
+    """The done runs that were made for a table or a search."""
+    made_for = sa.select(runs).where(runs.c.table_name == table, runs.c.state == "done")
+    with database_of(asked).engine.connect() as connection:
+        return list(connection.execute(made_for))
+
+
+def options(asked: OptimizeRequest) -> tuple[object, ...]:
+    """Where its corpus, features and results are, for other commands."""
+    sources = asked.sources
+    return ("--data", sources.data, "--features", sources.features, "--storage", sources.storage)
 
 
 def write_file(folder: Path, train: dict[str, Any] | None = None, ot_weight: float = 0.0, **search: Any) -> Path:
@@ -81,8 +106,7 @@ def write_file(folder: Path, train: dict[str, Any] | None = None, ot_weight: flo
 
 def trials(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[FrozenTrial]:
     """The trials of a search as they are stored."""
-    study = optuna.load_study(study_name=name, storage=open_storage(Database(asked.storage)))
-    return study.get_trials()
+    return optuna.load_study(study_name=name, storage=open_storage(database_of(asked))).get_trials()
 
 
 def trained(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[tuple[dict[str, Any], float | None]]:
@@ -90,17 +114,14 @@ def trained(asked: OptimizeRequest, name: str = "tiny-whisq") -> list[tuple[dict
     return [(trial.params, trial.value) for trial in trials(asked, name)]
 
 
-def start(asked: OptimizeRequest) -> "subprocess.Popen[str]":
-    """`optimize` in a process of its own, for tests that end it."""
-    program = (
-        "import sys; from pathlib import Path; from study.search.optimize import OptimizeRequest, optimize\n"
-        "if __name__ == '__main__':\n"
-        f"    optimize({_as_code(asked)})"
-    )
+def start(asked: OptimizeRequest, workers: int = 1) -> "subprocess.Popen[str]":
+    """`optimize` in a process group of its own, for tests that end it."""
+    arguments = ["optimize", asked.sources.file, *options(asked), "--out", asked.sources.out, "--trials", asked.trials]
     return subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+        [SCRIPT, *map(str, arguments), "--workers", str(workers)],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-
-
-def _as_code(asked: OptimizeRequest) -> str:
-    return repr(asked).replace("PosixPath(", "Path(")

@@ -1,51 +1,30 @@
-"""What is attached to a trial is what the database holds, once, whatever happened to the worker before."""
+"""What is attached to a trial is what the database holds, once, whatever happened before."""
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 import yaml
+from helpers.dashboards import CLIPS, stored_run
 from optuna.artifacts import get_all_artifact_meta
-from study.engine.queue import claim, open_storage, worker_name
-from study.engine.tickets import create_study
 
 from study.dashboard.artifacts import artifact_folder, attach_run
-from study.store.database import Database
-from study.store.records import Run, Scored
-
-CLIPS = pd.DataFrame(
-    {
-        "utterance": [f"clip{index}" for index in range(4)],
-        "system": ["S001", "S002", "S001", "S002"],
-        "prompt": "a waltz",
-        "omq": [3.0, 2.6, 4.2, 1.0],
-        "ta": [2.0, 3.0, 4.0, 5.0],
-        "split": "dev",
-    }
-)
+from study.dashboard.storage import open_storage, open_study
+from study.store import Database
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> optuna.Trial:
-    database = Database(f"sqlite:///{tmp_path}/whisq.db")
-    create_study(database, "table", "ta.utterance.srcc", "ablation")
-    study = optuna.load_study(study_name="table", storage=open_storage(database))
-    study.enqueue_trial({})
-    claimed = claim(study, database, worker_name(), lambda _: True)
-    assert claimed is not None
-    return claimed
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/whisq.db"
 
 
-def stored_run(splits: Sequence[str] = ("dev",)) -> Run:
-    scored = {name: Scored(np.array([2, 0]), np.array([[1 / 3, 2.0], [np.pi, 4.0]]), {}) for name in splits}
-    identity = {"loss.ot_weight": 4.057e-05, "corpus": "0123"}
-    curve = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.1}]
-    return Run("run1", "table", "whisq", 0, "done", identity, curve=curve, scored=scored)
+@pytest.fixture
+def trial(url: str) -> optuna.Trial:
+    database = Database(url)
+    return open_study(open_storage(database), "table", "ablation", "ta.utterance.srcc").ask()
 
 
 def attached(trial: optuna.Trial, folder: Path) -> dict[str, str]:
@@ -54,10 +33,12 @@ def attached(trial: optuna.Trial, folder: Path) -> dict[str, str]:
     return {meta.filename: (folder / meta.artifact_id).read_text(encoding="utf-8") for meta in metas}
 
 
-def test_the_files_hold_settings_curve_and_predictions_without_rounding(trial: optuna.Trial, tmp_path: Path) -> None:
-    attach_run(trial, stored_run(), CLIPS, tmp_path)
+def test_the_files_hold_settings_curve_and_predictions_without_rounding(
+    trial: optuna.Trial, url: str, tmp_path: Path
+) -> None:
+    attach_run(trial, stored_run(), CLIPS, url)
 
-    files = attached(trial, tmp_path)
+    files = attached(trial, tmp_path / "artifacts")
     lines = list(csv.DictReader(io.StringIO(files["predictions.csv"])))
     assert yaml.safe_load(files["spec.yaml"]) == {"run_id": "run1", "loss.ot_weight": 4.057e-05, "corpus": "0123"}
     assert files["curve.csv"] == "epoch,loss\n1,0.5\n2,0.1\n"
@@ -68,21 +49,26 @@ def test_the_files_hold_settings_curve_and_predictions_without_rounding(trial: o
     assert [float(line["predicted_omq"]) for line in lines] == [1 / 3, np.pi]
 
 
-def test_each_scored_split_has_its_own_predictions(trial: optuna.Trial, tmp_path: Path) -> None:
-    attach_run(trial, stored_run(["dev", "test"]), CLIPS, tmp_path)
+def test_each_scored_split_has_its_own_predictions(trial: optuna.Trial, url: str, tmp_path: Path) -> None:
+    attach_run(trial, stored_run(splits=["dev", "test"]), CLIPS, url)
 
-    assert set(attached(trial, tmp_path)) == {"spec.yaml", "curve.csv", "predictions_dev.csv", "predictions_test.csv"}
+    assert set(attached(trial, tmp_path / "artifacts")) == {
+        "spec.yaml",
+        "curve.csv",
+        "predictions_dev.csv",
+        "predictions_test.csv",
+    }
 
 
-def test_attaching_again_mends_a_torn_file_and_adds_none(trial: optuna.Trial, tmp_path: Path) -> None:
-    attach_run(trial, stored_run(), CLIPS, tmp_path)
-    before = attached(trial, tmp_path)
+def test_attaching_again_mends_a_truncated_file_and_adds_none(trial: optuna.Trial, url: str, tmp_path: Path) -> None:
+    attach_run(trial, stored_run(), CLIPS, url)
+    before = attached(trial, tmp_path / "artifacts")
     (victim,) = (meta for meta in get_all_artifact_meta(trial) if meta.filename == "predictions.csv")
-    (tmp_path / victim.artifact_id).write_text("utteran")
+    (tmp_path / "artifacts" / victim.artifact_id).write_text("utteran")
 
-    attach_run(trial, stored_run(), CLIPS, tmp_path)
+    attach_run(trial, stored_run(), CLIPS, url)
 
-    assert attached(trial, tmp_path) == before
+    assert attached(trial, tmp_path / "artifacts") == before
 
 
 def test_artifacts_lie_beside_a_sqlite_file(tmp_path: Path) -> None:

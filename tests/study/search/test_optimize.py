@@ -8,16 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.command import run
-from helpers.searches import SPACE, request, shared_data, trained, trials, write_file
+from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
-from study.engine.runs import Workspace
 
 from study.config import read_ablation_file
-from study.search.fresh import FRESH_SEEDS, TRIAL_SEED
+from study.engine import Pool, preflight
+from study.search import tune_rows
+from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED
 from study.search.importance import MIN_TRIALS
-from study.search.optimize import optimize
-from study.search.tune import tune_rows
-from study.store.database import Database
 from whisq_core.errors import InputError
 
 
@@ -34,7 +32,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path)
 
-    outcome = optimize(asked)
+    outcome = search(asked)
 
     assert outcome.exit_status == 0
     stored = trials(asked)
@@ -43,10 +41,10 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     best, winner = outcome.best, outcome.result.winner
     assert best is not None
     assert winner is not None
-    over = read_ablation_file(asked.file, best).base
+    over = read_ablation_file(asked.sources.file, best).base
     assert over.train.learning_rate == winner.settings["train.learning_rate"]
     assert over.train.momentum == winner.settings["train.momentum"]
-    assert f"fresh value  {winner.mean:.4f} ± {winner.sd:.4f}" in best.read_text()
+    assert f"held-out value {winner.mean:.4f} ± {winner.sd:.4f}" in best.read_text()
     frame = pd.read_csv(outcome.folder / "trials.csv")
     assert frame["value"].tolist() == [trial.value for trial in stored]
     assert frame["omq.utterance.lcc"].tolist() == pytest.approx(frame["value"].tolist(), abs=1e-6)
@@ -57,15 +55,14 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
 def test_the_winner_is_chosen_on_seeds_that_no_trial_used(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, top=2)
 
-    outcome = optimize(asked)
+    outcome = search(asked)
 
-    database, result = Database(asked.storage), outcome.result
-    searched = database.headers("tiny-whisq")
-    fresh = database.headers("tiny-whisq-fresh")
-    assert {header.seed for header in searched} == {TRIAL_SEED}
-    assert {header.seed for header in fresh} == set(FRESH_SEEDS)
-    assert len(fresh) == len(result.candidates) * len(FRESH_SEEDS)
-    assert {tuple(header.identity["data.score"]) for header in [*searched, *fresh]} == {("inner",)}
+    result = outcome.result
+    searched, held_out = runs_of(asked, "tiny-whisq"), runs_of(asked, "tiny-whisq-held-out")
+    assert {run.seed for run in searched} == {TRIAL_SEED}
+    assert {run.seed for run in held_out} == set(HELD_OUT_SEEDS)
+    assert len(held_out) == len(result.candidates) * len(HELD_OUT_SEEDS)
+    assert {tuple(run.identity["data.score"]) for run in [*searched, *held_out]} == {("inner",)}
     assert result.winner is max(result.candidates, key=lambda candidate: candidate.mean)
     assert any(candidate.is_first_guess for candidate in result.candidates)
     assert "search value" in outcome.summary
@@ -76,15 +73,15 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(data: Path, tmp_path:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     straight, stopped = request(data, tmp_path / "a"), request(data, tmp_path / "b")
-    optimize(replace(straight, trials=13))  # the TPE sampler takes over after ten
+    search(replace(straight, trials=13))  # the TPE sampler takes over after ten
 
-    optimize(replace(stopped, trials=4))
-    outcome = optimize(replace(stopped, trials=13))
+    search(replace(stopped, trials=4))
+    outcome = search(replace(stopped, trials=13))
 
     assert trained(stopped) == trained(straight)
     assert outcome.result.num_found == 4
     assert len({json.dumps(trial.params) for trial in trials(stopped)}) == 13
-    again = optimize(replace(stopped, trials=5))
+    again = search(replace(stopped, trials=5))
     assert again.result.num_found == 13
     assert "13 of them were found stored" in again.summary
 
@@ -92,24 +89,24 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(data: Path, tmp_path:
 def test_a_time_limit_starts_no_further_trial(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path)
 
-    outcome = optimize(replace(asked, timeout=0.0))
+    outcome = search(replace(asked, timeout=0.0))
 
     assert outcome.exit_status == 1
     assert "no trial is complete: there is no best.yaml" in outcome.summary
-    assert {trial.state for trial in trials(asked)} == {TrialState.WAITING}
-    assert optimize(asked).result.counts == {"complete": 3}
+    assert trials(asked) == []
+    assert search(asked).result.counts == {"complete": 3}
 
 
 def test_a_changed_search_is_refused_with_the_difference_and_the_way_out(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path)
-    optimize(replace(asked, trials=1))
+    search(replace(asked, trials=1))
     narrow = {**SPACE, "train.momentum": {"low": 0.5, "high": 0.9}}
     write_file(tmp_path, train={"epochs": 3}, space=narrow)
 
     with pytest.raises(InputError) as caught:
-        optimize(replace(asked, seed=7))
+        search(replace(asked, seed=7))
 
-    where = f"study 'tiny-whisq' in {asked.storage}"
+    where = f"study 'tiny-whisq' in {asked.sources.storage}"
     assert caught.value.mistakes == (
         f"{where} was begun with another search: train.momentum: was 0.0 to 0.9, is 0.5 to 0.9",
         f"{where} was begun with another search: train.epochs: 2 -> 3",
@@ -122,25 +119,25 @@ def test_a_changed_search_is_refused_with_the_difference_and_the_way_out(data: P
 
 def test_a_new_study_takes_over_the_old_trials_that_still_fit(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, sampler="random")
-    optimize(replace(asked, trials=5))
+    search(replace(asked, trials=5))
     old = trials(asked)
-    runs = len(Database(asked.storage).headers("tiny-whisq"))
+    runs = len(runs_of(asked, "tiny-whisq"))
     write_file(tmp_path, sampler="random", space={**SPACE, "train.momentum": {"low": 0.4, "high": 0.95}})
     fitting = [trial for trial in old if trial.params["train.momentum"] >= 0.4]
     assert 1 < len(fitting) < 5
 
-    outcome = optimize(replace(asked, study="wider", source="tiny-whisq", trials=len(fitting)))
+    outcome = search(replace(asked, study="wider", source="tiny-whisq", trials=len(fitting)))
 
     new = trials(asked, "wider")
     assert {json.dumps(trial.params) for trial in new} == {json.dumps(trial.params) for trial in fitting}
     assert {trial.value for trial in new} == {trial.value for trial in fitting}
     assert [trial.intermediate_values for trial in new if trial.number == 0] == [old[0].intermediate_values]
-    assert len(Database(asked.storage).headers("tiny-whisq")) == runs
-    assert not Database(asked.storage).headers("wider")
+    assert len(runs_of(asked, "tiny-whisq")) == runs
+    assert not runs_of(asked, "wider")
     assert outcome.result.plan.name == "wider"
-    optimize(replace(asked, study="wider", source="tiny-whisq", trials=len(fitting)))  # the same command goes on
+    search(replace(asked, study="wider", source="tiny-whisq", trials=len(fitting)))  # the same command goes on
     with pytest.raises(InputError, match="exists already"):
-        optimize(replace(asked, study="wider", source="wider"))
+        search(replace(asked, study="wider", source="wider"))
 
 
 def test_a_first_guess_outside_the_space_is_left_out_with_a_note(
@@ -148,7 +145,7 @@ def test_a_first_guess_outside_the_space_is_left_out_with_a_note(
 ) -> None:
     asked = request(data, tmp_path, space={**SPACE, "train.momentum": {"low": 0.0, "high": 0.5}})
 
-    outcome = optimize(replace(asked, trials=1))
+    outcome = search(replace(asked, trials=1))
 
     said = " ".join(capsys.readouterr().err.split())
     assert "first guess left out: setting 'train.momentum' = 0.7435 lies outside the search space (0.0 to 0.5)" in said
@@ -158,7 +155,7 @@ def test_a_first_guess_outside_the_space_is_left_out_with_a_note(
 def test_a_search_on_the_reported_split_says_what_it_costs(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, objective="omq.utterance.mse", **{"data.score": "dev"})
 
-    outcome = optimize(replace(asked, trials=2))
+    outcome = search(replace(asked, trials=2))
 
     assert (
         "The search selected on split 'dev', which the table reports: its values there are too good" in outcome.summary
@@ -174,44 +171,44 @@ def test_a_search_on_the_reported_split_says_what_it_costs(data: Path, tmp_path:
         ({"row": "whisk"}, "unknown row 'whisk'. Did you mean 'whisq'?"),
         ({"trials": 0}, "--trials: found 0, allowed: 1 or more"),
         ({"source": "other"}, "--from other: no such search"),
-        ({"workers": 9}, "at most 8 local workers"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(
     data: Path, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message.replace("?", r"\?")):
-        optimize(replace(request(data, tmp_path), **change))  # type: ignore[arg-type]
+        search(replace(request(data, tmp_path), **change))  # type: ignore[arg-type]
 
 
 def test_seeds_of_searches_cannot_be_seeds_of_the_table(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path)
-    asked.file.write_text(asked.file.read_text().replace("- 1\n", f"- {FRESH_SEEDS[0]}\n"))
+    asked.sources.file.write_text(asked.sources.file.read_text().replace("- 1\n", f"- {HELD_OUT_SEEDS[0]}\n"))
 
-    with pytest.raises(InputError, match=f"seed {FRESH_SEEDS[0]} is one of those that searches use"):
-        optimize(asked)
+    with pytest.raises(InputError, match=f"seed {HELD_OUT_SEEDS[0]} is one of those that searches use"):
+        search(asked)
 
 
 def test_tuned_rows_get_the_same_budget_and_keep_what_they_fix(data: Path, tmp_path: Path) -> None:
     space = {**SPACE, "loss.ot_weight": {"low": 1e-6, "high": 1e-2, "log": True}}
-    asked = replace(request(data, tmp_path, ot_weight=1e-4, space=space), trials=2)
-    file = read_ablation_file(asked.file)
-    workspace, database = Workspace(asked.data, asked.features), Database(asked.storage)
+    asked = request(data, tmp_path, ot_weight=1e-4, space=space, trials=2)
+    inputs = preflight(asked.sources)
 
-    tuned = tune_rows(file, file.rows, workspace, database, asked)
+    with Pool(1) as pool, inputs.database.writing("a test"):
+        tuned = tune_rows(inputs.file, inputs.file.rows, inputs, pool)
+        again = tune_rows(inputs.file, inputs.file.rows, inputs, pool)
 
     assert {row: found.num_trials for row, found in tuned.items()} == {"whisq": 2, "no_ot": 2, "constant": 0}
     assert "loss.ot_weight" in tuned["whisq"].settings
     assert set(tuned["no_ot"].settings) == set(SPACE)
     assert tuned["constant"].settings == {}
     assert trials(asked, "tiny-no_ot")[0].params == {"train.learning_rate": 0.01, "train.momentum": 0.7435}
-    assert tune_rows(file, file.rows, workspace, database, asked) == tuned
+    assert again == tuned
 
 
 def test_the_mean_of_several_metrics_can_be_searched(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, objective=["omq.utterance.lcc", "ta.utterance.mse"])
 
-    outcome = optimize(replace(asked, trials=1))
+    outcome = search(replace(asked, trials=1))
 
     trial = trials(asked)[0]
     metrics = trial.user_attrs
@@ -222,15 +219,15 @@ def test_the_mean_of_several_metrics_can_be_searched(data: Path, tmp_path: Path)
 
 def test_the_report_shows_what_mattered_once_a_search_has_enough_trials(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, sampler="random", pruner="none", train={"epochs": 1})
-    where = ("--data", asked.data, "--features", asked.features, "--storage", asked.storage, "--workers", 1)
-    assert run(tmp_path, "ablate", asked.file, *where, "--out", "out", "--rows", "constant").status == 0
-    report = ("report", asked.file, "--storage", asked.storage, "--out", "out")
+    where = (*options(asked), "--workers", 1)
+    assert run(tmp_path, "ablate", asked.sources.file, *where, "--out", "out", "--rows", "constant").status == 0
+    report = ("report", asked.sources.file, "--storage", asked.sources.storage, "--out", "out")
     page = tmp_path / "out/report.html"
 
-    optimize(replace(asked, trials=MIN_TRIALS - 1))
+    search(replace(asked, trials=MIN_TRIALS - 1))
     assert run(tmp_path, *report).status == 0
     assert 'id="figure-importance"' not in page.read_text(encoding="utf-8")
-    optimize(replace(asked, trials=MIN_TRIALS))
+    search(replace(asked, trials=MIN_TRIALS))
     assert run(tmp_path, *report).status == 0
 
     shown = page.read_text(encoding="utf-8")

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 
-from study.engine.tickets import create_study
-from study.search.importance import MIN_TRIALS, importances, variance_shares
+from study.dashboard import open_storage, open_study
+from study.search import importances, largest_search
+from study.search.importance import MIN_TRIALS, variance_shares
 from study.search.objective import MAX_REPORTS, objective_name, objective_value, stride
-from study.search.sampler import TicketSampler
-from study.search.study import largest_search
-from study.store.database import Database
+from study.search.sampler import fixed_sampler, make_sampler
+from study.store import Database
 
 METRICS = {"ta.utterance.srcc": 0.5, "omq.utterance.srcc": 0.7, "omq.utterance.mse": 0.4, "ta.system.mse": 0.2}
 
@@ -59,12 +59,16 @@ def quadratic(trial: optuna.Trial) -> float:
     return (math.log10(x) + 3) ** 2 + 0.3 * k
 
 
-def searched(kind: str, seed: int, orders: list[int]) -> list[dict[str, float]]:
-    """The configurations of a study whose trials are made by as many samplers as `orders` has parts."""
-    study = optuna.create_study()
-    for part in orders:
-        study.sampler = TicketSampler(kind, seed)
-        study.optimize(quadratic, n_trials=part)
+def searched(kind: str, seed: int, parts: list[int]) -> list[dict[str, float]]:
+    """The configurations of a study that is opened again for each part."""
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(storage=storage, study_name="parts")
+    for part in parts:
+        study = optuna.load_study(storage=storage, study_name="parts")
+        for _ in range(part):
+            study.sampler = make_sampler(kind, seed, len(study.trials))
+            trial = study.ask()
+            study.tell(trial, quadratic(trial))
     return [trial.params for trial in study.trials]
 
 
@@ -75,6 +79,24 @@ def test_a_study_that_is_opened_again_goes_on_where_it_was(kind: str) -> None:
     assert searched(kind, 0, [4, 9, 7]) == straight
     assert searched(kind, 1, [20]) != straight
     assert len({tuple(params.values()) for params in straight}) == 20
+
+
+def test_parallel_trials_that_begin_together_differ() -> None:
+    study = optuna.create_study()
+    for position in range(4):
+        study.sampler = make_sampler("tpe", 0, position)
+        study.ask().suggest_float("x", 0, 1)
+
+    assert len({trial.params["x"] for trial in study.trials}) == 4
+
+
+def test_given_parameters_are_proposed_as_they_are() -> None:
+    params = {"x": 1e-3, "k": 2, "useless": 0.25, "also useless": "b"}
+    study = optuna.create_study(sampler=fixed_sampler(params))
+
+    quadratic(study.ask())
+
+    assert study.trials[0].params == params
 
 
 def test_variance_shares_are_those_of_optuna() -> None:
@@ -119,9 +141,9 @@ def test_importance_is_not_made_up_from_few_or_equal_values() -> None:
 
 def begun_search(database: Database, name: str, table: str, row: str, num_trials: int) -> None:
     """A stored search of a table's row with so many complete trials."""
-    study = create_study(database, name, "ta.utterance.srcc", "search")
-    study.set_user_attr("table", table)
-    study.set_user_attr("row", row)
+    study = open_study(open_storage(database), name, "search", "ta.utterance.srcc")
+    for key, value in {"table": table, "row": row, "fingerprint": "{}"}.items():
+        study.set_user_attr(key, value)
     for number in range(num_trials):
         where = {"x": FloatDistribution(0, 1)}
         study.add_trial(optuna.create_trial(params={"x": number / 10}, distributions=where, value=number))
@@ -131,7 +153,7 @@ def test_the_largest_search_of_a_table_is_found_whatever_its_name(tmp_path: Path
     compared = f"{SMALL}compare: {{to: whisq, rows: [no_ot], metric: ta.utterance.srcc, equivalence_margin: 0.01}}\n"
     file = read(tmp_path, compared)
     database = Database(f"sqlite:///{tmp_path}/whisq.db")
-    create_study(database, "ablations", "ta.utterance.srcc", "ablation")
+    open_study(open_storage(database), "ablations", "ablation", "ta.utterance.srcc")
     assert largest_search(database, file) is None
     begun_search(database, "elsewhere", "other", "whisq", 5)
     begun_search(database, "mine", "ablations", "no_ot", 2)

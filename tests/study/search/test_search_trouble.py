@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.searches import SPACE, request, shared_data, trials, write_file
+from helpers.searches import SPACE, request, search, shared_data, trials, write_file
 from optuna.trial import TrialState
 
-from study.search.optimize import optimize
 from whisq_core.errors import InputError
 
 TOO_WIDE = 4_000_000_000_000  # its weights would not fit into the address space
@@ -27,7 +26,7 @@ def test_a_diverged_trial_is_reported_as_nan_and_pruned_with_the_reason(data: Pa
     wild = {"train.learning_rate": {"low": 1e20, "high": 1e30, "log": True}}
     asked = request(data, tmp_path, train={"clip_scope": "none"}, space=wild)
 
-    outcome = optimize(asked)
+    outcome = search(asked)
 
     assert outcome.best is None
     for trial in trials(asked):
@@ -40,7 +39,7 @@ def test_a_diverged_trial_is_reported_as_nan_and_pruned_with_the_reason(data: Pa
 def test_an_undefined_objective_is_pruned_with_the_reason(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, objective="omq.within_system.srcc", pruner="none")  # systems of one or two clips
 
-    outcome = optimize(asked)
+    outcome = search(asked)
 
     assert outcome.exit_status == 1
     assert {trial.state for trial in trials(asked)} == {TrialState.PRUNED}
@@ -52,7 +51,7 @@ def test_out_of_memory_fails_the_trial_and_names_a_batch_that_would_fit(data: Pa
     space = {"model.feature_dim": {"choices": [32, TOO_WIDE]}, "train.batch_size": {"low": 8, "high": 64}}
     asked = request(data, tmp_path, sampler="random", pruner="none", space=space)
 
-    outcome = optimize(replace(asked, trials=8))
+    outcome = search(replace(asked, trials=8))
 
     stored = trials(asked)
     wide = [trial for trial in stored if trial.params["model.feature_dim"] == TOO_WIDE]
@@ -66,8 +65,9 @@ def test_out_of_memory_fails_the_trial_and_names_a_batch_that_would_fit(data: Pa
             continue
         assert trial.state == TrialState.FAIL
         smaller = [size for size in fitted if size < batch]
-        advice = f"{max(smaller)} has fitted in this study" if smaller else f"try {batch // 2} (half of it) or less"
-        expected = f"out of memory with train.batch_size {batch}: {advice}; or use fewer --workers"
+        fits = f"{max(smaller)} has fitted in this study" if smaller else ""
+        advice = fits or f"try train.batch_size {batch // 2} (half of it) or less"
+        expected = f"out of memory with train.batch_size {batch}: {advice}, or fewer --workers"
         assert trial.user_attrs["reason"] == expected
     assert outcome.result.counts == {"complete": len(fitted), "fail": len(wide)}
 
@@ -77,16 +77,16 @@ def test_ten_failures_in_a_row_stop_the_search_with_the_last_error(data: Path, t
     asked = replace(request(data, tmp_path, space=hopeless), trials=30)
 
     with pytest.raises(InputError) as caught:
-        optimize(asked)
+        search(asked)
 
     message = caught.value.mistakes[0]
-    assert message.startswith("study 'tiny-whisq': 10 trials failed one after the other, so the search stops. ")
-    assert "out of memory with train.batch_size 16: try 8 (half of it) or less" in message
+    assert message.startswith("study 'tiny-whisq': 10 trials failed in a row, so the search stops. ")
+    assert "out of memory with train.batch_size 16: try train.batch_size 8 (half of it) or less" in message
     states = [trial.state for trial in trials(asked)]
     assert states.count(TrialState.FAIL) == 10
     assert TrialState.RUNNING not in states
-    with pytest.raises(InputError, match="10 trials failed one after the other"):
-        optimize(asked)
+    with pytest.raises(InputError, match="10 trials failed in a row"):
+        search(asked)
     assert [trial.state for trial in trials(asked)].count(TrialState.FAIL) == 20
 
 
@@ -94,7 +94,7 @@ def test_settings_that_exclude_each_other_fail_with_the_reason(data: Path, tmp_p
     space = {**SPACE, "model.heads": {"low": 1, "high": 8}}  # 3, 5, 6 and 7 do not divide 32
     asked = request(data, tmp_path, sampler="random", space=space)
 
-    optimize(replace(asked, trials=6))
+    search(replace(asked, trials=6))
 
     failed = [trial for trial in trials(asked) if trial.state == TrialState.FAIL]
     assert failed
@@ -107,7 +107,7 @@ def test_settings_that_exclude_each_other_fail_with_the_reason(data: Path, tmp_p
 def test_a_hopeless_trial_is_pruned_below_the_median_of_the_others(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, objective="omq.utterance.mse", sampler="random", train={"epochs": 6})
 
-    optimize(replace(asked, trials=12))
+    search(replace(asked, trials=12))
 
     pruned = [trial for trial in trials(asked) if trial.state == TrialState.PRUNED]
     assert pruned
@@ -123,8 +123,8 @@ def test_a_hopeless_trial_is_pruned_below_the_median_of_the_others(data: Path, t
 def test_every_sampler_and_pruner_finishes_a_search(data: Path, tmp_path: Path, sampler: str) -> None:
     asked = request(data, tmp_path, sampler=sampler, pruner="hyperband")
 
-    outcome = optimize(replace(asked, trials=12))
+    outcome = search(replace(asked, trials=12))
 
     assert outcome.result.num_trials == 12
     assert write_file(tmp_path, sampler="tpe")  # how trials are proposed may change; what they are compared on may not
-    assert optimize(replace(asked, trials=13)).result.num_found == 12
+    assert search(replace(asked, trials=13)).result.num_found == 12
