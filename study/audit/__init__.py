@@ -3,7 +3,7 @@
 `audit` judges a table; `place_row` puts published cells beside our own intervals.
 """
 
-from study.audit import PlacedCell, Placement, place_row, why_not_comparable
 from study.audit.check import Audit, audit
+from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
 
 __all__ = ["Audit", "PlacedCell", "Placement", "audit", "place_row", "why_not_comparable"]

@@ -14,9 +14,8 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.search.study import best_first
-
 from study.report import BLACK, BLUE, GREY, GRID, finish
+from study.search.study import best_first
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
