@@ -116,7 +116,7 @@ def measure(folder: Path, request: AblateRequest, arguments: argparse.Namespace)
         check=True,
     )
     trained = Training(**json.loads(training.stdout))
-    files = [path.stat() for path in request.features.rglob("*.features")]
+    files = [path.stat() for path in request.features.rglob("*.safetensors")]
     return Result(
         runs=arguments.runs,
         database_gib=(folder / "whisq.db").stat().st_size / _GIB,

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from whisq_core.encoders.allocation import keep_freed_memory
 from whisq_core.errors import InputError
 
 app = typer.Typer(
@@ -300,7 +299,6 @@ def _workers(asked: int | None, storage: str | None = None) -> int:
 
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
-    keep_freed_memory()  # encoders run in this process, and training does not
     try:
         app()
     except InputError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from whisq_core.training.compiled import chosen
 
-_PACKAGES = ("whisq-study", "torch", "transformers", "ctranslate2", "geomloss", "optuna", "numpy", "scipy")
+_PACKAGES = ("whisq-study", "torch", "transformers", "geomloss", "optuna", "numpy", "scipy")
 
 
 def manifest(**facts: Any) -> dict[str, Any]:

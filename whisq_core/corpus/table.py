@@ -3,13 +3,10 @@
 `read_corpus` reads text only; `check_audio_files` looks at the sound. Both report all mistakes at once.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -18,7 +15,7 @@ from whisq_core.corpus.audio import inspect
 from whisq_core.corpus.listings import Clip, read_manifest
 from whisq_core.corpus.musiceval import read_official
 from whisq_core.errors import InputError, raise_all
-from whisq_core.files import sweep, write_atomically
+from whisq_core.files import FileDigests
 from whisq_core.spec import DataSpec, digest
 
 COLUMNS = tuple(Clip.__dataclass_fields__)
@@ -59,33 +56,26 @@ def read_corpus(path: Path) -> Corpus:
 
 
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
-    """The SHA-256 (hexadecimal) of each clip's file, after `whisq_core.audio.inspect` found nothing wrong with it.
+    """The SHA-256 (hexadecimal) of each clip's file, after `inspect` found nothing wrong with it.
 
-    `cache` is a JSON file; it remembers good files by path, size and modification time, so that only new and changed
-    ones are opened. A cache that cannot be understood is built again.
+    `cache` is the file of a `FileDigests`: only clips that are new or have changed are opened.
 
     Raises:
         InputError: with every bad file.
     """
-    known = _read_cache(cache)
-    fresh: dict[str, list[Any]] = {}
-    mistakes: dict[str, None] = {}
-    for audio in corpus.clips["audio"]:
-        stamp = _stamp(audio)
-        if stamp and known.get(audio, [])[:2] == stamp:
-            continue
-        mistake = _missing_folder(Path(audio)) if stamp is None else None
-        mistake = mistake or (f"{audio}: {found}" if (found := inspect(Path(audio))) else None)
-        if mistake:
-            mistakes[mistake] = None
-        else:
-            with open(audio, "rb") as file:
-                known[audio] = fresh[audio] = [*(stamp or ()), hashlib.file_digest(file, "sha256").hexdigest()]
-    if fresh:
-        sweep(cache.parent)
-        write_atomically(cache, [json.dumps(known).encode()])
+    digests, found, mistakes = FileDigests(cache), list[str](), dict[str, None]()
+    for path in map(Path, corpus.clips["audio"]):
+        if digests.known(path) is None:
+            mistake = f"{path}: {wrong}" if (wrong := inspect(path)) else None
+            if not path.parent.is_dir():  # one mistake for a whole folder instead of one for each of its clips
+                mistake = f"{path.parent}: no such folder; it should hold the clips that the lists name."
+            if mistake:
+                mistakes[mistake] = None
+                continue
+        found.append(digests.of(path))
+    digests.save()
     raise_all(list(mistakes))
-    return np.array([known[audio][2] for audio in corpus.clips["audio"]], dtype=str)
+    return np.array(found, dtype=str)
 
 
 def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> str:
@@ -192,34 +182,3 @@ def _nearest_subset(sizes: np.ndarray, target: float) -> list[int]:
         subset.append(last_added[best])
         best -= int(sizes[last_added[best]])
     return subset
-
-
-def _stamp(audio: str) -> list[int] | None:
-    """Size in bytes and modification time in nanoseconds, or None for a file that is not there."""
-    try:
-        status = os.stat(audio)
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _missing_folder(audio: Path) -> str | None:
-    """One mistake for a whole missing folder instead of one for each of its clips."""
-    if audio.parent.is_dir():
-        return None
-    return f"{audio.parent}: no such folder; it should hold the clips that the lists name."
-
-
-def _read_cache(path: Path) -> dict[str, list[Any]]:
-    """Entries path -> [size, mtime_ns, sha256]; entries of another form are left out and so made anew."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {
-        audio: entry
-        for audio, entry in content.items()
-        if isinstance(entry, list) and [type(item) for item in entry] == [int, int, str]
-    }

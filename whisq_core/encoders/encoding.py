@@ -12,23 +12,22 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
 
-from whisq_core.corpus.table import Corpus
-from whisq_core.encoders.allocation import give_back_freed_memory
+from whisq_core.corpus import Corpus, load
 from whisq_core.encoders.checkpoints import Checkpoint, resolve
-from whisq_core.encoders.families import audio_encoder, preprocessing, text_encoder
+from whisq_core.encoders.families import Kind, load_encoder, preprocessing
 from whisq_core.errors import InputError, raise_all
-from whisq_core.features.store import Dataset, FeatureKey, FeatureStore, StoreMeta
+from whisq_core.features import Dataset, FeatureKey, FeatureStore, StoreMeta
 from whisq_core.spec import BackboneSpec, digest
 
 if TYPE_CHECKING:
-    from whisq_core.encoders.pretrained import Encoder
+    from whisq_core.encoders.encoder import Encoder
 
-Kind = Literal["audio", "text"]
+_BF16_LIMIT = 0.05  # of a pooled vector's length; Whisper and Wav2Vec2 in bf16 are .003 to .006 from float32
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Backbone:
 
     @property
     def digest(self) -> str:
-        """The identity of the features that a run eats."""
+        """The identity of the features that a run takes."""
         return digest([self.audio_key.digest, self.text_key.digest])
 
     @property
@@ -53,23 +52,12 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one kind of item is; `rate` in items per second, `seconds_left` an estimate from it."""
+    """How far one kind of item is; `rate` in items per second."""
 
     kind: Kind
     done: int
     total: int
     rate: float
-    seconds_left: float
-
-
-@dataclass(frozen=True)
-class EncodeReport:
-    """What one call of `encode` did; `rebuilt` names each torn, foreign or corrupt file and what was wrong."""
-
-    num_audio: int
-    num_text: int
-    seconds: float
-    rebuilt: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -84,10 +72,16 @@ class _Job:
 
 
 def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
-    """Find both checkpoints without loading their weights.
+    """Find both checkpoints without loading their weights; hub ids are downloaded where they are not cached.
 
-    Raises:
-        InputError: with what is wrong with either.
+    Parameters
+    ----------
+    spec : names of the encoders, and their precision.
+    cache : folder for joined weights and remembered digests.
+
+    Raises
+    ------
+    InputError : with what is wrong with either.
     """
     found: list[tuple[Checkpoint, FeatureKey]] = []
     mistakes: list[str] = []
@@ -107,7 +101,7 @@ def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
 def missing(
     corpus: Corpus, audio_digests: Sequence[str] | np.ndarray, backbone: Backbone, root: Path
 ) -> tuple[int, int]:
-    """How many distinct clips and prompts are still to be encoded."""
+    """How many distinct clips and prompts are still to be encoded; asks for no right to write."""
     audio, text = (len(job.store.missing(job.sources)) for job in _jobs(corpus, audio_digests, backbone, root))
     return audio, text
 
@@ -121,28 +115,32 @@ def encode(
     workers: int = 1,
     device: str = "auto",
     progress: Callable[[Progress], None] = lambda progress: None,
-) -> EncodeReport:
-    """Encode what is not in the stores under `root`; killed at any moment, it loses only the items in work.
+) -> None:
+    """Encode what is not in the stores; killed at any moment, it loses only the items in work.
 
     On a CPU `workers` threads encode one item each, decoding included, so that no core waits for another and an
     item's features do not depend on the number of workers. On CUDA batches are decoded while others are computed.
 
-    Raises:
-        InputError: when a checkpoint cannot be loaded, or, when all other items of its kind have been encoded, with
-            each one that could not be.
+    Parameters
+    ----------
+    corpus, audio_digests : as `read_corpus` and `check_audio_files` give them.
+    backbone : as `resolve_backbone` gives it.
+    root : the folder of the feature stores.
+    workers : threads on a CPU.
+    device : `auto`, `cpu` or `cuda`.
+    progress : called after each batch.
+
+    Raises
+    ------
+    InputError : a checkpoint cannot be loaded; bf16 is too far from float32; or, when all other items of its kind
+        have been encoded, each one that could not be.
     """
-    started = time.perf_counter()
     audio, text = _jobs(corpus, audio_digests, backbone, root)
-    counts: dict[Kind, int] = {}
-    rebuilt: list[str] = []
     for job in (text, audio):  # prompts take seconds: what is wrong with them should not come after hours
-        job.store.sweep()
-        problems = job.store.problems(job.sources)
-        rebuilt += [problem for problem in problems.values() if problem != "missing"]
-        counts[job.kind] = len(problems)
-        if problems:
-            _fill(job, list(problems), workers, device, progress)
-    return EncodeReport(counts["audio"], counts["text"], time.perf_counter() - started, tuple(rebuilt))
+        keys = job.store.missing(job.sources)
+        if keys or job.store.meta is None:
+            job.store.sweep()
+            _fill(job, keys, workers, device, progress)
 
 
 def open_dataset(
@@ -152,10 +150,11 @@ def open_dataset(
     root: Path,
     indices: Int[np.ndarray, " clips"],
 ) -> Dataset:
-    """The features and labels of these clips, in this order.
+    """The features and labels of the clips with these row numbers, in this order; frames are mapped, not read.
 
-    Raises:
-        InputError: when features are missing or broken, with the command that makes them.
+    Raises
+    ------
+    InputError : features are missing or broken, with the command that makes them.
     """
     clips = corpus.clips.iloc[indices]
     audio, text = _jobs(corpus, audio_digests, backbone, root)
@@ -207,40 +206,56 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    on_cpu = torch.device(device).type == "cpu"
-    workers = workers if on_cpu else max(workers, 4)  # one batch on the device, the next ones being decoded
-    make = audio_encoder if job.kind == "audio" else text_encoder
+    workers = workers if device == "cpu" else max(workers, 4)  # one batch on the device, the next ones being decoded
     with _undisturbed():
-        encoder: Encoder[Any, Any] = make(job.checkpoint, job.store.key.precision, device, workers)
-        job.store.describe(_meta(job.checkpoint, encoder))
-        random.SystemRandom().shuffle(keys)
-        size = encoder.batch_size
-        batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+        encoder = load_encoder(job.checkpoint, job.kind, job.store.key.precision, device)
         # OpenMP and MKL keep the number of threads per operation for each calling thread.
         pool = ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (1,))
         try:
+            if job.store.key.precision == "bf16":
+                pool.submit(_check_bf16, job, encoder, keys, device).result()
+            job.store.describe(_meta(job.checkpoint, encoder))
+            random.SystemRandom().shuffle(keys)
+            size = encoder.batch_size
+            batches = [keys[start : start + size] for start in range(0, len(keys), size)]
             futures = {pool.submit(_encode_batch, job, encoder, batch): len(batch) for batch in batches}
             started, done = time.perf_counter(), 0
             mistakes: list[str] = []
             for future in as_completed(futures):
                 mistakes += future.result()
                 done += futures[future]
-                rate = done / (time.perf_counter() - started)
-                progress(Progress(job.kind, done, len(keys), rate, (len(keys) - done) / rate))
+                progress(Progress(job.kind, done, len(keys), done / (time.perf_counter() - started)))
         finally:
             pool.shutdown(cancel_futures=True)
-    del encoder
-    give_back_freed_memory()
     raise_all(mistakes)
 
 
-def _encode_batch(job: _Job, encoder: "Encoder[Any, Any]", keys: Sequence[str]) -> list[str]:
+def _check_bf16(job: _Job, encoder: "Encoder", keys: Sequence[str], device: str) -> None:
+    """Compare the first item that can be read with float32: PyTorch miscomputes some sizes on CPUs with AMX units."""
+    for key in keys:
+        try:
+            item = encoder.prepare(_load(job, key, encoder.family.sample_rate))
+        except InputError:
+            continue  # it is named when its turn comes
+        exact = load_encoder(job.checkpoint, job.kind, "float32", device)
+        rounded, expected = (each.run([item])[0].frames.mean(axis=0) for each in (encoder, exact))
+        error = float(np.linalg.norm(rounded - expected) / np.linalg.norm(expected))
+        if not error <= _BF16_LIMIT:
+            raise InputError(
+                f"checkpoint '{job.checkpoint.name}' in bf16: the features of {job.names[key]} are {100 * error:.0f} % "
+                f"from those in float32, allowed: {100 * _BF16_LIMIT:.0f} %. Set backbone.precision to float32; on a "
+                "CPU with AMX units, ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 in the environment may mend it."
+            )
+        return
+
+
+def _encode_batch(job: _Job, encoder: "Encoder", keys: Sequence[str]) -> list[str]:
     """Encode and store these items, unless another process has done it meanwhile; the mistakes of those that fail."""
     mistakes: list[str] = []
     prepared = {}
     for key in job.store.missing(keys):
         try:
-            prepared[key] = encoder.prepare(_load(job, key, encoder.sample_rate))
+            prepared[key] = encoder.prepare(_load(job, key, encoder.family.sample_rate))
         except InputError as error:
             mistakes += [f"{job.names[key]}: {mistake}" for mistake in error.mistakes]
     if not prepared:
@@ -257,8 +272,6 @@ def _load(job: _Job, key: str, sample_rate: int | None) -> Any:
     source = job.sources[key]
     if isinstance(source, str):
         return source
-    from whisq_core.corpus.audio import load
-
     assert sample_rate is not None
     wave = load(source, sample_rate)
     if hashlib.sha256(source.read_bytes()).hexdigest() != key:
@@ -266,13 +279,13 @@ def _load(job: _Job, key: str, sample_rate: int | None) -> Any:
     return wave
 
 
-def _meta(checkpoint: Checkpoint, encoder: "Encoder[Any, Any]") -> StoreMeta:
+def _meta(checkpoint: Checkpoint, encoder: "Encoder") -> StoreMeta:
     return StoreMeta(
         name=checkpoint.name,
-        dim=encoder.dim,
-        num_parameters=encoder.num_parameters,
-        macs=encoder.macs,
-        frame_rate=encoder.frame_rate,
+        dim=encoder.family.dim,
+        num_parameters=encoder.counts.num_parameters,
+        macs=encoder.counts.macs,
+        frame_rate=encoder.family.frame_rate,
         untrained=checkpoint.untrained,
     )
 
