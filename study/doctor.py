@@ -19,7 +19,7 @@ from study.engine.runs import Workspace
 from study.store.database import Database
 from study.store.health import storage_trouble
 from study.store.urls import masked, sqlite_path
-from whisq_core.encoders.encoding import Backbone, missing
+from whisq_core.encoders import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features.store import FeatureStore
 from whisq_core.spec import BackboneSpec

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 
 from study.engine.runs import Workspace
-from whisq_core.encoders.encoding import Progress, encode, missing
+from whisq_core.encoders import Progress, encode, missing
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
 

@@ -21,7 +21,7 @@ from whisq_core.corpus.table import (
     split,
     system_truth,
 )
-from whisq_core.encoders.encoding import Backbone, open_dataset, resolve_backbone
+from whisq_core.encoders import Backbone, open_dataset, resolve_backbone
 from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
 from whisq_core.spec import BackboneSpec, RunSpec, digest

@@ -1,13 +1,12 @@
 """Clips with their texts and ratings: read from a MusicEval folder or a CSV manifest, checked, named, split.
 
 Every mistake of every list and sound file is reported at once, each with its line. To add a form of corpus: one
-function from a path to a `Listing` (`read_manifest` is the shortest example), one condition in `read_corpus`.
+function from a path to a `Corpus` (`read_manifest` is the shortest example), one condition in `read_corpus`.
 """
 
 from whisq_core.corpus.audio import CLAP_SAMPLE_RATE, SAMPLE_RATE, load
-from whisq_core.corpus.listings import decode_lines, parse_number, read_bytes, read_records
+from whisq_core.corpus.listings import Corpus, decode_lines, parse_number, read_bytes, read_records
 from whisq_core.corpus.table import (
-    Corpus,
     HasSystemScores,
     Split,
     check_audio_files,

@@ -12,23 +12,11 @@ import numpy as np
 import pandas as pd
 
 from whisq_core.corpus.audio import inspect
-from whisq_core.corpus.listings import Clip, read_manifest
+from whisq_core.corpus.listings import Corpus, read_manifest
 from whisq_core.corpus.musiceval import read_official
 from whisq_core.errors import InputError, raise_all
 from whisq_core.files import FileDigests
 from whisq_core.spec import DataSpec, digest
-
-COLUMNS = tuple(Clip.__dataclass_fields__)
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """`clips` has the columns of `Clip` in listed order; `system_mos` is indexed by system (omq, ta), or None."""
-
-    name: str
-    clips: pd.DataFrame
-    system_mos: pd.DataFrame | None
-    simulated: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +28,27 @@ class Split:
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest.
+    """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest; texts only.
 
-    Raises:
-        InputError: with every mistake of every list, prompt file and csv.
+    Raises
+    ------
+    InputError : with every mistake of every list, prompt file and csv.
     """
     is_manifest = path.suffix.lower() == ".csv" and not path.is_dir()
-    listing = read_manifest(path) if is_manifest else read_official(path)
-    columns = {name: [getattr(clip, name) for clip in listing.clips] for name in COLUMNS}
-    system_mos = None
-    if listing.system_mos is not None:
-        system_mos = pd.DataFrame.from_dict(listing.system_mos, orient="index", columns=["omq", "ta"])
-        system_mos.index.name = "system"
-    return Corpus(listing.name, pd.DataFrame(columns), system_mos, listing.simulated)
+    return read_manifest(path) if is_manifest else read_official(path)
 
 
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
     """The SHA-256 (hexadecimal) of each clip's file, after `inspect` found nothing wrong with it.
 
-    `cache` is the file of a `FileDigests`: only clips that are new or have changed are opened.
+    Parameters
+    ----------
+    corpus : its clips.
+    cache : the file of a `FileDigests`; only clips that are new or have changed are opened.
 
-    Raises:
-        InputError: with every bad file.
+    Raises
+    ------
+    InputError : with every bad file.
     """
     digests, found, mistakes = FileDigests(cache), list[str](), dict[str, None]()
     for path in map(Path, corpus.clips["audio"]):
@@ -81,7 +68,7 @@ def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
 def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> str:
     """The identity of all that can decide a result: ids, systems, prompts, labels, splits, audio and system truth.
 
-    The order of the clips belongs to it, since it decides the order of the batches.
+    The order of the clips belongs to it, since it decides the order of the batches. 32 hexadecimal digits.
     """
     assert len(audio_digests) == len(corpus.clips), "one digest for each clip"
     columns = ["utterance", "system", "prompt", "omq", "ta", "split"]
@@ -96,8 +83,9 @@ def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> 
 def split(corpus: Corpus, data: DataSpec) -> Split:
     """The clips that train a model and those that score it; with `inner` scored, it is held out of train.
 
-    Raises:
-        InputError: a split that the corpus does not have, or that has no clips to hold out.
+    Raises
+    ------
+    InputError : a split that the corpus does not have, or that has no clips to hold out.
     """
     splits = corpus.clips["split"].to_numpy()
     rows: dict[str, np.ndarray] = {
@@ -116,8 +104,9 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
 
     The inner part has the size nearest to `data.inner_fraction` of the clips that whole groups can make.
 
-    Raises:
-        InputError: fewer than two groups.
+    Raises
+    ------
+    InputError : fewer than two groups.
     """
     names = corpus.clips[data.inner_by].to_numpy()[indices]
     groups, member = np.unique(names, return_inverse=True)
@@ -148,8 +137,9 @@ def system_truth(
 ) -> dict[str, tuple[float, float]] | None:
     """True (OMQ, TA) of each system by the csv convention; None for `clips`, where the labels themselves give it.
 
-    Raises:
-        InputError: the corpus has no csv, or the csv lacks a system.
+    Raises
+    ------
+    InputError : the corpus has no csv, or the csv lacks a system.
     """
     if convention == "clips":
         return None

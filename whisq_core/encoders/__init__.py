@@ -4,11 +4,10 @@
 is there. To add a family of encoders: one function in `audio` or `text`, one entry in `families`.
 """
 
-from whisq_core.encoders.encoding import Backbone, Progress, encode, missing, open_dataset, resolve_backbone
-from whisq_core.encoders.untrained import ARCHITECTURES
+from whisq_core.encoders.backbone import Backbone, missing, open_dataset, resolve_backbone
+from whisq_core.encoders.encoding import Progress, encode
 
 __all__ = [
-    "ARCHITECTURES",
     "Backbone",
     "Progress",
     "encode",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whisq_core.corpus import CLAP_SAMPLE_RATE, SAMPLE_RATE
 from whisq_core.encoders.checkpoints import Checkpoint
-from whisq_core.encoders.encoder import Family, Prepared, explained, model_config, quiet
+from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
 from whisq_core.errors import InputError
 
 Wave = Float32[np.ndarray, " samples"]
@@ -118,7 +118,7 @@ def _extractor(checkpoint: Checkpoint, class_name: str, defaults: dict[str, Any]
 
     kind = getattr(transformers, class_name)
     if checkpoint.has_file(*_PREPROCESSORS):
-        with explained(checkpoint), quiet():
+        with quiet():
             return kind.from_pretrained(checkpoint.folder, local_files_only=True)
     if not optional and not checkpoint.untrained:
         raise InputError(

@@ -128,8 +128,6 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
             configs[path.name] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({error}).") from None
-        if not isinstance(configs[path.name], dict):
-            raise InputError(f"checkpoint '{name}': {path} holds no JSON object.")
         for key, value in _walk(configs[path.name]):
             # transformers imports what the one names, and fetches compiled code where the other names a repository.
             if key == "auto_map" or (key.endswith("attn_implementation") and "/" in str(value)):
@@ -137,13 +135,17 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
                     f"checkpoint '{name}': '{key}' in {path} names code to be run, which is never done: checkpoints "
                     f"are data. If transformers knows the family itself, remove '{key}' from a copy of the folder."
                 )
+    if not isinstance(configs["config.json"], dict):
+        raise InputError(f"checkpoint '{name}': {folder}/config.json holds no JSON object.")
     return configs["config.json"]
 
 
 def _walk(value: Any) -> Iterator[tuple[str, Any]]:
     """Every key of nested JSON objects with its value."""
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        yield key, inner
+    if isinstance(value, dict):
+        yield from value.items()
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
         yield from _walk(inner)
 
 

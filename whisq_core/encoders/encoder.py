@@ -14,6 +14,7 @@ from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.encoders.ctranslate2_file import whisper_settings, whisper_weights
 from whisq_core.encoders.untrained import ARCHITECTURES, ENCODER_ONLY_WHISPER, UNTRAINED_SEED
 from whisq_core.errors import InputError
+from whisq_core.features import StoreMeta
 
 Precision = Literal["float32", "bf16"]
 
@@ -58,25 +59,15 @@ class Family:
     padding: int = 0
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Parameters, and multiply-accumulates of a clip that fills the encoder's window or a prompt of 24 tokens."""
-
-    num_parameters: int
-    macs: int | None
-
-
 class Encoder:
     """A frozen encoder: `prepare` may run in any thread, `run` takes up to `batch_size` items, from any thread too."""
 
     def __init__(self, checkpoint: Checkpoint, family: Family, precision: Precision, device: str) -> None:
-        """Load the weights.
-
-        Raises:
-            InputError: when the folder cannot be loaded or lacks weights that the features depend on.
-        """
         self.family = family
-        self.counts = count(checkpoint, family)
+        num_parameters, macs = count(checkpoint, family)
+        self.meta = StoreMeta(
+            checkpoint.name, family.dim, num_parameters, macs, family.frame_rate, checkpoint.untrained
+        )
         self.prepare = family.prepare
         # One item on a CPU: a batch is no faster there, and features then depend on nothing but the item.
         self.batch_size = 1 if device == "cpu" else family.batch_size
@@ -115,26 +106,21 @@ def model_config(checkpoint: Checkpoint) -> Any:
     """The configuration of transformers that describes this checkpoint."""
     from transformers import AutoConfig
 
-    with explained(checkpoint):
-        if checkpoint.untrained:
-            return AutoConfig.for_model(checkpoint.family, **ARCHITECTURES[checkpoint.family])
-        assert checkpoint.folder is not None
-        if checkpoint.format == "ctranslate2":
-            sizes = whisper_settings(checkpoint.folder / "model.bin")
-            return AutoConfig.for_model("whisper", **ENCODER_ONLY_WHISPER, **sizes)
-        return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    if checkpoint.untrained:
+        return AutoConfig.for_model(checkpoint.family, **ARCHITECTURES[checkpoint.family])
+    assert checkpoint.folder is not None
+    if checkpoint.format == "ctranslate2":
+        sizes = whisper_settings(checkpoint.folder / "model.bin")
+        return AutoConfig.for_model("whisper", **ENCODER_ONLY_WHISPER, **sizes)
+    return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
 
 
 def load_model(checkpoint: Checkpoint) -> nn.Module:
-    """The frozen model in evaluation mode, weights in float32 whatever the folder has.
-
-    Raises:
-        InputError: when the folder cannot be loaded or lacks weights that the features depend on.
-    """
+    """The frozen model in evaluation mode, weights in float32 whatever the folder has."""
     from transformers import AutoModel
 
     config = model_config(checkpoint)
-    with explained(checkpoint), quiet():
+    with quiet():
         if checkpoint.untrained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(UNTRAINED_SEED)
@@ -156,7 +142,7 @@ def load_model(checkpoint: Checkpoint) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def count(checkpoint: Checkpoint, family: Family) -> Counts:
+def count(checkpoint: Checkpoint, family: Family) -> tuple[int, int | None]:
     """Parameters of the parts that make the features, and multiply-accumulates of a nominal item.
 
     Counted on the meta device, so neither weights nor time are needed. The operations are those of every matrix
@@ -166,15 +152,15 @@ def count(checkpoint: Checkpoint, family: Family) -> Counts:
     from transformers import AutoModel
 
     config = model_config(checkpoint)
-    with explained(checkpoint), torch.device("meta"), torch.random.fork_rng(devices=[]), quiet():
+    with torch.device("meta"), torch.random.fork_rng(devices=[]), quiet():
         model = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False).eval()
         num_parameters = sum(parameter.numel() for part in family.parts(model) for parameter in part.parameters())
         try:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 family.forward(model, family.nominal, None)
         except (RuntimeError, NotImplementedError):
-            return Counts(num_parameters, None)
-    return Counts(num_parameters, counter.get_total_flops() // 2)
+            return num_parameters, None
+    return num_parameters, counter.get_total_flops() // 2
 
 
 @contextlib.contextmanager
@@ -191,21 +177,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def explained(checkpoint: Checkpoint) -> Iterator[None]:
-    """What transformers raises over a folder, as one line for the user."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # its loaders raise OSError, ValueError, KeyError, SafetensorError and others
-        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
-        raise InputError(
-            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be loaded ({type(error).__name__}: {reason}). "
-            "Fetch the folder again, or give another one."
-        ) from error
 
 
 def _round_products(model: nn.Module) -> None:

@@ -7,7 +7,7 @@ one, so two of them meet on a few items at the end at most, and then write the s
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,39 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
 
 from whisq_core.corpus import Corpus, load
-from whisq_core.encoders.checkpoints import Checkpoint, resolve
-from whisq_core.encoders.families import Kind, load_encoder, preprocessing
+from whisq_core.encoders.backbone import Backbone, Job, jobs
+from whisq_core.encoders.families import Kind, load_encoder
 from whisq_core.errors import InputError, raise_all
-from whisq_core.features import Dataset, FeatureKey, FeatureStore, StoreMeta
-from whisq_core.spec import BackboneSpec, digest
 
 if TYPE_CHECKING:
     from whisq_core.encoders.encoder import Encoder
 
 _BF16_LIMIT = 0.05  # of a pooled vector's length; Whisper and Wav2Vec2 in bf16 are .003 to .006 from float32
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """The resolved encoders of a `BackboneSpec` and the keys of their stores."""
-
-    audio: Checkpoint
-    text: Checkpoint
-    audio_key: FeatureKey
-    text_key: FeatureKey
-
-    @property
-    def digest(self) -> str:
-        """The identity of the features that a run takes."""
-        return digest([self.audio_key.digest, self.text_key.digest])
-
-    @property
-    def untrained(self) -> bool:
-        """Whether either encoder has random weights."""
-        return self.audio.untrained or self.text.untrained
 
 
 @dataclass(frozen=True)
@@ -58,52 +35,6 @@ class Progress:
     done: int
     total: int
     rate: float
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The items of one kind: their keys, where each comes from and how a message names it."""
-
-    kind: Kind
-    checkpoint: Checkpoint
-    store: FeatureStore
-    sources: Mapping[str, Path | str]
-    names: Mapping[str, str]
-
-
-def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
-    """Find both checkpoints without loading their weights; hub ids are downloaded where they are not cached.
-
-    Parameters
-    ----------
-    spec : names of the encoders, and their precision.
-    cache : folder for joined weights and remembered digests.
-
-    Raises
-    ------
-    InputError : with what is wrong with either.
-    """
-    found: list[tuple[Checkpoint, FeatureKey]] = []
-    mistakes: list[str] = []
-    kinds: tuple[tuple[Kind, str], ...] = (("audio", spec.audio), ("text", spec.text))
-    for kind, name in kinds:
-        try:
-            checkpoint = resolve(name, cache)
-            how = preprocessing(checkpoint, kind)
-            found.append((checkpoint, FeatureKey(kind, checkpoint.digest, how, spec.precision)))
-        except InputError as error:
-            mistakes += error.mistakes
-    raise_all(mistakes)
-    (audio, audio_key), (text, text_key) = found
-    return Backbone(audio, text, audio_key, text_key)
-
-
-def missing(
-    corpus: Corpus, audio_digests: Sequence[str] | np.ndarray, backbone: Backbone, root: Path
-) -> tuple[int, int]:
-    """How many distinct clips and prompts are still to be encoded; asks for no right to write."""
-    audio, text = (len(job.store.missing(job.sources)) for job in _jobs(corpus, audio_digests, backbone, root))
-    return audio, text
 
 
 def encode(
@@ -135,7 +66,7 @@ def encode(
     InputError : a checkpoint cannot be loaded; bf16 is too far from float32; or, when all other items of its kind
         have been encoded, each one that could not be.
     """
-    audio, text = _jobs(corpus, audio_digests, backbone, root)
+    audio, text = jobs(corpus, audio_digests, backbone, root)
     for job in (text, audio):  # prompts take seconds: what is wrong with them should not come after hours
         keys = job.store.missing(job.sources)
         if keys or job.store.meta is None:
@@ -143,65 +74,7 @@ def encode(
             _fill(job, keys, workers, device, progress)
 
 
-def open_dataset(
-    corpus: Corpus,
-    audio_digests: Sequence[str] | np.ndarray,
-    backbone: Backbone,
-    root: Path,
-    indices: Int[np.ndarray, " clips"],
-) -> Dataset:
-    """The features and labels of the clips with these row numbers, in this order; frames are mapped, not read.
-
-    Raises
-    ------
-    InputError : features are missing or broken, with the command that makes them.
-    """
-    clips = corpus.clips.iloc[indices]
-    audio, text = _jobs(corpus, audio_digests, backbone, root)
-    prompts = list(dict.fromkeys(clips["prompt"]))
-    position = {prompt: row for row, prompt in enumerate(prompts)}
-    wanted = ((audio, [str(audio_digests[index]) for index in indices]), (text, [_text_key(each) for each in prompts]))
-    tables = []
-    mistakes = []
-    for job, keys in wanted:
-        try:
-            tables.append(job.store.open(keys))
-        except InputError as error:
-            mistakes.append(
-                f"{job.kind} features of {job.checkpoint.name}: {len(error.mistakes)} of {len(set(keys))} are not in "
-                f"{job.store.folder}, the first is {error.mistakes[0]}"
-            )
-    raise_all(mistakes)
-    return Dataset(
-        utterances=tuple(clips["utterance"]),
-        systems=tuple(clips["system"]),
-        audio=tables[0],
-        text=tables[1],
-        prompt_of=np.array([position[prompt] for prompt in clips["prompt"]], dtype=np.int64),
-        omq=clips["omq"].to_numpy(dtype=np.float64),
-        ta=clips["ta"].to_numpy(dtype=np.float64),
-    )
-
-
-def _text_key(prompt: str) -> str:
-    return hashlib.sha256(prompt.encode()).hexdigest()
-
-
-def _jobs(
-    corpus: Corpus, audio_digests: Sequence[str] | np.ndarray, backbone: Backbone, root: Path
-) -> tuple[_Job, _Job]:
-    clips = corpus.clips
-    keys = [str(key) for key in audio_digests]
-    paths = {key: Path(path) for key, path in zip(keys, clips["audio"], strict=True)}
-    utterances = dict(zip(keys, clips["utterance"], strict=True))
-    prompts = {_text_key(prompt): prompt for prompt in dict.fromkeys(clips["prompt"])}
-    quoted = {key: f"prompt {prompt!r}" for key, prompt in prompts.items()}
-    audio = _Job("audio", backbone.audio, FeatureStore(root, backbone.audio_key), paths, utterances)
-    text = _Job("text", backbone.text, FeatureStore(root, backbone.text_key), prompts, quoted)
-    return audio, text
-
-
-def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Callable[[Progress], None]) -> None:
+def _fill(job: Job, keys: list[str], workers: int, device: str, progress: Callable[[Progress], None]) -> None:
     import torch
 
     if device == "auto":
@@ -214,7 +87,7 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
         try:
             if job.store.key.precision == "bf16":
                 pool.submit(_check_bf16, job, encoder, keys, device).result()
-            job.store.describe(_meta(job.checkpoint, encoder))
+            job.store.describe(encoder.meta)
             random.SystemRandom().shuffle(keys)
             size = encoder.batch_size
             batches = [keys[start : start + size] for start in range(0, len(keys), size)]
@@ -230,7 +103,7 @@ def _fill(job: _Job, keys: list[str], workers: int, device: str, progress: Calla
     raise_all(mistakes)
 
 
-def _check_bf16(job: _Job, encoder: "Encoder", keys: Sequence[str], device: str) -> None:
+def _check_bf16(job: Job, encoder: "Encoder", keys: Sequence[str], device: str) -> None:
     """Compare the first item that can be read with float32: PyTorch miscomputes some sizes on CPUs with AMX units."""
     for key in keys:
         try:
@@ -249,7 +122,7 @@ def _check_bf16(job: _Job, encoder: "Encoder", keys: Sequence[str], device: str)
         return
 
 
-def _encode_batch(job: _Job, encoder: "Encoder", keys: Sequence[str]) -> list[str]:
+def _encode_batch(job: Job, encoder: "Encoder", keys: Sequence[str]) -> list[str]:
     """Encode and store these items, unless another process has done it meanwhile; the mistakes of those that fail."""
     mistakes: list[str] = []
     prepared = {}
@@ -268,7 +141,7 @@ def _encode_batch(job: _Job, encoder: "Encoder", keys: Sequence[str]) -> list[st
     return mistakes
 
 
-def _load(job: _Job, key: str, sample_rate: int | None) -> Any:
+def _load(job: Job, key: str, sample_rate: int | None) -> Any:
     source = job.sources[key]
     if isinstance(source, str):
         return source
@@ -277,17 +150,6 @@ def _load(job: _Job, key: str, sample_rate: int | None) -> Any:
     if hashlib.sha256(source.read_bytes()).hexdigest() != key:
         raise InputError(f"{source}: changed since the corpus was read. Run the command again.")
     return wave
-
-
-def _meta(checkpoint: Checkpoint, encoder: "Encoder") -> StoreMeta:
-    return StoreMeta(
-        name=checkpoint.name,
-        dim=encoder.family.dim,
-        num_parameters=encoder.counts.num_parameters,
-        macs=encoder.counts.macs,
-        frame_rate=encoder.family.frame_rate,
-        untrained=checkpoint.untrained,
-    )
 
 
 @contextmanager

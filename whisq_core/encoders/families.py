@@ -54,7 +54,8 @@ def load_encoder(
     """Load an encoder of waves or of prompts.
 
     Raises:
-        InputError: when the family cannot serve as this kind, or the folder cannot be loaded.
+        InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
+            transformers raises over it.
     """
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
@@ -64,4 +65,13 @@ def load_encoder(
         make = {"whisper": audio.whisper, "wav2vec2": audio.wav2vec2, "clap": audio.clap}[checkpoint.family]
     else:
         make = text.clap if checkpoint.family == "clap" else text.sequences
-    return Encoder(checkpoint, make(checkpoint), precision, device)
+    try:
+        return Encoder(checkpoint, make(checkpoint), precision, device)
+    except InputError:
+        raise
+    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError and others
+        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+        raise InputError(
+            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be loaded ({type(error).__name__}: {reason}). "
+            "Fetch the folder again, or give another one."
+        ) from error

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisq_core.encoders.checkpoints import Checkpoint
-from whisq_core.encoders.encoder import Family, Prepared, explained, model_config, quiet
+from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
 from whisq_core.encoders.untrained import hashed_tokens
 from whisq_core.errors import InputError
 
@@ -87,7 +87,7 @@ def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[str], list[int]], int]
         )
     from transformers import AutoTokenizer
 
-    with explained(checkpoint), quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     longest = getattr(model_config(checkpoint), "max_position_embeddings", MAX_TOKENS)
     limit = min(MAX_TOKENS, tokenizer.model_max_length, longest)

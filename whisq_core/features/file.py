@@ -100,10 +100,13 @@ def verify_item(path: Path, key: ItemKey) -> None:
         FileNotFoundError, Broken: as `read_item`, and when frames do not match their checksum.
     """
     item = read_item(path, key)
-    with path.open("rb") as file:
-        file.seek(frames_offset(item.dim))
-        if zlib.crc32(file.read()) != item.frames_crc:
-            raise Broken("corrupt: its frames do not match their checksum")
+    content = path.read_bytes()
+    pooled, start = item.pooled.tobytes(), frames_offset(item.dim)
+    numbers = (item.dim, item.num_frames, item.num_valid, item.frames_crc)
+    if content[:start] != _header(key, *numbers, _crc(*numbers, pooled)) + pooled:
+        raise Broken("corrupt: its header contradicts itself")
+    if zlib.crc32(memoryview(content)[start:]) != item.frames_crc:
+        raise Broken("corrupt: its frames do not match their checksum")
 
 
 def map_frames(path: Path, num_frames: int, dim: int) -> "torch.Tensor":
@@ -144,25 +147,23 @@ def _header(key: ItemKey, dim: int, num_frames: int, num_valid: int, frames_crc:
 
 
 def _parse(prefix: bytes, size: int, key: ItemKey) -> tuple[int, int, int, int, int]:
-    """dim, num_frames, num_valid and both checksums, when the header is what `_header` writes for them."""
+    """dim, num_frames, num_valid and both checksums of this item's header."""
     end = 8 + int.from_bytes(prefix[:8], "little")
     if len(prefix) < 8 or size < end <= _PREFIX_BYTES:
         raise Broken(f"truncated: {size} bytes are less than its header")
     try:
         header = json.loads(prefix[8:end])
         metadata = header["__metadata__"]
-        if metadata["format"] != LAYOUT:
-            raise ValueError("another format")
         identity = ItemKey(metadata["item"], metadata["store"])
         num_frames, dim = header["frames"]["shape"]
         num_valid, frames_crc, crc = (int(metadata[name]) for name in ("num_valid", "frames_crc32", "crc32"))
-        expected = _header(key, dim, num_frames, num_valid, frames_crc, crc) if min(dim, num_frames) > 0 else b""
+        is_ours = min(dim, num_frames) > 0 and end == frames_offset(dim) - 8 * dim
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise Broken("not a feature file of this version") from None
+        is_ours = False
+    if not is_ours:
+        raise Broken("not a feature file of this version")
     if identity != key:
         raise Broken("mismatched: the features of another item or encoder")
-    if prefix[:end] != expected:
-        raise Broken("corrupt: its header contradicts itself")
     whole = file_bytes(dim, num_frames)
     if size != whole:
         raise Broken(f"{'truncated' if size < whole else 'corrupt'}: {size} bytes instead of {whole}")

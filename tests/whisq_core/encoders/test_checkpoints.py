@@ -283,6 +283,6 @@ def test_a_download_that_was_cut_off_is_not_taken_for_whole(folder, tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", COMMIT)
     assert offline("owner/model", tmp_path).stderr.splitlines() == [
-        f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model*.safetensors, pytorch_model*.bin, "
-        "model.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
+        f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model.bin, model*.safetensors, "
+        "pytorch_model*.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
     ]
