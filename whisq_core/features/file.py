@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what i
 
 SUFFIX = ".safetensors"
 LAYOUT = "whisq-features-2"  # raise the number when files written before can no longer be read
+_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
 _HEADER_BYTES = 512
 _ALIGNMENT = 64
 _PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled vectors of the usual encoders
@@ -109,20 +110,33 @@ def verify_item(path: Path, key: ItemKey) -> None:
         raise Broken("corrupt: its frames do not match their checksum")
 
 
-def map_frames(path: Path, num_frames: int, dim: int) -> "torch.Tensor":
-    """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
+class Maps:
+    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
 
-    Raises:
-        InputError: when the file has vanished or shrunk.
-    """
-    import torch
+    def __init__(self) -> None:
+        self._kept: dict[Path, torch.Tensor] = {}
+        self._num_bytes = 0
 
-    try:
-        size = file_bytes(dim, num_frames) // 2
-        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.float16)
-    except RuntimeError as error:
-        raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
-    return whole[frames_offset(dim) // 2 :].view(num_frames, dim)
+    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
+        """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
+
+        Raises:
+            InputError: when the file has vanished or shrunk.
+        """
+        import torch
+
+        if path in self._kept:
+            return self._kept[path]
+        size = file_bytes(dim, num_frames)
+        try:
+            whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
+        except RuntimeError as error:
+            raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
+        frames = whole[frames_offset(dim) // 2 :].view(num_frames, dim)
+        if self._num_bytes + size <= _KEPT_MAP_BYTES:
+            self._kept[path] = frames
+            self._num_bytes += size
+        return frames
 
 
 def file_bytes(dim: int, num_frames: int) -> int:

@@ -21,8 +21,7 @@ from whisq_core.features.file import (
     Broken,
     Item,
     ItemKey,
-    file_bytes,
-    map_frames,
+    Maps,
     read_item,
     verify_item,
     write_item,
@@ -32,8 +31,6 @@ from whisq_core.spec import digest
 
 if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
     import torch
-
-_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,9 @@ class FeatureStore:
     def meta(self) -> StoreMeta | None:
         """The description written beside the items, None before the first encoding.
 
-        Raises:
-            InputError: when `store.json` describes another key or cannot be read.
+        Raises
+        ------
+        InputError : when `store.json` describes another key or cannot be read.
         """
         path = self.folder / "store.json"
         try:
@@ -102,8 +100,9 @@ class FeatureStore:
     def describe(self, meta: StoreMeta) -> None:
         """Write `store.json`, or check that it tells the same.
 
-        Raises:
-            InputError: when the folder belongs to another key or cannot be written.
+        Raises
+        ------
+        InputError : when the folder belongs to another key or cannot be written.
         """
         if self.meta == meta:
             return
@@ -117,13 +116,18 @@ class FeatureStore:
         valid: int,
         pooled: Float[np.ndarray, " dim"] | None = None,
     ) -> None:
-        """Store one item; the first `valid` frames are signal, the rest is the encoder's padding.
+        """Store one item. The bytes depend on the arguments alone: two processes may write the same item.
 
-        `pooled` is the encoder's own pooled vector (CLAP) and replaces both means. The bytes depend on the
-        arguments alone, so it does no harm when two processes write the same item.
+        Parameters
+        ----------
+        item_key : the item's SHA-256, 64 hexadecimal digits.
+        frames : [frames, dim], stored in half precision.
+        valid : the first frames that are signal; the rest is the encoder's padding.
+        pooled : [dim], the encoder's own pooled vector (CLAP), in place of both means.
 
-        Raises:
-            InputError: when features are not finite in half precision, or the folder cannot be written.
+        Raises
+        ------
+        InputError : when features are not finite in half precision, or the folder cannot be written.
         """
         assert 1 <= valid <= len(frames), (valid, frames.shape)
         with np.errstate(over="ignore"):
@@ -151,8 +155,9 @@ class FeatureStore:
     def open(self, item_keys: Sequence[str]) -> "FeatureTable":
         """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
 
-        Raises:
-            InputError: with every item that is absent, truncated, mismatched or corrupt.
+        Raises
+        ------
+        InputError : with every item that is absent, truncated, mismatched or corrupt.
         """
         items, problems = self._look(dict.fromkeys(item_keys))
         rebuild = "Run `whisq-study encode`: it rebuilds the file."
@@ -211,7 +216,7 @@ class FeatureTable:
     num_frames: Int[np.ndarray, " rows"]
     num_valid: Int[np.ndarray, " rows"]
     pooled_vectors: Float[np.ndarray, "2 rows dim"]
-    _maps: "_Maps" = field(default_factory=lambda: _Maps({}), repr=False, compare=False)
+    _maps: Maps = field(default_factory=Maps, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -224,8 +229,9 @@ class FeatureTable:
     def frames(self, row: SupportsIndex) -> "torch.Tensor":
         """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
 
-        Raises:
-            InputError: when the file has vanished since the table was opened.
+        Raises
+        ------
+        InputError : when the file has vanished since the table was opened.
         """
         path = self.folder / f"{self.keys[row]}{SUFFIX}"
         return self._maps.frames(path, int(self.num_frames[row]), self.dim)
@@ -246,24 +252,6 @@ class FeatureTable:
             pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
             _maps=self._maps,
         )
-
-
-@dataclass
-class _Maps:
-    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
-
-    kept: "dict[Path, torch.Tensor]"
-    num_bytes: int = 0
-
-    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
-        if path in self.kept:
-            return self.kept[path]
-        frames = map_frames(path, num_frames, dim)
-        size = file_bytes(dim, num_frames)
-        if self.num_bytes + size <= _KEPT_MAP_BYTES:
-            self.kept[path] = frames
-            self.num_bytes += size
-        return frames
 
 
 @dataclass(frozen=True)
