@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from study.engine.runs import Workspace, execute
 
 from study.config import read_ablation_file
 from study.demo.run import DEMO_FILE
 from study.engine.encode import encode_backbones
-from study.engine.runs import Workspace, execute
 from study.store.records import Scored
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec, with_settings

@@ -12,8 +12,8 @@ from study.engine.tasks import Stopped, Task
 from study.engine.workspace import Workspace, identify
 from study.store import Run, Scored
 from whisq_core.controls import predict_control
-from whisq_core.corpus.table import Split, inner_split, split, system_truth
-from whisq_core.encoders.encoding import Backbone
+from whisq_core.corpus import Split, inner_split, split, system_truth
+from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
 from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate

@@ -3,6 +3,6 @@
 Its sources are Table II of the WhisQ paper (whose heading "OQM" is OMQ) and two READMEs on the same dev set.
 """
 
-from study.published import NUM_SYSTEMS, PUBLISHED, PublishedRow
+from study.published.paper import NUM_SYSTEMS, PUBLISHED, PublishedRow
 
 __all__ = ["NUM_SYSTEMS", "PUBLISHED", "PublishedRow"]

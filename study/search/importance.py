@@ -14,11 +14,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.report import BLACK, BLUE, GREY, GRID, finish
 from study.search.study import best_first
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    pass
 
 MIN_TRIALS = 20  # complete ones; a forest on fewer fits noise
 NUM_FORESTS = 20
@@ -75,35 +74,6 @@ def importances(study: optuna.Study, num_forests: int = NUM_FORESTS) -> Importan
     found = [_summary(name, shares[:, index], noise) for index, name in enumerate(ranges)]
     found.sort(key=lambda importance: -importance.mean)
     return Importances(tuple(found), float(noise.mean()), float(noise.std(ddof=1)), len(trials), study.study_name)
-
-
-def importance_figure(found: Importances, warning: str = "") -> "Figure":
-    """The share of the objective's variance that each searched setting explains, with the noise floor.
-
-    `warning` stands in the title, when the search's data must not be taken for real ones.
-    """
-    import plotly.graph_objects as go  # a second to import: only where it is drawn
-
-    parameters = found.parameters[::-1]
-    figure = go.Figure(
-        go.Bar(
-            x=[parameter.mean for parameter in parameters],
-            y=[parameter.name for parameter in parameters],
-            orientation="h",
-            marker_color=[GREY if parameter.is_noise else BLUE for parameter in parameters],
-            error_x={"type": "data", "array": [parameter.sd for parameter in parameters], "color": BLACK},
-            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-        )
-    )
-    floor = found.noise_mean + 2 * found.noise_sd
-    figure.add_vrect(x0=0, x1=floor, fillcolor=GRID, line_width=0, layer="below")
-    subtitle = (
-        f"Search {found.search}: fANOVA over {found.num_trials} trials, mean ± sd over forests. "
-        "Grey band: what a random column reaches (mean + 2 sd); grey bars cannot be told from it."
-    )
-    finish(figure, "Importance of the searched settings", warning, subtitle, 150 + 36 * len(parameters))
-    figure.update_xaxes(title_text="share of the objective's variance", rangemode="tozero")
-    return figure
 
 
 def _summary(name: str, shares: np.ndarray, noise: np.ndarray) -> Importance:

@@ -48,7 +48,7 @@ def test_all_frames_count_where_the_paper_counts_them(data: Dataset) -> None:
 
 
 def test_without_sequences_no_file_is_touched(data: Dataset) -> None:
-    for path in data.audio.folder.glob("*.features"):
+    for path in data.audio.folder.glob("*.safetensors"):
         path.unlink()
 
     batch = Loader(data, "all", CPU).batch(np.arange(4), with_sequences=False)
