@@ -22,8 +22,8 @@ from study.store.urls import masked, sqlite_path
 from whisq_core.encoders.encoding import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features.store import FeatureStore
+from whisq_core.kernels import SWITCH, chosen
 from whisq_core.spec import BackboneSpec
-from whisq_core.training.compiled import SWITCH, chosen
 
 _SPACE_WANTED = 2 * 2**30  # bytes free beside the results; the features of MusicEval take 4.5 GB
 

@@ -8,7 +8,7 @@ from whisq_core.errors import InputError
 
 def failure_reason(error: Exception) -> str:
     """Why a run failed, in one line; a place in the code only for what we did not expect."""
-    from whisq_core.training.fit import Diverged
+    from whisq_core.training import Diverged
 
     if isinstance(error, Diverged | InputError):
         return " ".join(str(error).split())

@@ -10,10 +10,10 @@ from urllib.parse import quote
 from study.config.design import AblationFile, Row
 from study.engine.runs import Workspace
 from study.store.urls import sqlite_path
+from whisq_core import kernels
 from whisq_core.device import resolve_auto
 from whisq_core.errors import InputError, raise_all
 from whisq_core.spec import RunSpec
-from whisq_core.training import compiled
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def check_writable(folder: Path, option: str) -> None:
 
 def check_kernels() -> None:
     """See that the kernels which the environment asks for by name are there; otherwise every cell would fail."""
-    compiled.chosen()
+    kernels.chosen()
 
 
 def check_storage(url: str) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from whisq_core.training.compiled import chosen
+from whisq_core.kernels import chosen
 
 _PACKAGES = ("whisq-study", "torch", "transformers", "ctranslate2", "geomloss", "optuna", "numpy", "scipy")
 

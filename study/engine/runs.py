@@ -26,7 +26,7 @@ from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Raise when the same spec on the same data gives other numbers; a golden run notices."""
 
 
@@ -163,7 +163,7 @@ def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.
 def _train(
     spec: RunSpec, workspace: Workspace, parts: Split, on_epoch: OnEpoch, watch: str | None
 ) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict[str, Any], Any]:
-    from whisq_core.training.fit import fit, predict  # torch costs a second to import; a control does not need it
+    from whisq_core.training import fit, predict  # torch costs a second to import; a control does not need it
 
     backbone = workspace.backbone(spec.backbone)
     fitted, inner = parts.fit, None
@@ -186,7 +186,7 @@ def _train(
 
 def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dataset) -> dict[str, Any]:
     """Size and cost of the model with its encoders: parameters, and multiply-accumulates per clip."""
-    from whisq_core.model.whisq import count
+    from whisq_core.model import count
 
     frames = int(np.mean(train.audio.num_valid if spec.model.audio_frames == "valid" else train.audio.num_frames))
     tokens = int(np.mean(train.text.num_frames))

@@ -147,7 +147,7 @@ class AblationSession:
         )
         self.database.save_run(run)
         if self.job.models is not None and outcome.model is not None:
-            from whisq_core.training.fit import save
+            from whisq_core.training import save
 
             save(self.job.models / identity.run_id, outcome.model)
         value = run.scored[self.job.split].metrics[self.job.metric]

@@ -117,7 +117,7 @@ class SearchSession:
 
     def _run(self, trial: optuna.Trial, title: str, emit: Emit) -> str:
         """Train unless this very run is stored, and close the trial with its value; returns what to tell the user."""
-        from whisq_core.training.fit import Diverged
+        from whisq_core.training import Diverged
 
         spec = with_settings(self.job.spec, suggest(trial, self.job.search.space))
         identity = identify(spec, self.workspace)

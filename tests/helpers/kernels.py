@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import whisq_core
-from whisq_core.errors import InputError
 from whisq_core import kernels
+from whisq_core.errors import InputError
 
 SOURCE = Path(whisq_core.__file__).with_name("csrc") / "kernels.c"
 WIDE = "wide"  # vectors of 16 floats made of narrower ones: AVX-512's way through the source, on any processor

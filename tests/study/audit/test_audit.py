@@ -13,7 +13,7 @@ from study.audit.claims import counts, gains, multiply_accumulates, parameters, 
 from study.audit.placement import place, place_row, why_not_comparable
 from study.published.paper import PUBLISHED
 from whisq_core.errors import InputError
-from whisq_core.model.whisq import count
+from whisq_core.model import count
 from whisq_core.spec import ModelSpec
 
 

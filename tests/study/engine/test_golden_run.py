@@ -19,7 +19,7 @@ from study.engine.preflight import resolved
 from study.engine.runs import NUMERICS_VERSION, Workspace, execute
 from whisq_core.features.store import Dataset
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import fit, predict
+from whisq_core.training import fit, predict
 
 GOLDEN = Path(__file__).with_name("golden_run.json")
 WRITE = "WHISQ_WRITE_GOLDEN"
