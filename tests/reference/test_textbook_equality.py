@@ -3,8 +3,6 @@
 Every test here runs with the reference form of `interact`, and with the compiled kernels where they were built.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -34,12 +32,7 @@ BASE = with_settings(
 )
 
 
-@pytest.fixture(autouse=True, params=["pytorch", ""], ids=["reference", "kernels"])
-def _form(request: pytest.FixtureRequest) -> Iterator[None]:
-    with kernels.using(request.param):
-        if request.param == "" and kernels.chosen()[1] is None:
-            pytest.skip("no compiled kernels here")
-        yield
+FORMS = ["pytorch"] + ([kernels.chosen()[0]] if kernels.chosen()[1] else [])
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +97,10 @@ def test_fifty_steps_follow_textbook(data: Dataset, attention: str, audio_frames
     batch = textbook_batch(spec, data)
     expected = textbook_curve(spec, batch, TEXT_DIM)
 
-    ours = [record.loss - audio_term(spec, batch) for record in fit(spec, data).curve]
-
-    assert ours == pytest.approx(expected, rel=1e-4)
+    for form in FORMS:
+        with kernels.using(form):
+            ours = [record.loss - audio_term(spec, batch) for record in fit(spec, data).curve]
+        assert ours == pytest.approx(expected, rel=1e-4), form
     assert expected[-1] < 0.9 * expected[0], "there was something to follow"
 
 
@@ -122,15 +116,16 @@ def test_fifty_steps_follow_textbook_where_audio_is_projected(data: Dataset) -> 
 
 
 @pytest.mark.parametrize("attention", ["sequence", "cross", "none"])
-def test_the_first_gradient_is_that_of_textbook(data: Dataset, attention: str) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_gradient_is_that_of_textbook(data: Dataset, form: str, attention: str) -> None:
     spec = with_settings(BASE, {"model.attention": attention, "train.learning_rate": 1.0, "train.momentum": 0.0,
                                 "train.clip_scope": "none"})  # fmt: skip
     textbook = TextbookWhisQ(WhisQ(spec.model, DIM, TEXT_DIM, spec.seed))
     TextbookLoss(spec.loss)(textbook, textbook_batch(spec, data)).backward()
-    trainer = Trainer(spec, data)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-    trainer.epoch(1)
+    with kernels.using(form):
+        trainer = Trainer(spec, data)
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.epoch(1)
 
     moved = {name: before[name] - value for name, value in trainer.model.state_dict().items()}
     expected = {name: p.grad for name, p in textbook.named_parameters() if not name.startswith("attentions")}

@@ -50,7 +50,7 @@ def interact(
     tokens: Float[Tensor, "batch tokens dim"],
     token_mask: Bool[Tensor, "batch tokens"],
     rows: Rows,
-    loss: LossSpec,
+    loss: LossSpec | None,
 ) -> tuple[Contexts, Float[Tensor, " batch"] | None]:
     """The contexts of each clip, and its Sinkhorn divergence where `rows` have points.
 
@@ -67,7 +67,7 @@ def interact(
         of_text = attend_to_text(rows.to_text, constants, rounded, frame_mask, tokens, token_mask)
     if rows.to_audio is not None:
         of_audio = attend_to_audio(rows.to_audio, token_mask, rounded, frame_mask) + centre.unsqueeze(1)
-    if rows.points is not None:
+    if rows.points is not None and loss is not None:
         divergence = sinkhorn(relative, frame_mask, rows.points - centre.unsqueeze(1), token_mask, loss)
     return Contexts(of_text, of_audio), divergence
 
@@ -88,7 +88,7 @@ def attend_to_text(
     probabilities = scores.masked_fill(~token_mask[:, None, :, None], -math.inf).softmax(dim=2)
     total = torch.einsum("bhji,bi->bhj", probabilities, frame_mask.to(probabilities.dtype))
     mean = total / frame_mask.sum(dim=1)[:, None, None]
-    return torch.einsum("bhj,bjd->bhd", mean.to(tokens.dtype), tokens)
+    return at_least_float32(torch.einsum("bhj,bjd->bhd", mean.to(tokens.dtype), tokens))
 
 
 def attend_to_audio(

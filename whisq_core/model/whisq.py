@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from whisq_core.model.alignment import at_least_float32, sinkhorn
+from whisq_core.model.alignment import at_least_float32
 from whisq_core.model.attention import ATTENTION, POOL, Attention, MultiHead, Side
-from whisq_core.model.interaction import Contexts, Interact, interact
+from whisq_core.model.interaction import Contexts, Interact, Rows, interact
 from whisq_core.spec import LossSpec, ModelSpec
 
 HIDDEN = (256, 64)  # Sec. II.A
@@ -112,15 +112,14 @@ class WhisQ(nn.Module):
         tokens = self.text_projection(batch.tokens.to(text.dtype))
         points = None if loss is None or loss.ot_weight == 0 else at_least_float32(tokens).view_as(tokens)
         frames = None if batch.frames is None else self._project_audio(batch.frames)
+        rows = replace(self.attention.rows(tokens) if self.attention.commutes else Rows(), points=points)
+        contexts, divergence = batch.interact(frames, batch.frame_mask, audio, tokens, batch.token_mask, rows, loss)
         if self.attention.commutes:
-            rows = replace(self.attention.rows(tokens), points=points)
-            contexts, divergence = batch.interact(frames, batch.frame_mask, audio, tokens, batch.token_mask, rows, loss)
             with _exact(audio):
-                return TaResult(self._score(self.attention.embed(contexts, audio, text)), divergence, points)
-        joint = self.attention.unpooled(
-            self._side(audio, frames, batch.frame_mask), self._side(text, tokens, batch.token_mask)
-        )
-        divergence = None if points is None else sinkhorn(frames, batch.frame_mask, points, batch.token_mask, loss)
+                joint = self.attention.embed(contexts, audio, text)
+        else:
+            sides = self._side(audio, frames, batch.frame_mask), self._side(text, tokens, batch.token_mask)
+            joint = self.attention.unpooled(*sides)
         return TaResult(self._score(joint), divergence, points)
 
     def _score(self, joint: Float[Tensor, "batch two_dim"]) -> Float[Tensor, " batch"]:
@@ -132,7 +131,9 @@ class WhisQ(nn.Module):
             return frames
         return self.audio_projection(frames.to(self.audio_projection.weight.dtype))
 
-    def _side(self, pooled: Tensor, frames: Tensor, mask: Tensor) -> Side:
+    def _side(self, pooled: Tensor, frames: Tensor | None, mask: Tensor | None) -> Side:
+        assert frames is not None
+        assert mask is not None
         frames = at_least_float32(frames)
         return Side(POOL["max"](frames, mask) if self.spec.pool == "max" else pooled, frames, mask)
 

@@ -86,7 +86,7 @@ def found(spec: RunSpec, data: Dataset, by_kernels: bool) -> Found:
         (towards,) = torch.autograd.grad(result.points, model.text_projection.weight, result.points.grad)
         share = float(towards.norm())
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return Found(float(ta), float(ot), gradients, share)
+    return Found(ta.item(), ot.item(), gradients, share)
 
 
 def assert_equals_reference(spec: RunSpec, data: Dataset) -> None:

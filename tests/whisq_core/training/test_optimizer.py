@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from whisq_core.spec import TrainSpec
-from whisq_core.training.optimizer import Optimizer, Updater
-from whisq_core.training.step import autocast
+from whisq_core.training.step import Optimizer, Updater, autocast
 
 
 def parameters(*gradients: list[float]) -> list[nn.Parameter]:
@@ -151,7 +150,7 @@ def test_neither_model_nor_optimiser_imports_pytorchs_compiler() -> None:
     code = (
         "import sys, torch\n"
         "from whisq_core.model import WhisQ\n"
-        "from whisq_core.training.optimizer import Updater\n"
+        "from whisq_core.training.step import Updater\n"
         "from whisq_core.spec import ModelSpec, TrainSpec\n"
         "parameters = list(WhisQ(ModelSpec(), 512, 384, seed=0).parameters())\n"
         "for parameter in parameters: parameter.grad = torch.ones_like(parameter)\n"
