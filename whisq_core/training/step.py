@@ -233,7 +233,7 @@ class Optimizer:
             "maximize": False,
         }
         if train.optimizer == "sgd":
-            momentum = {"momentum": train.momentum, "dampening": 0, "nesterov": train.nesterov}
+            momentum: dict[str, Any] = {"momentum": train.momentum, "dampening": 0, "nesterov": train.nesterov}
             sgd(list(moved), gradients, list(means), **momentum, **shared)
             return
         adam(
