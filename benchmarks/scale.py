@@ -152,7 +152,7 @@ def measure_training(folder: Path, num_clips: int) -> Training:
     started = time.perf_counter()
     dataset = workspace.dataset(backbone, clips)
     open_seconds = time.perf_counter() - started
-    from whisq_core.training.fit import fit
+    from whisq_core.training import fit
 
     with _Watch() as watch:
         started = time.perf_counter()

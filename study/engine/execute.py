@@ -104,7 +104,7 @@ def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.
 def _train(
     task: Task, workspace: Workspace, parts: Split, show: Show, report: Report
 ) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict[str, Any]]:
-    from whisq_core.training.fit import fit, predict, save  # torch costs a second to import; a control needs none
+    from whisq_core.training import fit, predict, save  # torch costs a second to import; a control needs none
 
     spec, watch = task.spec, task.watch
     backbone = workspace.backbone(spec.backbone)
@@ -156,7 +156,7 @@ class _Follow:
 
 def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dataset) -> dict[str, Any]:
     """Size and cost of the model with its encoders: parameters, and multiply-accumulates per clip."""
-    from whisq_core.model.whisq import count
+    from whisq_core.model import count
 
     frames = int(np.mean(train.audio.num_valid if spec.model.audio_frames == "valid" else train.audio.num_frames))
     tokens = int(np.mean(train.text.num_frames))
