@@ -1,7 +1,6 @@
 """The Optuna study of a search: what it is bound to, what it begins with, and trials that were interrupted."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -64,14 +63,15 @@ def open_search(database: Database, plan: SearchPlan, source: str | None = None)
     InputError
         When the stored study was begun with another space, protocol, seed or source.
     """
-    warm = _warm_start(database, source) if source is not None else None
+    if source is not None:
+        _search_named(database, source)  # before anything is made
     objective = plan.search.objective
     study = open_study(open_storage(database), plan.name, KIND, objective[0], objective_name(objective))
     if "fingerprint" in study.user_attrs:
         raise_all(_drift(study, database, plan, source))
         close_interrupted(study)
         return study, []
-    guesses, notes = _guesses(plan, warm)
+    guesses, notes = _guesses(database, plan, source)
     attributes = {"table": plan.table, "row": plan.row.id, "seed": plan.seed, "source": source, "guesses": guesses}
     for name, value in {**attributes, "protocol": plan.protocol}.items():
         study.set_user_attr(name, value)
@@ -98,47 +98,39 @@ def _drift(study: optuna.Study, database: Database, plan: SearchPlan, source: st
     return mistakes
 
 
-def _guesses(plan: SearchPlan, warm: "_WarmStart | None") -> tuple[list[dict[str, Any]], list[str]]:
-    """The parameters that a search begins with, and notes about those that were left out."""
+def _guesses(database: Database, plan: SearchPlan, source: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parameters that a search begins with: the first guess, then the warm-start study's; notes about them."""
     guesses, outside = list[dict[str, Any]](), list[str]()
     with collect_errors(outside):
         guesses.append(to_params(plan.first_guess, plan.search.space))
     notes = [f"first guess left out: {mistake}" for mistake in outside]
-    if warm is not None:
-        fitting = [params for params in warm.params(plan) if params not in guesses]
-        notes.append(f"{len(fitting)} of {len(warm.trials)} finished trials of '{warm.name}' fit and are taken over")
+    if source is not None:
+        study = _search_named(database, source)
+        fitting = [params for params in _fitting(study, plan) if params not in guesses]
+        notes.append(f"{len(fitting)} of {len(best_first(study))} finished trials of '{source}' fit and are taken over")
         guesses += fitting
     return guesses, notes
 
 
-@dataclass(frozen=True)
-class _WarmStart:
-    """An earlier search whose configurations another one begins with; their values are never copied."""
-
-    name: str
-    search: Search
-    protocol: Mapping[str, Any]
-    trials: tuple[FrozenTrial, ...]  # complete ones, best first
-
-    def params(self, plan: SearchPlan) -> list[dict[str, Any]]:
-        """The configurations that lie in the space of `plan` and differ from its row in nothing else."""
-        settings, found = plan.spec.settings(), []
-        no_longer_searched = set(self.search.space) - set(plan.search.space)
-        for trial in self.trials:
-            theirs = {**self.protocol, **to_settings(trial.params, self.search.space)}
-            if all(theirs[name] == settings[name] for name in no_longer_searched):
-                with collect_errors([]):  # those outside the new space are counted by the caller
-                    found.append(to_params(theirs, plan.search.space))
-        return found
+def _fitting(study: optuna.Study, plan: SearchPlan) -> list[dict[str, Any]]:
+    """The configurations of an earlier search, best first, that lie in the space of `plan` and differ in no more."""
+    attributes = study.user_attrs
+    search = Search.model_validate(json.loads(attributes["fingerprint"]))
+    settings, no_longer_searched = plan.spec.settings(), set(search.space) - set(plan.search.space)
+    found = []
+    for trial in best_first(study):
+        theirs = {**attributes["protocol"], **to_settings(trial.params, search.space)}
+        if all(theirs[name] == settings[name] for name in no_longer_searched):
+            with collect_errors([]):  # those outside the new space are counted by the caller
+                found.append(to_params(theirs, plan.search.space))
+    return found
 
 
-def _warm_start(database: Database, name: str) -> _WarmStart:
+def _search_named(database: Database, name: str) -> optuna.Study:
     searches = {study.study_name: study for study in _searches(database)}
     if name not in searches:
         raise InputError(f"--from {name}: no such search in {database.masked_url}. {did_you_mean(name, searches)}")
-    study = searches[name]
-    search = Search.model_validate(json.loads(study.user_attrs["fingerprint"]))
-    return _WarmStart(name, search, study.user_attrs["protocol"], tuple(best_first(study)))
+    return searches[name]
 
 
 def _searches(database: Database) -> list[optuna.Study]:
