@@ -8,6 +8,7 @@ import yaml
 from study.ablation import ablate
 from study.ablation.publish import report
 from study.audit.check import audit
+from study.demo.corpus import write_demo_corpus
 from study.engine.preflight import make_folder
 from study.search import optimize
 from study.terminal import item_progress, say
@@ -30,12 +31,10 @@ class DemoRequest:
 
 def demo(request: DemoRequest) -> int:
     """Run the whole demonstration and return its exit status."""
-    from study.demo.corpus import render_demo_corpus
-
     corpus, storage = request.out / "corpus", f"sqlite:///{request.out / 'whisq.db'}"
     make_folder(request.out)
     with item_progress("render the demo corpus") as bar:
-        render_demo_corpus(corpus, workers=request.workers, progress=bar)
+        write_demo_corpus(corpus, bar)
     file = _file(request)
     features = request.out / "features"
     asked = ablate.AblateRequest(file, corpus, features, storage, request.out, workers=request.workers)
