@@ -60,7 +60,7 @@ class Clip:
     @property
     def labels(self) -> np.ndarray:
         """Mean OMQ and TA."""
-        return np.mean(list(self.ratings.values()), axis=0)
+        return np.asarray(np.mean(list(self.ratings.values()), axis=0))
 
     def sound(self) -> bytes:
         """The content of the sound file."""

@@ -3,7 +3,7 @@
 Everything here is composed and synthesised by this code; nothing is sampled from existing music.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -55,8 +55,9 @@ BEATS_PER_MINUTE = {"slow": (58.0, 70.0), "fast": (140.0, 164.0)}
 LOWEST = {"low": 48, "high": 67}  # MIDI pitch of the lowest tonic of the melody
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 CHORDS = {"major": (0, 4, 5, 3), "minor": (0, 5, 2, 6)}  # degree of the scale for each bar of four beats
+DAMAGES = ("clipping", "low_pass", "dropouts", "noise")  # of the finished piece, in the order in which they are done
 
-_CYCLE = 8192  # samples of one period of a waveform
+_CYCLE = 8192  # samples of one period of a waveform; a power of two
 _SINE = np.sin(2 * np.pi * np.arange(_CYCLE) / _CYCLE)
 
 
@@ -106,7 +107,7 @@ def play(piece: Mapping[str, str], strengths: Mapping[str, float], generator: np
 
 
 def _tone(instrument: Instrument, pitch: int, seconds: float, generator: np.random.Generator) -> Audio:
-    frequency = 440 * 2 ** ((pitch - 69) / 12)
+    frequency = round(440 * 2 ** ((pitch - 69) / 12), 3)  # Hz; the last bit of a power is not the same on every machine
     time = np.arange(round((seconds + RELEASE) * SAMPLE_RATE)) / SAMPLE_RATE
     turns = frequency * time + generator.random()
     if instrument.vibrato:
@@ -118,72 +119,55 @@ def _tone(instrument: Instrument, pitch: int, seconds: float, generator: np.rand
         tone += 0.8 * np.exp(-6.0 * time) * _look_up(_SINE, instrument.bell * turns)
     if instrument.breath:
         tone += instrument.breath * generator.standard_normal(len(time))
-    swell = np.minimum(time / instrument.attack, 1) * np.minimum((time[-1] - time) / RELEASE, 1)
-    return tone * swell * np.exp(-instrument.decay * time)
+    tone *= np.minimum(time / instrument.attack, 1) * np.minimum((time[-1] - time) / RELEASE, 1)
+    tone *= np.exp(-instrument.decay * time)
+    return tone
 
 
 @cache
 def _period(instrument: Instrument, num_harmonics: int) -> Audio:
-    """One period of the instrument's waveform; loudness does not depend on the timbre."""
+    """One period of the instrument's waveform, with the same power for every instrument."""
     orders = np.arange(1, min(num_harmonics, 24) + 1)
     amplitudes = orders**-instrument.slope * np.where(orders % 2 == 0, instrument.even, 1.0)
-    harmonics = amplitudes[:, None] * _SINE[np.outer(orders, np.arange(_CYCLE)) % _CYCLE]
-    return harmonics.sum(axis=0) / np.sqrt(np.sum(amplitudes**2))
+    spectrum = np.zeros(_CYCLE // 2 + 1, dtype=complex)
+    spectrum[orders] = -0.5j * _CYCLE * amplitudes / np.sqrt(np.sum(amplitudes**2))
+    return np.fft.irfft(spectrum)
 
 
 def _look_up(period: Audio, turns: Audio) -> Audio:
-    return period[(turns * _CYCLE).astype(np.int64) % _CYCLE]
+    return np.asarray(period[(turns * _CYCLE).astype(np.int64) & (_CYCLE - 1)])
 
 
 def _drum(kind: str, generator: np.random.Generator) -> Audio:
     time = np.arange(SAMPLE_RATE // 5) / SAMPLE_RATE
     if kind == "kick":
-        return np.exp(-18 * time) * _look_up(_SINE, 50 * time + 2.5 * (1 - np.exp(-40 * time)))
+        return np.asarray(np.exp(-18 * time) * _look_up(_SINE, 50 * time + 2.5 * (1 - np.exp(-40 * time))))
     noise = generator.standard_normal(len(time))
     if kind == "snare":
-        return 0.5 * np.exp(-22 * time) * noise
-    return 0.3 * np.exp(-70 * time) * np.diff(noise, prepend=0.0)
+        return np.asarray(0.5 * np.exp(-22 * time) * noise)
+    return np.asarray(0.3 * np.exp(-70 * time) * np.diff(noise, prepend=0.0))
 
 
 def spoil(audio: Audio, strengths: Mapping[str, float], generator: np.random.Generator) -> Audio:
     """`audio` with its damage done, each kind with a strength of 0 to 1, at the common loudness."""
-    for kind, damage in DAMAGES.items():
-        if strengths.get(kind, 0.0) > 0:
-            audio = damage(audio / _rms(audio), strengths[kind], generator)
+    for kind in DAMAGES:
+        strength = strengths.get(kind, 0.0)
+        audio = audio / _rms(audio)
+        if strength and kind == "clipping":
+            audio = audio.clip(-2.5 * 0.06**strength, 2.5 * 0.06**strength)
+        elif strength and kind == "low_pass":
+            cutoff = 7500 * (500 / 7500) ** strength  # Hz
+            audio = sosfilt(butter(4, cutoff, fs=SAMPLE_RATE, output="sos"), audio)
+        elif strength and kind == "dropouts":
+            for _ in range(round(strength * 4 * len(audio) / SAMPLE_RATE)):  # at most four a second
+                start = int(generator.integers(0, len(audio)))
+                audio[start : start + int(generator.uniform(0.03, 0.15) * SAMPLE_RATE)] = 0.0
+        elif strength and kind == "noise":
+            level = 10 ** ((-42 + 40 * strength) / 20)  # from 42 to 2 dB below the music
+            audio = audio + level * generator.standard_normal(len(audio))
     audio = LOUDNESS * audio / _rms(audio)
     return audio / max(1.0, float(np.abs(audio).max()))
 
 
 def _rms(audio: Audio) -> float:
     return float(np.sqrt(np.mean(audio**2))) + 1e-9
-
-
-def _clip(audio: Audio, strength: float, generator: np.random.Generator) -> Audio:
-    ceiling: float = 2.5 * 0.06**strength  # in units of the root mean square
-    return np.clip(audio, -ceiling, ceiling)
-
-
-def _low_pass(audio: Audio, strength: float, generator: np.random.Generator) -> Audio:
-    cutoff = 7500 * (500 / 7500) ** strength  # Hz
-    return np.asarray(sosfilt(butter(4, cutoff, fs=SAMPLE_RATE, output="sos"), audio))
-
-
-def _drop_out(audio: Audio, strength: float, generator: np.random.Generator) -> Audio:
-    gate = np.ones(len(audio))
-    for _ in range(round(strength * 4 * len(audio) / SAMPLE_RATE)):  # at most four a second
-        start = int(generator.integers(0, len(audio)))
-        gate[start : start + int(generator.uniform(0.03, 0.15) * SAMPLE_RATE)] = 0.0
-    return audio * gate
-
-
-def _add_noise(audio: Audio, strength: float, generator: np.random.Generator) -> Audio:
-    level: float = 10 ** ((-42 + 40 * strength) / 20)  # from 42 to 2 dB below the music
-    return audio + level * generator.standard_normal(len(audio))
-
-
-DAMAGES: dict[str, Callable[[Audio, float, np.random.Generator], Audio]] = {  # in the order in which they are done
-    "clipping": _clip,
-    "low_pass": _low_pass,
-    "dropouts": _drop_out,
-    "noise": _add_noise,
-}

@@ -125,13 +125,13 @@ def test_a_killed_job_leaves_whole_files_and_no_readable_corpus(folder: Path, tm
     code = f"from pathlib import Path; from study.demo.corpus import *; write_demo_corpus(Path({str(path)!r}), print)"
     root = Path(__file__).parents[3]
     process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(path.glob("wav/*.wav"))) < 3 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not list(path.glob("wav/*.wav")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     written = {file.name: file.read_bytes() for file in path.glob("wav/*.wav")}
-    assert 3 <= len(written) < NUM_TRAIN + NUM_DEV
+    assert 1 <= len(written) < NUM_TRAIN + NUM_DEV
     assert all((folder / "wav" / name).read_bytes() == content for name, content in written.items())
     with pytest.raises(InputError):
         read_corpus(path)

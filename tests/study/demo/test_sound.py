@@ -20,7 +20,7 @@ def spectrum(wrong_notes: float = 0.0, **changes: str) -> tuple[np.ndarray, np.n
     return np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE), power / power.sum()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(piece=PIECES, seed=SEEDS)
 def test_every_combination_of_attributes_sounds_from_beginning_to_end(piece: dict[str, str], seed: int) -> None:
     audio = play(piece, {"wrong_notes": 0.3}, np.random.default_rng(seed))
@@ -66,7 +66,7 @@ def test_notes_belong_to_the_mode_until_they_are_wrong(mode: str) -> None:
     assert foreign(0.5) > 0.1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(strengths=st.dictionaries(st.sampled_from(sorted(HARMS)), st.floats(0, 1)), seed=SEEDS)
 def test_damage_changes_neither_length_nor_loudness(strengths: dict[str, float], seed: int) -> None:
     audio = np.sin(np.arange(16_000) * 0.17) * np.linspace(1, 0.2, 16_000)
