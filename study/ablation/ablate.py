@@ -246,7 +246,7 @@ def _work(prepared: Prepared, todo: Sequence[PlannedCell]) -> None:
     """
     from study.engine.tickets import AblationJob, create_study, enqueue, open_run_ids
     from study.engine.workers import Event, run_workers
-    from study.report import write_tables
+    from study.tables import write_tables
     from study.terminal import ticket_progress  # Optuna and rich: not needed by a table that is complete
 
     request, file = prepared.request, prepared.file

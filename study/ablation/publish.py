@@ -23,7 +23,8 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's note and figures into the dashboard."""
     # plotly, scipy: seconds of import that an unchanged table saves
     from study.dashboard.server import annotate
-    from study.report import figures, judge_table, write_tables
+    from study.report import figures
+    from study.tables import judge_table, write_tables
 
     judgement = judge_table(results)
     write_tables(results, judgement, out)
@@ -35,9 +36,10 @@ def publish(results: StudyResults, database: Database, out: Path) -> None:
 def report(file_path: Path, storage: str, out: Path | None) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     from study.config.reader import read_ablation_file
-    from study.report import judge_table, warning_of, write_report, write_tables
+    from study.report import write_report
     from study.search.importance import importance_figure, importances
     from study.search.study import largest_search
+    from study.tables import judge_table, warning_of, write_tables
 
     mistakes: list[str] = []
     with noted(mistakes):

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from study.report.frame import TableFrame, TableRow
-from study.report.numbers import UNDEFINED, amount, number
-from study.report.views import Column, Kind, View, views
 from study.stats import Interval
+from study.tables.frame import TableFrame, TableRow
+from study.tables.numbers import UNDEFINED, amount, number
+from study.tables.views import Column, Kind, View, views
 
 _ESCAPES = str.maketrans(
     {
