@@ -9,14 +9,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from study.engine.runs import Workspace, score
 
 from study.ablation.ablate import AblateRequest, prepare
 from study.config import SHIPPED_FILE
 from study.engine.plan import Cell
-from study.engine.runs import Workspace, score
-from study.store.records import CellEntry, Scored, Run
-from whisq_core.features.file import ItemKey, _frames_offset, _header
-from whisq_core.features.store import FeatureKey, FeatureStore, StoreMeta
+from study.store import CellEntry, Run, Scored
+from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
+from whisq_core.features.file import ItemKey, _crc, _header, file_bytes, frames_offset
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
 SPLITS = {"train": 1923, "dev": 412, "test": 413}  # MusicEval
@@ -73,18 +73,19 @@ def write_features(workspace: Workspace) -> None:
 
 def _write_store(root: Path, key: FeatureKey, items: Sequence[str], num_frames: int, dim: int) -> None:
     store, generator = FeatureStore(root, key), np.random.default_rng(1)
-    store.describe(StoreMeta("a stand-in", dim, 20_590_592, None, None, untrained=True))
+    store.describe(StoreMeta("a placeholder", dim, 20_590_592, None, None, untrained=True))
     beginning = generator.normal(size=(min(16, num_frames), dim)).astype("<f2").tobytes()
     rest = bytes(2 * dim * num_frames - len(beginning))
     frames_crc = zlib.crc32(rest, zlib.crc32(beginning))
     for item in items:
         pooled = generator.normal(size=(2, dim)).astype("<f4").tobytes()
-        header = _header(ItemKey(item, key.digest), dim, num_frames, num_frames, zlib.crc32(pooled), frames_crc)
+        crc = _crc(dim, num_frames, num_frames, frames_crc, pooled)
+        header = _header(ItemKey(item, key.digest), dim, num_frames, num_frames, frames_crc, crc)
         with store.path(item).open("wb") as file:
             file.write(header + pooled)
-            file.seek(_frames_offset(dim))
+            file.seek(frames_offset(dim))
             file.write(beginning)
-            file.truncate(_frames_offset(dim) + 2 * dim * num_frames)
+            file.truncate(file_bytes(dim, num_frames))
 
 
 def fill_database(request: AblateRequest, num_runs: int) -> None:

@@ -10,7 +10,7 @@ Nulls, in which every verdict 'better' or 'worse' is false:
 * same procedure: the rows are the reference with other seeds;
 * equal in the population: every row errs on clips of its own, all of them equally on average;
 * both of one size: errors mostly shared and seeds that scatter three times as much, so that neither source dominates
-  (here max(p_seed, p_item) alone fails, and p_both is what keeps the promise).
+  (here max(p_seed, p_system) alone fails, and p_both is what keeps the promise).
 
 With fewer tables: 12 systems; a system-level metric; one row worse by just the equivalence margin, so that
 'equivalent' would be false; and the power: one of six rows is worse by a known difference of population SRCC.
@@ -31,9 +31,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from study.stats.resampling import resample
-from study.stats.uncertainty import Comparison, Interval, compare, holm
-from study.stats.verdicts import ALPHA, decide
+from study.stats import ALPHA, Comparison, Interval, compare, decide, holm, resample
 from whisq_core.metrics import group_means, srcc
 
 Array = NDArray[np.float64]
@@ -88,7 +86,7 @@ class Table:
 
     false_verdict: bool  # better or worse where that is not so
     seeds_alone: bool  # the same if the seed test alone decided
-    without_both: bool  # the same if max(p_seed, p_item) decided
+    without_both: bool  # the same if max(p_seed, p_system) decided
     found: bool  # the row with an effect is called worse
     false_equivalence: bool
     alarm: bool  # an A/A row, judged as a comparison of its own, raises the alarm
@@ -104,7 +102,7 @@ class Outcome:
     """One line of the CSV: rates over tables; ``upper_bound`` is the upper 95 % bound of ``false_verdicts``.
 
     ``seeds_alone`` and ``max_of_two`` are the rates of false verdicts if only the seed test, or only the larger of
-    p_seed and p_item, decided.
+    p_seed and p_system, decided.
     """
 
     scenario: str
@@ -216,10 +214,10 @@ def _outcome_of_table(world: World, comparisons: list[Comparison], seed_sd: floa
     equal = slice(1, None) if world.effect else slice(None)
     false_verdict = any(verdict in ("better", "worse") for verdict in verdicts[equal])
     truths = np.array([-world.effect] + [0.0] * (NUM_ROWS - 1))
-    seeds, items = ([getattr(comparison, source) for comparison in comparisons] for source in ("seeds", "items"))
+    seeds, items = ([getattr(comparison, source) for comparison in comparisons] for source in ("seeds", "systems"))
     rejected = [
         holm(np.array(p))[equal] <= ALPHA
-        for p in ([c.p_seed for c in comparisons], [max(c.p_seed, c.p_item) for c in comparisons])
+        for p in ([c.p_seed for c in comparisons], [max(c.p_seed, c.p_system) for c in comparisons])
     ]
     alone = decide(comparisons[-1:], MARGIN, higher_is_better=True)[0].verdict
     return Table(
@@ -228,13 +226,13 @@ def _outcome_of_table(world: World, comparisons: list[Comparison], seed_sd: floa
         without_both=bool(rejected[1].any()),
         found=verdicts[0] == "worse",
         false_equivalence=world.effect >= MARGIN and verdicts[0] == "equivalent",
-        alarm=alone not in ("undecided", "equivalent"),
+        alarm=alone not in ("inconclusive", "equivalent"),
         # On given clips the expected difference of two rows is only known when they are the same procedure.
         seeds_cover=_coverage(seeds, truths)[equal].mean() if world.own_error == 0 else np.nan,
         # Where seeds scatter as much as items, the item interval's target is the population at these seeds, not known.
         items_cover=_coverage(items, truths).mean() if world.own_error > 0.1 else np.nan,
         seed_sd=seed_sd,
-        item_error=float(np.mean([comparison.item_error for comparison in comparisons])),
+        item_error=float(np.mean([comparison.system_error for comparison in comparisons])),
         srcc=float(level),
     )
 

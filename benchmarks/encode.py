@@ -3,10 +3,10 @@
     python benchmarks/encode.py --clips 16 --bf16 --json
 
 `plain` is what one would write from transformers' documentation: decode, log-mel, encoder, one clip after the other,
-float32, all cores for each product. `ours` is `whisq_core.encoding.encode` as the command line runs it, decoding,
+float32, all cores for each product. `ours` is `whisq_core.encoders.encode` as the command line runs it, decoding,
 checking and storing included. Runs take turns, so that a busy machine disturbs all of them, each in a process of its
-own, since the command line changes how memory is freed; loading is not counted, and medians are printed. The error is
-that of the mean over frames against `plain`, relative, the largest over clips.
+own; loading is not counted, and medians are printed. The error is that of the mean over frames against `plain`,
+relative, the largest over clips.
 """
 
 import argparse
@@ -30,11 +30,10 @@ import pandas as pd
 import soundfile
 import torch
 
-from whisq_core.corpus.table import Corpus
-from whisq_core.encoders.allocation import keep_freed_memory
+from whisq_core.corpus import Corpus
+from whisq_core.encoders import Progress, encode, open_dataset, resolve_backbone
 from whisq_core.encoders.checkpoints import resolve
-from whisq_core.encoders.encoding import Progress, encode, open_dataset, resolve_backbone
-from whisq_core.encoders.pretrained import Options, load_model, quiet
+from whisq_core.encoders.encoder import load_model
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
 
@@ -80,16 +79,13 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Result]:
     if checkpoint.family != "whisper":
         raise InputError(f"--audio: '{options.audio}' is a '{checkpoint.family}', allowed: a Whisper checkpoint.")
     corpus, digests = noise_corpus(folder / "wav", options.clips, options.seconds)
-    same = str(folder / "transformers")
-    with quiet():
-        load_model(checkpoint, Options()).save_pretrained(same)
-    encoded = partial(ours, corpus, digests, folder, options.workers)
-    runs: dict[str, Run] = {"plain transformers, float32": partial(plain, corpus, same, cache)}
-    if checkpoint.format == "ctranslate2":
-        runs["ours, CTranslate2, float32"] = partial(encoded, options.audio, "float32")
-    runs["ours, transformers, float32"] = partial(encoded, same, "float32")
+    encoded = partial(ours, corpus, digests, folder, options.workers, options.audio)
+    runs: dict[str, Run] = {
+        "plain transformers, float32": partial(plain, corpus, options.audio, cache),
+        "ours, float32": partial(encoded, "float32"),
+    }
     if options.bf16:
-        runs["ours, transformers, bf16"] = partial(encoded, same, "bf16")
+        runs["ours, bf16"] = partial(encoded, "bf16")
     return compare(runs, options.repeats)
 
 
@@ -121,7 +117,6 @@ def ours(
     corpus: Corpus, digests: list[str], folder: Path, workers: int, name: str, precision: str
 ) -> tuple[float, np.ndarray]:
     """As the command line does it."""
-    keep_freed_memory()
     spec = BackboneSpec(audio=name, text="untrained:qwen3", precision=precision)  # type: ignore[arg-type]
     backbone, last = resolve_backbone(spec, folder / "cache"), list[Progress]()
     with tempfile.TemporaryDirectory(dir=folder) as root:
@@ -135,7 +130,7 @@ def plain(corpus: Corpus, name: str, cache: Path) -> tuple[float, np.ndarray]:
     """Clip after clip with transformers."""
     from transformers import WhisperFeatureExtractor
 
-    encoder = load_model(resolve(name, cache), Options()).encoder
+    encoder = load_model(resolve(name, cache)).encoder
     extractor = WhisperFeatureExtractor(feature_size=encoder.config.num_mel_bins)
     pooled = []
     started = time.perf_counter()

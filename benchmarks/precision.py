@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from study.engine.runs import Workspace, execute
 
 from study.config import read_ablation_file
 from study.demo.run import DEMO_FILE
 from study.engine.encode import encode_backbones
-from study.engine.runs import Workspace, execute
 from study.store.records import Scored
+from whisq_core import kernels
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training import compiled
 
 _SPLIT = "dev"
 
@@ -85,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> Result:
     if arguments.threads:
         name, value = "train.threads", arguments.threads
     if arguments.kernels:
-        name, value = compiled.SWITCH, arguments.kernels
+        name, value = kernels.SWITCH, arguments.kernels
     other = exact if arguments.kernels else with_settings(exact, {name: value})
     workspace = Workspace(arguments.demo / "corpus", arguments.demo / "features")
     if problems := encode_backbones(workspace, [exact.backbone, other.backbone]):
@@ -121,7 +121,7 @@ def _value(text: str) -> Any:
 
 
 def _scored(spec: RunSpec, workspace: Workspace, kernels: str | None = None) -> Scored:
-    with compiled.using(kernels or os.environ.get(compiled.SWITCH, "")):
+    with kernels.using(kernels or os.environ.get(kernels.SWITCH, "")):
         return execute(spec, workspace, lambda record, predicted: None).scored[_SPLIT]
 
 

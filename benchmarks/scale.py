@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 from big_study import fill_database, write_corpus, write_features, write_file
+from study.engine.runs import Workspace
 
 from study.ablation.ablate import AblateRequest
 from study.config import read_ablation_file
 from study.engine.preflight import resolved
-from study.engine.runs import Workspace
 
 _COMMAND = Path(sys.executable).with_name("whisq-study")
 _GIB = 2**30
@@ -116,7 +116,7 @@ def measure(folder: Path, request: AblateRequest, arguments: argparse.Namespace)
         check=True,
     )
     trained = Training(**json.loads(training.stdout))
-    files = [path.stat() for path in request.features.rglob("*.features")]
+    files = [path.stat() for path in request.features.rglob("*.safetensors")]
     return Result(
         runs=arguments.runs,
         database_gib=(folder / "whisq.db").stat().st_size / _GIB,
@@ -152,7 +152,7 @@ def measure_training(folder: Path, num_clips: int) -> Training:
     started = time.perf_counter()
     dataset = workspace.dataset(backbone, clips)
     open_seconds = time.perf_counter() - started
-    from whisq_core.training.fit import fit
+    from whisq_core.training import fit
 
     with _Watch() as watch:
         started = time.perf_counter()

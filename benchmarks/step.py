@@ -4,27 +4,48 @@ All three take turns in one process, so that a busy machine slows them alike; me
 
     python benchmarks/step.py
     python benchmarks/step.py --threads 1 --attention cross --no-ot --frames 350 --tokens 20 --text-dim 384 --json
+
+With `--against REV` this version's step takes turns with that of another commit, each in a process of its own; the
+other one is checked out and its kernels are built in a temporary folder. The ratios are those of neighbouring turns:
+
+    python benchmarks/step.py --against HEAD~1 --precision float32 --repeats 9
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from textbook import TextbookLoss, TextbookWhisQ, pad
+from turns import compare, serve
 
-from study.engine.preflight import resolved
-from whisq_core.features.store import Dataset, FeatureKey, FeatureStore, FeatureTable
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import Trainer
 
+
+def _found(name: str, *modules: str) -> Any:
+    """The name from the first of these modules that has it: another commit may have it elsewhere."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+    raise SystemExit(f"this commit has no {name} in {' or '.join(modules)}")
+
+
+_STORE = ("whisq_core.features", "whisq_core.features.store")
+Dataset, FeatureKey, FeatureStore = (_found(name, *_STORE) for name in ("Dataset", "FeatureKey", "FeatureStore"))
+Trainer = _found("Trainer", "whisq_core.training.step", "whisq_core.training.fit", "whisq_core.training")
+
+ROOT = Path(__file__).resolve().parents[1]
 FRAME_NORM = 31.0  # of real Whisper-base frames
 TOKEN_NORM = 8.0  # of real MiniLM tokens
 
@@ -97,14 +118,23 @@ def main() -> None:
     }
     if not arguments.ot:
         settings["loss.ot_weight"] = 0
-    spec = resolved(with_settings(RunSpec(), settings))
+    spec = with_settings(RunSpec(), settings)
     torch.set_num_threads(arguments.threads)
+    if arguments.against:
+        turns = compare(arguments.against, [__file__, *sys.argv[1:], "--serve"], arguments.repeats)
+        print(json.dumps(asdict(turns), indent=1) if arguments.json else turns.text())
+        return
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(spec, synthetic_dataset(Path(folder), sizes), sizes, arguments.repeats)
+        data = synthetic_dataset(Path(folder), sizes)
+        if arguments.serve:
+            trainer = Trainer(spec, data)
+            serve(lambda: _time(lambda: trainer.epoch(1), sizes.clips))
+            return
+        result = measure(spec, data, sizes, arguments.repeats)
     print(json.dumps(asdict(result), indent=1) if arguments.json else _text(result))
 
 
-def measure(spec: RunSpec, data: Dataset, sizes: Sizes, repeats: int) -> Result:
+def measure(spec: RunSpec, data: Any, sizes: Sizes, repeats: int) -> Result:
     """Time the three in turn; the first round warms up and is not counted."""
     trainer = Trainer(spec, data)
     textbook = _textbook_step(spec, data, sizes)
@@ -140,7 +170,10 @@ def _time(task: Callable[[], object], clips: int) -> tuple[float, float]:
     return (time.perf_counter() - start) / clips * 1e3, (time.process_time() - start_cpu) / clips * 1e3
 
 
-def _textbook_step(spec: RunSpec, data: Dataset, sizes: Sizes) -> Callable[[], object]:
+def _textbook_step(spec: RunSpec, data: Any, sizes: Sizes) -> Callable[[], object]:
+    sys.path.insert(0, str(ROOT / "tests" / "reference"))
+    from textbook import TextbookLoss, TextbookWhisQ, pad
+
     model = TextbookWhisQ(Trainer(spec, data).model)
     loss = TextbookLoss(spec.loss)
     optimizer = torch.optim.SGD(model.parameters(), spec.train.learning_rate, spec.train.momentum)
@@ -206,7 +239,7 @@ def _time_products(products: list[_Product]) -> tuple[float, float]:
     return wall, cpu
 
 
-def synthetic_dataset(folder: Path, sizes: Sizes) -> Dataset:
+def synthetic_dataset(folder: Path, sizes: Sizes) -> Any:
     """Random features of real features' sizes and norms, in a real store; each step meets the same sounds."""
     generator = np.random.default_rng(0)
     audio = _table(folder, "audio", generator, (sizes.batch, sizes.frames, sizes.audio_dim), FRAME_NORM)
@@ -222,10 +255,8 @@ def synthetic_dataset(folder: Path, sizes: Sizes) -> Dataset:
     )
 
 
-def _table(
-    folder: Path, kind: str, generator: np.random.Generator, shape: tuple[int, int, int], norm: float
-) -> FeatureTable:
-    store = FeatureStore(folder, FeatureKey(kind, "0" * 64, "random numbers", "float32"))  # type: ignore[arg-type]
+def _table(folder: Path, kind: str, generator: np.random.Generator, shape: tuple[int, int, int], norm: float) -> Any:
+    store = FeatureStore(folder, FeatureKey(kind, "0" * 64, "random numbers", "float32"))
     keys = [f"{item:064x}" for item in range(shape[0])]
     for key in keys:
         frames = generator.normal(size=shape[1:], scale=norm / shape[2] ** 0.5).astype(np.float32)
@@ -255,10 +286,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--attention", choices=("sequence", "cross", "none"), default="sequence")
     parser.add_argument("--ot", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--steps", type=int, default=4, help="batches of an epoch (default %(default)s)")
-    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
+    default = "bf16" if _found("has_bf16_units", "whisq_core.device", "whisq_core.machine")() else "float32"
+    parser.add_argument("--precision", choices=("float32", "bf16"), default=default, help="default: %(default)s here")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: the cores")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--against", metavar="REV", help="take turns with this commit instead of with textbook")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

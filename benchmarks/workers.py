@@ -22,7 +22,7 @@ from step import Sizes, synthetic_dataset
 
 from study.engine.preflight import resolved
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import Trainer
+from whisq_core.training.step import Trainer
 
 SIZES = Sizes(frames=1500, tokens=24, audio_dim=512, text_dim=1024, batch=64, textbook_batch=1, prompts=64)
 

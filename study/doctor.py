@@ -15,11 +15,11 @@ from study.dashboard import open_storage
 from study.engine import Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
-from whisq_core.encoders.encoding import Backbone, missing
+from whisq_core.encoders import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features.store import FeatureStore
+from whisq_core.kernels import SWITCH, chosen
 from whisq_core.spec import BackboneSpec
-from whisq_core.training.compiled import SWITCH, chosen
 
 _STORAGE_ADVICE = "start its server, restore its file from a copy, or give another --storage"
 _SPACE_WANTED = 2 * 2**30  # bytes free beside the results; the features of MusicEval take 4.5 GB

@@ -4,8 +4,9 @@ import json
 import math
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from whisq_core.metrics import EXTRA, LEVELS, METRICS, STATISTICS, TARGETS, eval
 COLUMNS = ("utterance", "omq", "ta")
 _MOST_LINES = 20  # listed for each kind of mistake
 _UNREADABLE = "lines that cannot be read"
+_Mistakes = dict[str, list[str]]  # by kind, so that many of one kind do not hide another
 _Convention = Literal["clips", "csv"]
 _TRUTH_TEXT = {
     "clips": "clips (mean label of the system's evaluated clips)",
@@ -60,33 +62,26 @@ class Scores:
         return json.dumps(numbers, indent=2, allow_nan=False)
 
 
-@dataclass(frozen=True)
-class _Mistakes:
-    """Mistakes by kind, so that many of one kind do not hide another."""
-
-    by_kind: dict[str, list[str]] = field(default_factory=dict)
-
-    def of(self, kind: str) -> list[str]:
-        return self.by_kind.setdefault(kind, [])
-
-    def raise_all(self) -> None:
-        lines = []
-        for kind, mistakes in self.by_kind.items():
-            lines += mistakes[:_MOST_LINES]
-            if len(mistakes) > _MOST_LINES:
-                lines.append(f"... and {len(mistakes) - _MOST_LINES} more {kind}.")
-        raise_all(lines)
-
-
 def score_file(predictions: Path, data: Path, split: str, system_truth: _Convention) -> Scores:
-    """The metrics of `predictions` on the labelled `split` of the corpus at `data`.
+    """The metrics of a predictions file, of this project or of any other, on labelled clips.
 
-    `predictions` is an ``answer.txt`` (utterance,OMQ,TA without header), a CSV with the header ``utterance,omq,ta``
-    (further columns are ignored), or a zip that holds an answer.txt. Utterances may end in .wav.
+    Parameters
+    ----------
+    predictions
+        An ``answer.txt`` (utterance,OMQ,TA without header), a CSV with the header ``utterance,omq,ta`` (further columns
+        are ignored), or a zip that holds an answer.txt. Utterances may end in .wav.
+    data
+        The corpus.
+    split
+        Which of its clips; they need labels.
+    system_truth
+        A system's true score: the mean label of its clips, or the corpus's table.
 
-    Raises:
-        InputError: every mistake of the corpus; or a split without labels, and every line that cannot be read, is
-            not finite, stands twice, or names a clip that is not in the split, and every clip without a line.
+    Raises
+    ------
+    InputError
+        Every mistake of the corpus; or a split without labels, and every line that cannot be read, is not finite, is
+        duplicated, or names a clip that is not in the split, and every clip without a line.
     """
     corpus = corpora.read_corpus(data)
     clips = corpus.clips[corpus.clips["split"] == split]
@@ -103,7 +98,7 @@ def score_file(predictions: Path, data: Path, split: str, system_truth: _Convent
 
 def _match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
     """Predictions (OMQ, TA) in the order of `clips`."""
-    mistakes = _Mistakes()
+    mistakes: _Mistakes = defaultdict(list)
     rows = {utterance: position for position, utterance in enumerate(clips["utterance"])}
     predicted = np.full((len(rows), 2), math.nan)
     first: dict[str, str] = {}
@@ -111,16 +106,16 @@ def _match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
         utterance = name.removesuffix(".wav")
         known = first.setdefault(utterance, where)
         if known != where:
-            mistakes.of("duplicate lines").append(f"{where}: duplicate utterance '{name}', already at {known}.")
+            mistakes["duplicate lines"].append(f"{where}: duplicate utterance '{name}', already at {known}.")
         elif utterance not in rows:
             found = f"unknown utterance '{name}'"
-            mistakes.of("unknown utterances").append(f"{where}: {found}, allowed: the clips of split '{split}'.")
+            mistakes["unknown utterances"].append(f"{where}: {found}, allowed: the clips of split '{split}'.")
         elif numbers:
             predicted[rows[utterance]] = _parse(where, numbers, mistakes)
-    readable = first or not mistakes.of(_UNREADABLE)  # else the one mistake is the file, not each of its clips
+    readable = first or not mistakes[_UNREADABLE]  # else the one mistake is the file, not each of its clips
     for utterance in sorted(rows.keys() - first.keys()) if readable else ():
-        mistakes.of("missing utterances").append(f"{path}: no prediction for '{utterance}' of split '{split}'.")
-    mistakes.raise_all()
+        mistakes["missing utterances"].append(f"{path}: no prediction for '{utterance}' of split '{split}'.")
+    _raise_all(mistakes)
     return predicted
 
 
@@ -129,7 +124,7 @@ def _parse(where: str, texts: Sequence[str], mistakes: _Mistakes) -> tuple[float
     for name, text in zip(("OMQ", "TA"), texts, strict=True):
         value = parse_number(text)
         if value is None:
-            mistakes.of("values that are no numbers").append(f"{where}: {name} is '{text}', allowed: a finite number.")
+            mistakes["values that are no numbers"].append(f"{where}: {name} is '{text}', allowed: a finite number.")
         values.append(math.nan if value is None else value)
     return values[0], values[1]
 
@@ -139,7 +134,7 @@ def _read_predictions(path: Path, mistakes: _Mistakes) -> list[tuple[str, str, l
 
     A line with the wrong number of fields keeps its utterance and has no numbers, so that it is one mistake only.
     """
-    broken = mistakes.of(_UNREADABLE)
+    broken = mistakes[_UNREADABLE]
     label, content = _content(path, broken)
     records = list(read_records(decode_lines(content, label, broken), broken))
     if not records:
@@ -180,6 +175,15 @@ def _content(path: Path, broken: list[str]) -> tuple[str, bytes]:
         except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
             broken.append(f"{path}: {answers[0]} cannot be unpacked ({error}). Zip it again.")
             return str(path), b""
+
+
+def _raise_all(mistakes: _Mistakes) -> None:
+    lines = []
+    for kind, of_kind in mistakes.items():
+        lines += of_kind[:_MOST_LINES]
+        if len(of_kind) > _MOST_LINES:
+            lines.append(f"... and {len(of_kind) - _MOST_LINES} more {kind}.")
+    raise_all(lines)
 
 
 def _cell(value: float) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from study.config import AblationFile, Row
 from study.store import CellEntry, Database, Run, StoredCorpus
-from whisq_core.corpus.table import system_truth
+from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 from whisq_core.spec import differences

@@ -1,18 +1,21 @@
-"""Files that are whole or absent, whatever happens to the process that writes them."""
+"""Files that are whole or absent, whatever happens to the process that writes them, and their remembered digests."""
 
 import fcntl
+import hashlib
+import json
 import os
+import re
 import socket
 import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from whisq_core.errors import InputError
 
-_TEMPORARY_SUFFIX = ".tmp"
+_OURS = re.compile(r".*\.whisq-[0-9a-f]{32}\.tmp")  # nothing else is ever removed
 _ABANDONED_AFTER = 3600.0  # seconds after which another machine's temporary file cannot belong to a living writer
 
 
@@ -22,7 +25,7 @@ def write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     Raises:
         InputError: when it cannot be written.
     """
-    temporary = path.with_name(f"{path.stem}{_ours()}{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f"{path.stem}{_this_machine()}whisq-{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(temporary) as file:
@@ -34,24 +37,77 @@ def write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}). Give another folder or free space.") from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):
             temporary.unlink()
 
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed writers left in `folder`; those of living writers stay."""
-    for path in folder.glob(f"*{_TEMPORARY_SUFFIX}"):
-        with suppress(FileNotFoundError):  # another process swept it, or its writer has finished
-            if _ours() not in path.name:
+    for path in folder.glob("*.tmp"):
+        with suppress(OSError):  # another process swept it, its writer has finished, or nothing may be removed here
+            if not _OURS.fullmatch(path.name):
+                continue
+            if _this_machine() not in path.name:
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
                     path.unlink()
                 continue
-            with path.open("rb") as file, suppress(OSError):
+            with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
                 path.unlink()
 
 
-def _ours() -> str:
+class FileDigests:
+    """SHA-256 of files, remembered by path, size and modification time, so that unchanged files are not read again.
+
+    What is remembered saves time only: it is made anew where it cannot be understood, and done without where it
+    cannot be written.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+        self._changed = False
+        try:
+            found = json.loads(memory.read_bytes())
+        except (OSError, ValueError):
+            found = {}
+        self._entries: dict[str, list[Any]] = {
+            path: entry
+            for path, entry in (found.items() if isinstance(found, dict) else ())
+            if isinstance(entry, list) and [type(item) for item in entry] == [int, int, str]
+        }
+
+    def known(self, path: Path) -> str | None:
+        """The digest of a file that has not changed since it was remembered."""
+        entry = self._entries.get(str(path))
+        with suppress(OSError):
+            return entry[2] if entry and entry[:2] == _stamp(path) else None
+        return None
+
+    def of(self, path: Path) -> str:
+        """The digest of a file, read where it is not known."""
+        if (known := self.known(path)) is not None:
+            return known
+        stamp = _stamp(path)
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        self._entries[str(path)] = [*stamp, content]
+        self._changed = True
+        return content
+
+    def save(self) -> None:
+        """Remember what was read, for the next process."""
+        if self._changed:
+            sweep(self._memory.parent)
+            with suppress(InputError):
+                write_atomically(self._memory, [json.dumps(self._entries).encode()])
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _this_machine() -> str:
     """The part of a temporary name that tells this machine's writers, whose locks can be seen, from others."""
     return f".{socket.gethostname()}."
 

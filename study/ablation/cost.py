@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from study.engine import Workspace
 from study.store import Database
-from whisq_core.corpus.table import split
+from whisq_core.corpus import split
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec
 

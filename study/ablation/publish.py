@@ -20,7 +20,7 @@ def is_published(results: TableResults, out: Path) -> bool:
 
 def write_results(results: TableResults, out: Path) -> None:
     """Write the tables as they stand, without verdicts: these take seconds, and cells are still to come."""
-    from study.report.tables import write_tables
+    from study.report import write_tables
 
     write_tables(results, None, out)
 
@@ -28,29 +28,28 @@ def write_results(results: TableResults, out: Path) -> None:
 def publish(results: TableResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
     from study.dashboard import annotate, show_table  # Optuna, plotly: seconds that an unchanged table saves
-    from study.report.figures import figures
-    from study.report.tables import write_tables
-    from study.stats.judge import judge_results
+    from study.report import figures, judge_table, write_tables
 
-    judgement = judge_results(results)
+    judgement = judge_table(results)
     write_tables(results, judgement, out)
     show_table(database, results.file)
-    annotate(database, results.file.name, (out / "table.md").read_text("utf-8"), figures(results, judgement))
+    note = (out / "table.md").read_text(encoding="utf-8")
+    annotate(database, results.file.name, note, figures(results, judgement))
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
 
 
 def write_report_files(file: AblationFile, database: Database, out: Path) -> str:
     """Tables, figures and the page from what is stored; returns what to open."""
-    from study.report.page import write_report
-    from study.report.tables import write_tables
-    from study.search import importances, largest_search
-    from study.stats.judge import judge_results
+    from study.report import judge_table, warning_of, write_report, write_tables
+    from study.search import importance_figure, importances, largest_search
 
     results = collect(file, database)
-    judgement = judge_results(results)
+    judgement = judge_table(results)
     tables = write_tables(results, judgement, out)
     search = largest_search(database, file)
-    page = write_report(results, judgement, out, importances(search) if search else None)
+    found = importances(search) if search else None
+    extra = {"importance": importance_figure(found, warning_of(results))} if found else {}
+    page = write_report(results, judgement, out, extra)
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 

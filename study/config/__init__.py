@@ -3,7 +3,6 @@
 `read_ablation_file` is the door; `Search` and what translates it to parameters serve the search room.
 """
 
-from study.config.checks import seeds_needed, smallest_p
 from study.config.file import AblationFile, Row, Section, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
 from study.config.schema import Compare
@@ -35,9 +34,7 @@ __all__ = [
     "parse_seeds",
     "read_ablation_file",
     "search_mistakes",
-    "seeds_needed",
     "settings_yaml",
-    "smallest_p",
     "suggest",
     "to_params",
     "to_settings",

@@ -7,6 +7,7 @@ from study.config.document import Position
 from study.config.file import Row
 from study.config.schema import Compare
 from study.published import PUBLISHED
+from study.stats import seeds_needed, smallest_p
 from whisq_core.errors import did_you_mean
 from whisq_core.metrics import EXTRA, METRICS
 from whisq_core.spec import SETTINGS, RunSpec, effect
@@ -102,19 +103,6 @@ def encoder_mistakes(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         value = str(settings.get(name, ""))
         if value.startswith("untrained:") and value not in allowed:
             yield name, f"setting '{name}': unknown encoder '{value}'. {did_you_mean(value, allowed)}"
-
-
-def seeds_needed(num_comparisons: int) -> int:
-    """The fewest seeds with which a sign-flip test of all 2^n flips can pass Holm's first step at .05."""
-    num_seeds = 1
-    while smallest_p(num_seeds) > 0.05 / num_comparisons:
-        num_seeds += 1
-    return num_seeds
-
-
-def smallest_p(num_seeds: int) -> float:
-    """The smallest two-sided p of an exact sign-flip permutation test over paired seeds."""
-    return float(2.0 * 0.5**num_seeds)
 
 
 def design_warning(num_seeds: int, num_comparisons: int) -> str | None:

@@ -118,7 +118,8 @@ class Cluster:
                 f"--scheduler: workers differ in what `auto` means ({listed}). Write train.device and train.precision "
                 "into the file's base."
             )
-        return next(iter(answers.values()))
+        resolved: TrainSpec = next(iter(answers.values()))
+        return resolved
 
     def run(self, jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:
         """Keep every worker busy until `jobs` gives nothing more and all that it gave has ended."""
@@ -136,7 +137,7 @@ class Cluster:
 
     def _fill(self, jobs: Jobs, flights: "dict[str, _Flight]", places: tuple[Path, Path]) -> None:
         client = self._connected()
-        capacity = (1 + jobs.ahead) * max(1, sum(client.nthreads().values()))  # type: ignore[no-untyped-call]
+        capacity = (1 + jobs.ahead) * max(1, sum(client.nthreads().values()))
         while len(flights) < capacity and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
             future = client.submit(
@@ -203,7 +204,7 @@ class Cluster:
 
     def _wait_for_a_worker(self, client: Client) -> None:
         told = False
-        while not client.nthreads():  # type: ignore[no-untyped-call]
+        while not client.nthreads():
             if not told:
                 log(f"waiting for workers at {self._scheduler or 'this machine'}")
                 told = True

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from study.engine.workspace import Workspace
 from study.terminal import item_progress, log
-from whisq_core.encoders.encoding import Progress, encode, missing
+from whisq_core.encoders import Progress, encode, missing
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
 

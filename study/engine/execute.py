@@ -12,8 +12,8 @@ from study.engine.tasks import Stopped, Task
 from study.engine.workspace import Workspace, identify
 from study.store import Run, Scored
 from whisq_core.controls import predict_control
-from whisq_core.corpus.table import Split, inner_split, split, system_truth
-from whisq_core.encoders.encoding import Backbone
+from whisq_core.corpus import Split, inner_split, split, system_truth
+from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
 from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
@@ -104,7 +104,7 @@ def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.
 def _train(
     task: Task, workspace: Workspace, parts: Split, show: Show, report: Report
 ) -> tuple[dict[str, np.ndarray], list[dict[str, float]], dict[str, Any]]:
-    from whisq_core.training.fit import fit, predict, save  # torch costs a second to import; a control needs none
+    from whisq_core.training import fit, predict, save  # torch costs a second to import; a control needs none
 
     spec, watch = task.spec, task.watch
     backbone = workspace.backbone(spec.backbone)
@@ -156,7 +156,7 @@ class _Follow:
 
 def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dataset) -> dict[str, Any]:
     """Size and cost of the model with its encoders: parameters, and multiply-accumulates per clip."""
-    from whisq_core.model.whisq import count
+    from whisq_core.model import count
 
     frames = int(np.mean(train.audio.num_valid if spec.model.audio_frames == "valid" else train.audio.num_frames))
     tokens = int(np.mean(train.text.num_frames))

@@ -9,8 +9,8 @@ from pathlib import Path
 from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
 from study.store import Database, sqlite_path
+from whisq_core import kernels
 from whisq_core.errors import InputError, did_you_mean, raise_all
-from whisq_core.training import compiled
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
             if not sources.features.exists():  # a complete store may be read-only
                 check_writable(sources.features, "--features")
         with collect_errors(mistakes):
-            compiled.chosen()  # kernels that are asked for by name must be there, else every cell would fail
+            kernels.chosen()  # kernels that are asked for by name must be there, else every cell would fail
     raise_all(mistakes)
     assert inputs is not None
     if sources.storage is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.store import masked
-from whisq_core.training.compiled import chosen
+from whisq_core.kernels import chosen
 
 _PACKAGES = ("whisq-study", "torch", "transformers", "geomloss", "optuna", "distributed", "numpy", "scipy")
 

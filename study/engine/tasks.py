@@ -81,7 +81,7 @@ class Jobs(Protocol):
 
 def failure_of(error: Exception, spec: RunSpec) -> Failure:
     """Why a run failed; a place in the code only for what we did not expect."""
-    from whisq_core.training.fit import Diverged
+    from whisq_core.training import Diverged
 
     if isinstance(error, Diverged):
         return Failure("diverged", str(error), error.epoch)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from study.store import StoredCorpus
-from whisq_core.corpus.table import Corpus, check_audio_files, corpus_digest, read_corpus
+from whisq_core.corpus import Corpus, check_audio_files, corpus_digest, read_corpus
 from whisq_core.device import resolve_auto
-from whisq_core.encoders.encoding import Backbone, open_dataset, resolve_backbone
+from whisq_core.encoders import Backbone, open_dataset, resolve_backbone
 from whisq_core.features.store import Dataset
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Raise when the same spec on the same data gives other numbers; a golden run notices."""
 
 

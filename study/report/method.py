@@ -31,17 +31,22 @@ def marks(results: TableResults) -> tuple[Mark, ...]:
         found.append(Mark(SIMULATED_MARK, "simulated data", text))
     if untrained_rows(results):
         text = (
-            "Untrained encoder: seeded random weights stand in for pretrained ones. "
+            "Untrained encoder: seeded random weights in place of pretrained ones. "
             "The row shows that the path works; its numbers mean nothing else."
         )
         found.append(Mark(UNTRAINED_MARK, "untrained encoder", text))
     return tuple(found)
 
 
-def row_marks(results: TableResults, row: Row) -> str:
-    """The symbols that stand behind the label of `row`; empty for trained encoders on people's ratings."""
-    simulated = SIMULATED_MARK if results.corpus.simulated else ""
-    return simulated + (UNTRAINED_MARK if row.id in untrained_rows(results) else "")
+def warning_of(results: TableResults) -> str:
+    """What must stand wherever a number of these results does; empty for trained encoders on people's ratings."""
+    return "".join(f" — {mark.short} {mark.symbol}" for mark in marks(results))
+
+
+def row_marks(results: TableResults) -> dict[str, str]:
+    """The symbols that stand behind each row's label; empty for trained encoders on people's ratings."""
+    simulated, untrained = SIMULATED_MARK if results.corpus.simulated else "", untrained_rows(results)
+    return {row.id: simulated + (UNTRAINED_MARK if row.id in untrained else "") for row in results.file.rows}
 
 
 def untrained_rows(results: TableResults) -> frozenset[str]:
@@ -68,13 +73,8 @@ def sentences(results: TableResults) -> tuple[str, ...]:
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
         _comparison(results.file),
-        *_quotations(results),
+        *_published(results),
     )
-
-
-def statement(results: TableResults) -> str:
-    """The protocol as one paragraph for a paper, warnings first."""
-    return " ".join([*(mark.text for mark in marks(results)), *sentences(results)])
 
 
 def _data(results: TableResults) -> str:
@@ -91,10 +91,10 @@ def _data(results: TableResults) -> str:
 
 def _backbone(file: AblationFile) -> str:
     backbone, model = file.base.backbone, file.base.model
-    frames = "every audio frame" if model.audio_frames == "all" else "the audio frames that hold sound"
+    frames = "every audio frame" if model.audio_frames == "all" else "the valid audio frames"
     return (
         f"Unless a row says otherwise, the frozen encoders are {backbone.audio} (audio) and {backbone.text} (text), "
-        f"run once per clip and prompt in {backbone.precision}; attention sees {frames}."
+        f"run once per clip and prompt in {backbone.precision}; attention runs over {frames}."
     )
 
 
@@ -158,7 +158,7 @@ def _seeds(results: TableResults) -> str:
 
 
 def _tuning(results: TableResults) -> str:
-    """Who chose the hyper-parameters; unequal budgets are said aloud, since they favour the rows with more trials."""
+    """Who chose the hyper-parameters; unequal budgets are stated in capitals: they favour the rows with more trials."""
     if results.file.hyperparameters == "shared":
         return "all rows share one set of hyper-parameters"
     where = "an inner split of the training clips"
@@ -208,13 +208,13 @@ def _comparison(file: AblationFile) -> str:
     )
 
 
-def _quotations(results: TableResults) -> tuple[str, ...]:
-    quoted = [PUBLISHED[row.quoted] for row in results.file.rows if row.quoted]
-    if not quoted:
+def _published(results: TableResults) -> tuple[str, ...]:
+    published = [PUBLISHED[row.quoted] for row in results.file.rows if row.quoted]
+    if not published:
         return ()
-    sources = "; ".join(dict.fromkeys(row.source for row in quoted))
+    sources = "; ".join(dict.fromkeys(row.source for row in published))
     other = ", and on other data, so that they cannot be compared with ours" if results.corpus.simulated else ""
-    return (f"Quoted numbers ({sources}) are single runs without seeds or intervals{other}.",)
+    return (f"Published numbers ({sources}) are single runs without seeds or intervals{other}.",)
 
 
 def _ranges(seeds: tuple[int, ...]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from study.stats.uncertainty import Interval
+from study.stats import Interval
 
 UNDEFINED = "–"
 

@@ -2,27 +2,24 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.graph_objects import Figure
-from plotly.offline import get_plotlyjs
 
-from study.audit import PlacedCell, Placement, place_row, why_not_comparable
+from study.audit import place_row, why_not_comparable
 from study.published import NUM_SYSTEMS
-from study.report.figures import figures
-from study.report.frame import TableFrame, TableRow, table_frame
-from study.report.html import STYLE, metric_tables, verdict_table, warnings
+from study.report.frame import TableFrame, table_frame
+from study.report.html import STYLE, Placed, listed, tables, warnings
 from study.report.numbers import number
 from study.results import TableResults
-from study.search.importance import Importances
-from study.stats.table import Judgement
-from study.stats.uncertainty import Interval
+from study.stats import Interval, Judgement
 from whisq_core.files import write_atomically
-from whisq_core.metrics import METRICS, title
+from whisq_core.metrics import title
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 FILE_NAME = "report.html"
 CAPTIONS = {
@@ -31,37 +28,81 @@ CAPTIONS = {
     "curves": "Learning curves",
     "scatter": "Predicted against true",
     "systems": "Errors by system",
-    "importance": "Importance",
 }
-_SYMBOLS: dict[Placement, tuple[str, str]] = {
+_SYMBOLS = {
     "inside": ("●", "inside"),
     "outside": ("○", "outside"),
     "not attainable": ("✕", "impossible"),
-    "not comparable": ("", "other"),
-    "no interval": ("", "other"),
 }
 
 
-def write_report(
-    results: TableResults, judgement: Judgement, out: Path, importances: Importances | None = None
-) -> Path:
-    """Write `report.html` into `out` and return its path; it opens offline and asks the network for nothing."""
+def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Figure"]:
+    """Draw a table.
+
+    Parameters
+    ----------
+    results, judgement
+        What was measured, and the verdicts on it; without them the differences are not drawn.
+
+    Returns
+    -------
+    dict
+        Plotly figures by name; nothing is drawn of what does not exist yet.
+    """
+    # Plotly takes a second to import: only what draws pays for it, not the tables.
+    from study.report.comparison_figures import differences, seed_by_seed
+    from study.report.run_figures import curves, scatter, system_errors
+
     frame = table_frame(results, judgement)
+    found = {
+        "differences": differences(frame, judgement.margin) if judgement else None,
+        "seeds": seed_by_seed(results, frame),
+        "curves": curves(results, frame),
+        "scatter": scatter(results, frame),
+        "systems": system_errors(results, frame),
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def write_report(
+    results: TableResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
+) -> Path:
+    """Write `report.html`, which opens offline and asks the network for nothing.
+
+    Parameters
+    ----------
+    results, judgement
+        What was measured, and the verdicts on it.
+    out
+        The folder to write into.
+    extra
+        Further figures by name, shown after those of the table.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    from plotly.offline import get_plotlyjs
+
+    frame = table_frame(results, judgement)
+    placed, note = _published(results, frame)
+    verdict_table, *metric_tables = map(Markup, tables(frame, placed))
+    drawn = figures(results, judgement) | dict(extra or {})
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
+        listed=lambda heading, texts: Markup(listed(heading, texts)),
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
-        design=" ".join(judgement.design.sentences) if judgement.design else "",
-        verdict_table=Markup(verdict_table(frame)),
-        metric_tables=[Markup(table) for table in metric_tables(frame)],
-        figures={name: _inline(figure) for name, figure in figures(results, judgement, importances).items()},
-        captions=CAPTIONS,
-        placed=list(_placed(results, frame)),
-        placement_header=[title(metric) for metric in METRICS],
-        placement_note=_placement_note(results),
-        num_systems=NUM_SYSTEMS,
-        row_notes=[f"{row.label}: {row.note}" for row in frame.rows if row.note],
+        design=" ".join(judgement.design),
+        verdict_table=verdict_table,
+        metric_tables=metric_tables,
+        figures={
+            name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
+            for name, figure in drawn.items()
+        },
+        published_note=note if placed else "",
         facts=list(facts(results, judgement)),
     )  # fmt: skip
     path = out / FILE_NAME
@@ -73,49 +114,36 @@ def _environment() -> Environment:
     return Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
-def _inline(figure: Figure) -> Markup:
+def _inline(figure: "Figure") -> Markup:
     """JSON that may stand inside a script element."""
     return Markup(str(figure.to_json()).replace("<", "\\u003c"))
 
 
-@dataclass(frozen=True)
-class ShownCell:
-    """A published cell as the page shows it: a symbol as well as a colour, and the interval under the pointer."""
-
-    printed: str
-    symbol: str
-    style: str
-    hint: str
-
-
-def _placed(results: TableResults, frame: TableFrame) -> Iterator[tuple[str, list[ShownCell]]]:
+def _published(results: TableResults, frame: TableFrame) -> tuple[dict[tuple[str, str], Placed], str]:
+    """How each published number is shown, by (row, metric), and what they are judged against."""
     reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
+    found = {}
     for row in frame.rows:
         if row.published:
-            intervals = {metric: one_more_run(row.values[metric]) for metric in row.values}
-            placed = {cell.metric: cell for cell in place_row(row.published, intervals, reason)}
-            yield row.label, [_shown(placed[metric], row) for metric in METRICS]
-
-
-def _shown(cell: PlacedCell, row: TableRow) -> ShownCell:
-    symbol, style = _SYMBOLS[cell.placement]
-    known = not math.isnan(cell.low)
-    ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]" if known else "no interval of ours"
-    hint = f"{row.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
-    return ShownCell(cell.printed, symbol, style, hint)
+            intervals = {metric: one_more_run(value) for metric, value in row.values.items()}
+            for cell in place_row(row.published, intervals, reason):
+                ours = "no interval of ours"
+                if not math.isnan(cell.low):
+                    ours = f"one more run of ours: [{number(cell.low)}, {number(cell.high)}]"
+                hint = f"{row.declared.label}, {title(cell.metric)}: {cell.placement}. {cell.reason or ours}"
+                found[row.declared.id, cell.metric] = Placed(*_SYMBOLS.get(cell.placement, ("", "other")), hint)
+    if reason:
+        note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
+    else:
+        note = "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
+    symbols = f"● inside, ○ outside, ✕ not attainable by any ranking of {NUM_SYSTEMS} systems"
+    return found, f"{note} {symbols}, grey: not comparable, or no interval."
 
 
 def one_more_run(value: Interval) -> tuple[float, float]:
     """The 95 % interval in which one further run falls; a published number is one run, not a mean over seeds."""
     half = (value.high - value.mean) * math.sqrt(value.n + 1)
     return value.mean - half, value.mean + half
-
-
-def _placement_note(results: TableResults) -> str:
-    reason = why_not_comparable(results.corpus.simulated, results.split, len(set(results.systems)))
-    if reason:
-        return f"Not compared ({reason}). What no ranking of {NUM_SYSTEMS} systems can give is marked all the same."
-    return "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
 
 
 def facts(results: TableResults, judgement: Judgement) -> Iterator[tuple[str, str]]:

@@ -7,9 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, marked, short, style_of, translucent
+from study.report.frame import TableFrame
+from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, short, style_of, translucent
 from study.results import TableResults
-from whisq_core.metrics import TARGETS
+from whisq_core.metrics import TARGETS, group_means
 
 TERMS = {
     "huber_omq": "task loss, OMQ",
@@ -36,24 +37,24 @@ def curves_data(results: TableResults) -> pd.DataFrame:
     return grouped.agg(["mean", "min", "max"]).reset_index()
 
 
-def curves(results: TableResults) -> go.Figure | None:
+def curves(results: TableResults, frame: TableFrame) -> go.Figure | None:
     """The terms of the loss by epoch: what optimal transport weighs against the task."""
     data = curves_data(results)
     if data.empty:
         return None
     figure = make_subplots(rows=2, cols=2, subplot_titles=list(TERMS.values()), vertical_spacing=0.14)
     traces, places = list[go.Scatter](), list[int]()
-    for index, row in enumerate(results.file.rows):
-        of_row = data[data["row"] == row.id]
+    for index, row in enumerate(frame.rows):
+        of_row = data[data["row"] == row.declared.id]
         for place, term in enumerate(TERMS):
             of_term = of_row[of_row["term"] == term]
             if len(of_term):
-                band = _band(of_term, marked(results, row), index, show_legend=place == 0)
+                band = _band(of_term, row.label, index, show_legend=place == 0)
                 traces += band
                 places += [place] * len(band)
     figure.add_traces(traces, rows=[place // 2 + 1 for place in places], cols=[place % 2 + 1 for place in places])
     subtitle = "Lines: mean over seeds. Bands: lowest to highest seed. Click a row in the legend to hide it."
-    finish(figure, results, "Learning curves", subtitle, 760)
+    finish(figure, "Learning curves", frame.warning, subtitle, 760)
     figure.update_xaxes(title_text="epoch", row=2)
     figure.update_yaxes(rangemode="tozero")
     figure.update_annotations(font_size=12)
@@ -98,40 +99,22 @@ class Points:
 
 
 def scatter_data(results: TableResults, row: str) -> dict[tuple[str, str], Points]:
-    """Predictions of `row`, averaged over its seeds, by (target, level)."""
+    """Predictions of `row`, averaged over its seeds, by (target, level); systems in the order of their names."""
     predicted = results.predictions[row].mean(axis=0)
-    of_systems = system_scores(results, predicted)
-    return {
-        (target, level): Points(results.truth[:, column], predicted[:, column], results.utterances)
-        if level == "utterance"
-        else Points(of_systems.true[:, column], of_systems.predicted[:, column], of_systems.names)
-        for column, target in enumerate(TARGETS)
-        for level in _LEVELS
-    }
+    systems, members = np.unique(np.asarray(results.systems), return_inverse=True)
+    names, given = tuple(map(str, systems)), results.system_truth
+    found = {}
+    for column, target in enumerate(TARGETS):
+        ours, truth = predicted[:, column], results.truth[:, column]
+        means = group_means(truth, members) if given is None else np.array([given[name][column] for name in names])
+        found[target, "utterance"] = Points(truth, ours, results.utterances)
+        found[target, "system"] = Points(means, group_means(ours, members), names)
+    return found
 
 
-@dataclass(frozen=True)
-class SystemScores:
-    """True and predicted scores [systems, 2] under the table's convention for system truth."""
-
-    names: tuple[str, ...]
-    true: np.ndarray
-    predicted: np.ndarray
-
-
-def system_scores(results: TableResults, predicted: np.ndarray) -> SystemScores:
-    """Mean prediction and true score of each system, in the order of their names."""
-    groups = pd.DataFrame(np.hstack([results.truth, predicted])).groupby(np.asarray(results.systems)).mean()
-    names = tuple(groups.index)
-    means = groups.to_numpy()
-    given = results.system_truth
-    true = means[:, :2] if given is None else np.array([given[name] for name in names], dtype=np.float64)
-    return SystemScores(names, true, means[:, 2:])
-
-
-def scatter(results: TableResults) -> go.Figure | None:
+def scatter(results: TableResults, frame: TableFrame) -> go.Figure | None:
     """Predicted against true score per target and level; a menu chooses the row."""
-    rows = [row for row in results.file.rows if row.id in results.predictions]
+    rows = [row for row in frame.rows if row.declared.id in results.predictions]
     if not rows:
         return None
     titles = [f"{target.upper()}, {level}" for target in TARGETS for level in _LEVELS]
@@ -139,19 +122,19 @@ def scatter(results: TableResults) -> go.Figure | None:
     traces = [
         _points(points, level, visible=index == 0)
         for index, row in enumerate(rows)
-        for (_, level), points in scatter_data(results, row.id).items()
+        for (_, level), points in scatter_data(results, row.declared.id).items()
     ]
     figure.add_traces(traces, rows=[1] * len(traces), cols=[place % 4 + 1 for place in range(len(traces))])
     buttons = [
         {
-            "label": marked(results, row),
+            "label": row.label,
             "method": "restyle",
             "args": [{"visible": [which == index for which in range(len(rows)) for _ in range(4)]}],
         }
         for index, row in enumerate(rows)
     ]
     subtitle = "Predictions averaged over seeds. Dashed: predicted = true. The menu chooses the row."
-    finish(figure, results, "Predicted against true scores", subtitle, 430)
+    finish(figure, "Predicted against true scores", frame.warning, subtitle, 430)
     figure.update_xaxes(range=_SCALE, dtick=1, title_text="true")
     figure.update_yaxes(range=_SCALE, dtick=1)
     figure.update_yaxes(title_text="predicted", col=1)
@@ -178,25 +161,24 @@ def _points(points: Points, level: str, visible: bool) -> go.Scatter:
 
 def system_errors_data(results: TableResults) -> dict[str, pd.DataFrame]:
     """For each target: predicted minus true system score [rows, systems], seeds averaged, systems by true score."""
-    rows = [row for row in results.file.rows if row.id in results.predictions]
-    tables = {}
-    for column, target in enumerate(TARGETS):
-        errors = {}
-        for row in rows:
-            scores = system_scores(results, results.predictions[row.id].mean(axis=0))
-            order = np.argsort(scores.true[:, column], kind="stable")
-            names = [scores.names[place] for place in order]
-            errors[row.id] = pd.Series((scores.predicted - scores.true)[order, column], index=names)
-        tables[target] = pd.DataFrame(errors).T
-    return tables
+    shown = {row.id: scatter_data(results, row.id) for row in results.file.rows if row.id in results.predictions}
+    errors = {}
+    for target in TARGETS:
+        of_rows = {row: points[target, "system"] for row, points in shown.items()}
+        table = pd.DataFrame(
+            {row: pd.Series(points.predicted - points.truth, points.names) for row, points in of_rows.items()}
+        ).T
+        order = [np.argsort(points.truth, kind="stable") for points in of_rows.values()]  # the same for every row
+        errors[target] = table.iloc[:, order[0]] if order else table
+    return errors
 
 
-def system_errors(results: TableResults) -> go.Figure | None:
+def system_errors(results: TableResults, frame: TableFrame) -> go.Figure | None:
     """Which systems a row rates too high or too low."""
     tables = system_errors_data(results)
     if tables[TARGETS[0]].empty:
         return None
-    labels = [marked(results, results.file.row(row)) for row in tables[TARGETS[0]].index]
+    labels = [row.label for row in frame.rows if row.declared.id in results.predictions]
     largest = max(float(np.nanmax(np.abs(table.to_numpy()))) for table in tables.values())
     figure = make_subplots(rows=2, cols=1, subplot_titles=[target.upper() for target in tables], vertical_spacing=0.14)
     for place, table in enumerate(tables.values()):
@@ -212,7 +194,7 @@ def system_errors(results: TableResults) -> go.Figure | None:
             col=1,
         )
     subtitle = "Predicted minus true, seeds averaged; systems from the lowest true score to the highest."
-    finish(figure, results, "Errors system by system", subtitle, 220 + 44 * len(labels))
+    finish(figure, "Errors system by system", frame.warning, subtitle, 220 + 44 * len(labels))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(type="category", tickangle=-60, showgrid=False)
     figure.update_layout(

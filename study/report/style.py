@@ -1,14 +1,12 @@
 """How every figure looks: Okabe and Ito's colours, which colour-blind people tell apart, on white."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from study.config import Row
-from study.report.method import marks, row_marks
-from study.results import TableResults
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 # Okabe & Ito, "Color Universal Design" (2008), without the yellow that is faint on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
@@ -33,16 +31,21 @@ def translucent(colour: str, share: float) -> str:
     return f"rgba({red}, {green}, {blue}, {share:g})"
 
 
-def marked(results: TableResults, row: Row) -> str:
-    """A row's label with its warning symbols."""
-    symbols = row_marks(results, row)
-    return f"{row.label} {symbols}" if symbols else row.label
+def finish(figure: "Figure", title: str, warning: str, subtitle: str, height: int) -> "Figure":
+    """Give a figure its title and calm axes.
 
-
-def finish(figure: go.Figure, results: TableResults, title: str, subtitle: str, height: int) -> go.Figure:
-    """Title, warnings and calm axes; a figure that is shown alone still says that its data are simulated."""
-    warnings = "".join(f" — {mark.short} {mark.symbol}" for mark in marks(results))
-    text = f"<b>{title}</b>{warnings}<br><span style='font-size:12px;color:#555'>{subtitle}</span>"
+    Parameters
+    ----------
+    figure
+        Changed in place, and returned.
+    title, subtitle
+        What it shows, and how to read it.
+    warning
+        What `warning_of` says of the results: a figure that is shown alone still says that its data are simulated.
+    height
+        In pixels.
+    """
+    text = f"<b>{title}</b>{warning}<br><span style='font-size:12px;color:#555'>{subtitle}</span>"
     figure.update_layout(
         template=None,
         title={"text": text, "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top",

@@ -17,24 +17,30 @@ from study.report.html import html
 from study.report.latex import latex
 from study.report.markdown import markdown
 from study.report.method import untrained_rows
+from study.report.views import Column, columns
 from study.results import TableResults
-from study.stats.table import Judgement
+from study.stats import Interval, Judgement
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 
-FORMATS: dict[str, Callable[[TableFrame], str]] = {
-    "table.md": markdown,
-    "table.tex": latex,
-    "table.html": html,
-    "table.csv": lambda frame: wide_csv(frame),
-}
-LONG_CSV = "table_long.csv"
-
 
 def write_tables(results: TableResults, judgement: Judgement | None, out: Path) -> list[Path]:
-    """Write the table in all formats into `out`, each file replaced whole; return the paths.
+    """Write a table in all formats, each file replaced whole.
 
     Called after every cell: without a judgement the table has its numbers and no verdicts yet.
+
+    Parameters
+    ----------
+    results, judgement
+        What was measured, and the verdicts on it.
+    out
+        The folder to write into.
+
+    Returns
+    -------
+    list
+        The files: `table.md`, `table.tex`, `table.html`, `table.csv` (a line for each row) and `table_long.csv` (a
+        line for each row, seed and metric).
     """
     frame = table_frame(results, judgement)
     texts = {name: render(frame) for name, render in FORMATS.items()} | {LONG_CSV: long_csv(results)}
@@ -48,8 +54,27 @@ def wide_csv(frame: TableFrame) -> str:
 
     Numbers have all their digits and there is no time in it: the same results give the same bytes.
     """
-    lines = [_wide_line(frame, section.title, row) for section in frame.sections for row in section.rows]
-    return _csv(lines[0], (line.values() for line in lines))
+    shown = columns(frame).values()
+    header = [field for column in shown for field in column.fields]
+    return _csv(header, ([text for column in shown for text in _fields(column, row)] for row in frame.rows))
+
+
+def _fields(column: Column, row: TableRow) -> Iterable[Any]:
+    """The column's fields with all digits, empty where there is nothing."""
+    value = column.value(row)
+    match value:
+        case None:
+            return [""] * len(column.fields)
+        case Interval():
+            numbers = (value.mean, value.sd, value.low, value.high)
+            return map(_digits, numbers[-len(column.fields) :])
+        case str() if column.kind == "estimate":
+            return [""] * len(column.fields)
+        case tuple():
+            return value[: len(column.fields)]
+        case float():
+            return [_digits(value)]
+    return [value]
 
 
 def long_csv(results: TableResults) -> str:
@@ -64,42 +89,6 @@ def long_csv(results: TableResults) -> str:
         for name, value in zip(names, values.tolist(), strict=True)
     ]
     return _csv(("row", "seed", "metric", "value", "state", "reason", "simulated", "untrained"), lines)
-
-
-def _wide_line(frame: TableFrame, section: str, row: TableRow) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "section": section,
-        "row": row.id,
-        "label": row.label,
-        "marks": " ".join(mark.short for mark in frame.marks if mark.symbol in row.marks),
-        "seeds": row.num_seeds,
-        "seeds_done": row.num_done,
-        "seeds_failed": row.num_failed,
-        **_verdict(frame, row),
-    }
-    for name in METRICS + EXTRA:
-        value = row.values.get(name)
-        numbers = (value.mean, value.sd, value.low, value.high) if value else (np.nan,) * 4
-        line |= zip((name, f"{name}.sd", f"{name}.low", f"{name}.high"), map(_digits, numbers), strict=True)
-        line[f"{name}.quoted"] = row.quoted(name)
-    sizes = ("num_trainable", "num_total", "macs", *(["num_trials"] if frame.is_tuned else []))
-    return line | {name: getattr(row, name) for name in sizes}
-
-
-def _verdict(frame: TableFrame, row: TableRow) -> dict[str, Any]:
-    names = ("difference", "relative", "seeds_low", "seeds_high", "systems_low", "systems_high", "p_seed", "p_system",
-             "p_holm")  # fmt: skip
-    line: dict[str, Any] = {"metric": frame.metric, "reference": frame.reference or "", "verdict": "", "reason": ""}
-    if row.is_reference:
-        line["verdict"] = "reference"
-    if row.verdict is None:
-        return line | dict.fromkeys(names, "")
-    comparison, decision = row.verdict.comparison, row.verdict.decision
-    p_holm = decision.p_holm if decision else np.nan
-    numbers = (comparison.mean, comparison.relative, comparison.seeds.low, comparison.seeds.high, comparison.items.low,
-               comparison.items.high, comparison.p_seed, comparison.p_item, p_holm)  # fmt: skip
-    reason = decision.reason if decision else ""
-    return line | {"verdict": row.verdict.word, "reason": reason} | dict(zip(names, map(_digits, numbers), strict=True))
 
 
 def _digits(value: float) -> str:
@@ -117,3 +106,12 @@ def _csv(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     writer.writerow(header)
     writer.writerows(lines)
     return text.getvalue()
+
+
+FORMATS: dict[str, Callable[[TableFrame], str]] = {
+    "table.md": markdown,
+    "table.tex": latex,
+    "table.html": html,
+    "table.csv": wide_csv,
+}
+LONG_CSV = "table_long.csv"

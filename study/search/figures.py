@@ -9,7 +9,6 @@ import optuna
 from optuna.trial import TrialState
 
 from study.config import Search, param_name
-from study.results import TableResults
 from study.search.importance import Importances
 from study.search.objective import objective_name
 
@@ -46,11 +45,11 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
     path.write_text(page, encoding="utf-8")
 
 
-def importance_figure(found: Importances, results: TableResults) -> "Figure":
-    """The share of the objective's variance that each searched setting explains, with the noise floor."""
+def importance_figure(found: Importances, warning: str) -> "Figure":
+    """The share of the objective's variance that each searched setting explains; `warning` is the table's."""
     import plotly.graph_objects as go
 
-    from study.report.style import BLACK, BLUE, GREY, GRID, finish
+    from study.report import BLACK, BLUE, GREY, GRID, finish
 
     bars = found.parameters[::-1]
     figure = go.Figure(
@@ -69,6 +68,6 @@ def importance_figure(found: Importances, results: TableResults) -> "Figure":
         f"Search {found.search}: fANOVA over {found.num_trials} trials, mean ± sd over forests. "
         "Grey band: what a random column reaches (mean + 2 sd); grey bars cannot be told from it."
     )
-    finish(figure, results, "Importance of the searched settings", subtitle, 150 + 36 * len(bars))
+    finish(figure, "Importance of the searched settings", warning, subtitle, 150 + 36 * len(bars))
     figure.update_xaxes(title_text="share of the objective's variance", rangemode="tozero")
     return figure

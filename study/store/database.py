@@ -197,7 +197,7 @@ class Database:
         same = [runs.c.row == newest.c.row, runs.c.seed == newest.c.seed, runs.c.finished_at == newest.c.at]
         queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
         queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in _chunks(run_ids)]
-        found = [RunHeader(*line) for line in self._select(*queries)]
+        found = [RunHeader(**line._mapping) for line in self._select(*queries)]
         return list({header.run_id: header for header in found}.values())
 
     def state_of(self, run_id: str) -> str | None:
@@ -260,7 +260,7 @@ class Database:
         """The cells of a table by (row, seed)."""
         columns = [cells.c[name] for name in CellEntry.__dataclass_fields__]
         lines = self._select(sa.select(*columns).where(cells.c.table_name == table_name))
-        return {(line.row, line.seed): CellEntry(*line) for line in lines}
+        return {(line.row, line.seed): CellEntry(**line._mapping) for line in lines}
 
     def save_tuned(self, table_name: str, rows: Mapping[str, Tuned]) -> None:
         """Remember what the rows of a table were tuned to; rows that are not named stay as they are."""

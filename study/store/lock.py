@@ -89,7 +89,8 @@ class StorageLock:
         if self._path is not None:
             return self._file_holder(self._path)
         with self._engine.connect() as connection:
-            return connection.scalar(_HOLDER, {"key": _KEY})
+            found: str | None = connection.scalar(_HOLDER, {"key": _KEY})
+            return found
 
     def _acquire(self, wait: bool) -> None:
         told = False

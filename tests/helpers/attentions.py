@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from whisq_core.model.attention import masked_mean
-from whisq_core.model.multihead import MultiHead, Side
+from whisq_core.model.attention import Attention, MultiHead, Side, masked_mean
+from whisq_core.model.interaction import interact
+from whisq_core.spec import LossSpec
 
 
 def random_side(lengths: list[int], dim: int, generator: torch.Generator, scale: float = 1.0) -> Side:
@@ -14,6 +15,15 @@ def random_side(lengths: list[int], dim: int, generator: torch.Generator, scale:
     mask = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
     frames = torch.where(mask.unsqueeze(2), frames, torch.full_like(frames, 7.0))
     return Side(masked_mean(frames, mask), frames, mask)
+
+
+def attend(attention: Attention, audio: Side, text: Side) -> Tensor:
+    """The TA head's input: by `interact` where the mean over queries commutes, else from whole sequences."""
+    if not attention.commutes:
+        return attention.unpooled(audio, text)
+    rows = attention.rows(text.sequence[0])
+    contexts, _ = interact(*audio.sequence, audio.pooled, *text.sequence, rows, LossSpec())
+    return attention.embed(contexts, audio.pooled, text.pooled)
 
 
 def random_multihead(dim: int, heads: int, generator: torch.Generator) -> MultiHead:
@@ -39,7 +49,7 @@ def by_pytorch(ours: MultiHead) -> nn.MultiheadAttention:
 
 
 def mean_by_pytorch(attention: nn.MultiheadAttention, queries: Side, keys: Side) -> Tensor:
-    """Attend with every query, then the mean over those that count."""
+    """Attend with every query, then the mean over valid ones."""
     query_frames, query_mask = queries.sequence
     key_frames, key_mask = keys.sequence
     found, _ = attention(query_frames, key_frames, key_frames, key_padding_mask=~key_mask, need_weights=False)

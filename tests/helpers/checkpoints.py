@@ -21,11 +21,13 @@ _TEXT_SIZES = {"num_hidden_layers": 2, "intermediate_size": 48, "max_position_em
 _WORDS = ("a", "slow", "fast", "sad", "happy", "piano", "flute", "organ", "guitar", "music", "tone", "high", "low")
 
 
-def write_checkpoint(folder: Path, family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
-    """Write a loadable folder of `family`, its weights saved as `dtype`, and return it."""
+def write_checkpoint(
+    folder: Path, family: str, dtype: torch.dtype = torch.float32, seed: int = 0, dim: int | None = None
+) -> Path:
+    """Write a loadable folder of `family`, its weights saved as `dtype`, and return it; `dim` for those that hear."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.AutoModel.from_config(_CONFIGS[family]())
+        model = transformers.AutoModel.from_config(_CONFIGS[family](*([dim] if dim else [])))
     # Freshly drawn models have zero biases and tiny weights, which would hide a layer that is not loaded.
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
@@ -44,9 +46,9 @@ def write_all(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Pat
     return {family: write_checkpoint(folder / family, family, dtype) for family in _CONFIGS}
 
 
-def _whisper() -> Any:
+def _whisper(dim: int = WHISPER_DIM) -> Any:
     return transformers.WhisperConfig(
-        d_model=WHISPER_DIM,
+        d_model=dim,
         encoder_layers=2,
         encoder_attention_heads=4,
         encoder_ffn_dim=64,
@@ -62,13 +64,13 @@ def _whisper() -> Any:
     )
 
 
-def _wav2vec2() -> Any:
+def _wav2vec2(dim: int = WAV2VEC2_DIM) -> Any:
     return transformers.Wav2Vec2Config(
-        hidden_size=WAV2VEC2_DIM,
+        hidden_size=dim,
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        conv_dim=[16] * 7,
+        conv_dim=[64 if dim == 64 else 16] * 7,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
     )
@@ -134,7 +136,7 @@ def _clap_extractor() -> Any:
     return transformers.ClapFeatureExtractor(truncation="rand_trunc")
 
 
-_CONFIGS: dict[str, Callable[[], Any]] = {
+_CONFIGS: dict[str, Callable[..., Any]] = {
     "whisper": _whisper,
     "wav2vec2": _wav2vec2,
     "clap": _clap,
@@ -143,7 +145,7 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
     "bert": _bert,
     "llama": _llama,
 }
-_EXTRACTORS: dict[str, Callable[[], Any]] = {
+_EXTRACTORS: dict[str, Callable[..., Any]] = {
     "whisper": _whisper_extractor,
     "wav2vec2": _wav2vec2_extractor,
     "clap": _clap_extractor,

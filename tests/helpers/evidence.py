@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from study.stats import Comparison, Evidence, compare
 from study.stats.resampling import Array
-from study.stats.table import Evidence
-from study.stats.uncertainty import Comparison, compare
 
 METRIC = "ta.utterance.srcc"
 
@@ -48,14 +47,14 @@ def comparison(
     mean: float,
     *,
     seed_sd: float = 0.01,
-    item_error: float = 0.03,
+    system_error: float = 0.03,
     num_seeds: int = 10,
     num_systems: int = 29,
     metric: str = METRIC,
 ) -> Comparison:
-    """A comparison whose differences over seeds have exactly this mean and sd, and whose item error is this one."""
+    """A comparison of exactly this mean and sd over seeds, and of this error over systems."""
     differences = mean + seed_sd * _standard(num_seeds)
-    draws = mean + item_error * np.sqrt((num_systems - 1) / num_systems) * _standard(200)
+    draws = mean + system_error * np.sqrt((num_systems - 1) / num_systems) * _standard(200)
     return compare(metric, 0.5 + differences, np.full(num_seeds, 0.5), draws, num_systems)
 
 

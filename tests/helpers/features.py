@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from whisq_core.features.store import Dataset, FeatureKey, FeatureStore, FeatureTable
+from whisq_core.features import Dataset, FeatureKey, FeatureStore, FeatureTable
 
 
 def write_table(

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import whisq_core
+from whisq_core import kernels
 from whisq_core.errors import InputError
-from whisq_core.training import compiled
 
 SOURCE = Path(whisq_core.__file__).with_name("csrc") / "kernels.c"
 WIDE = "wide"  # vectors of 16 floats made of narrower ones: AVX-512's way through the source, on any processor
@@ -22,20 +22,20 @@ def compiler() -> str | None:
 
 def all_kernels() -> list[str]:
     """Names for `kernels_in_use`."""
-    return ["pytorch", *(name for name in compiled.VARIANTS if _is_there(name)), *([WIDE] if compiler() else [])]
+    return ["pytorch", *(name for name in kernels.VARIANTS if _is_there(name)), *([WIDE] if compiler() else [])]
 
 
 @contextmanager
 def kernels_in_use(name: str, folder: Path) -> Iterator[None]:
     """Inside, this process computes with these kernels; those that have to be built lie in `folder`."""
-    with compiled.using(str(_build_wide(folder)) if name == WIDE else name):
+    with kernels.using(str(_build_wide(folder)) if name == WIDE else name):
         yield
 
 
 def _is_there(name: str) -> bool:
     try:
         with kernels_in_use(name, Path()):
-            compiled.chosen()
+            kernels.chosen()
     except InputError:
         return False
     return True

@@ -50,7 +50,7 @@ def mistakes(folder: Path, *arguments: object) -> list[str]:
     assert finished.out == ""
     assert len(finished.errors) == len(finished.err.splitlines()), finished.err
     assert content(folder) == before
-    started = [path for path in folder.rglob("*") if path.suffix in (".db", ".features", ".lock", ".tmp")]
+    started = [path for path in folder.rglob("*") if path.suffix in (".db", ".safetensors", ".lock", ".tmp")]
     assert started == []
     return [line.replace(str(folder), "F") for line in finished.errors]
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 import study
 from study.config import AblationFile, Row, read_ablation_file
+from study.report.verdicts import evidence
 from study.results import TableResults
-from study.stats.judge import evidence
-from study.stats.table import Judgement, judge
+from study.stats import Judgement, judge
 from study.store.records import StoredCorpus
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 

@@ -1,22 +1,21 @@
-"""Our step against the same one as a researcher writes it from the paper: `benchmarks/textbook.py`."""
+"""Our step against the same one as a researcher writes it from the paper: `textbook.py` beside this file.
 
-import sys
-from pathlib import Path
+Every test here runs with the reference form of `interact`, and with the compiled kernels where they were built.
+"""
 
 import numpy as np
 import pytest
 import torch
 from helpers.features import write_table
+from reference.textbook import PaddedBatch, TextbookLoss, TextbookWhisQ, pad
 
+from whisq_core import kernels
 from whisq_core.features.store import Dataset
-from whisq_core.model.alignment import raw
-from whisq_core.model.whisq import WhisQ
+from whisq_core.model import WhisQ
+from whisq_core.model.alignment import self_transport
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import Trainer, fit
-from whisq_core.training.optimisation import num_threads
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from textbook import PaddedBatch, TextbookLoss, TextbookWhisQ, pad
+from whisq_core.training import fit
+from whisq_core.training.step import Trainer
 
 DIM, TEXT_DIM, NUM_CLIPS, STEPS = 64, 48, 8, 50
 BASE = with_settings(
@@ -31,6 +30,9 @@ BASE = with_settings(
         "train.precision": "float32",
     },
 )
+
+
+FORMS = ["pytorch"] + ([kernels.chosen()[0]] if kernels.chosen()[1] else [])
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +65,12 @@ def textbook_batch(spec: RunSpec, data: Dataset) -> PaddedBatch:
 
 def audio_term(spec: RunSpec, batch: PaddedBatch) -> float:
     """The part of textbook's loss which has no gradient and which ours leaves out: a constant."""
-    term = raw(batch.audio, batch.audio_mask, batch.audio, batch.audio_mask, spec.loss).value / 2
-    return spec.loss.ot_weight * float(term.mean())
+    return spec.loss.ot_weight * float(self_transport(batch.audio, batch.audio_mask, spec.loss).mean())
 
 
 def textbook_curve(spec: RunSpec, batch: PaddedBatch, text_dim: int) -> list[float]:
     """Losses before each step of SGD with momentum, each head's gradient clipped by its own norm."""
-    model = TextbookWhisQ(WhisQ(spec, batch.audio.shape[2], text_dim))
+    model = TextbookWhisQ(WhisQ(spec.model, batch.audio.shape[2], text_dim, spec.seed))
     loss_of = TextbookLoss(spec.loss)
     omq = list(model.omq_head.parameters())
     rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("omq_head")]
@@ -94,20 +95,19 @@ def test_fifty_steps_follow_textbook(data: Dataset, attention: str, audio_frames
         BASE, {"model.attention": attention, "model.audio_frames": audio_frames, "loss.ot_weight": ot_weight}
     )
     batch = textbook_batch(spec, data)
-    with num_threads(1):
-        expected = textbook_curve(spec, batch, TEXT_DIM)
+    expected = textbook_curve(spec, batch, TEXT_DIM)
 
-    ours = [record.loss - audio_term(spec, batch) for record in fit(spec, data).curve]
-
-    assert ours == pytest.approx(expected, rel=1e-4)
+    for form in FORMS:
+        with kernels.using(form):
+            ours = [record.loss - audio_term(spec, batch) for record in fit(spec, data).curve]
+        assert ours == pytest.approx(expected, rel=1e-4), form
     assert expected[-1] < 0.9 * expected[0], "there was something to follow"
 
 
 def test_fifty_steps_follow_textbook_where_audio_is_projected(data: Dataset) -> None:
     spec = with_settings(BASE, {"model.feature_dim": 32})
     batch = textbook_batch(spec, data)
-    with num_threads(1):
-        expected = textbook_curve(spec, batch, TEXT_DIM)
+    expected = textbook_curve(spec, batch, TEXT_DIM)
 
     ours = [record.loss for record in fit(spec, data).curve]
 
@@ -116,15 +116,16 @@ def test_fifty_steps_follow_textbook_where_audio_is_projected(data: Dataset) -> 
 
 
 @pytest.mark.parametrize("attention", ["sequence", "cross", "none"])
-def test_the_first_gradient_is_that_of_textbook(data: Dataset, attention: str) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_gradient_is_that_of_textbook(data: Dataset, form: str, attention: str) -> None:
     spec = with_settings(BASE, {"model.attention": attention, "train.learning_rate": 1.0, "train.momentum": 0.0,
                                 "train.clip_scope": "none"})  # fmt: skip
-    textbook = TextbookWhisQ(WhisQ(spec, DIM, TEXT_DIM))
+    textbook = TextbookWhisQ(WhisQ(spec.model, DIM, TEXT_DIM, spec.seed))
     TextbookLoss(spec.loss)(textbook, textbook_batch(spec, data)).backward()
-    trainer = Trainer(spec, data)
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-    trainer.epoch(1)
+    with kernels.using(form):
+        trainer = Trainer(spec, data)
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.epoch(1)
 
     moved = {name: before[name] - value for name, value in trainer.model.state_dict().items()}
     expected = {name: p.grad for name, p in textbook.named_parameters() if not name.startswith("attentions")}

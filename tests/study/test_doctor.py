@@ -177,8 +177,8 @@ def test_every_mistake_of_the_file_is_shown(place: Place) -> None:
 def test_truncated_damaged_and_missing_features_are_found_and_encoded_again(place: Place, tmp_path: Path) -> None:
     shutil.copytree(place.features, tmp_path / "features")
     place = Place(place.corpus, place.weights, tmp_path / "features", place.folder)
-    (store,) = {path.parent for path in place.features.glob("audio-*/*.features") if "whisper" in _meta(path)}
-    truncated, damaged, missing, *_ = sorted(store.glob("*.features"))
+    (store,) = {path.parent for path in place.features.glob("audio-*/*.safetensors") if "whisper" in _meta(path)}
+    truncated, damaged, missing, *_ = sorted(store.glob("*.safetensors"))
     before = {path: path.read_bytes() for path in (truncated, damaged, missing)}
     truncated.write_bytes(before[truncated][:-100])
     damaged.write_bytes(before[damaged][:-1] + bytes([before[damaged][-1] ^ 1]))

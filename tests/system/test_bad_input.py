@@ -6,7 +6,7 @@ import pytest
 from helpers.command import run, run_script
 from helpers.refused import ABLATE, FIRST, TABLE, TRAIN, edited, first_line, mistakes, table
 
-from whisq_core.training import compiled
+from whisq_core import kernels
 
 FILES = {
     "no YAML": (
@@ -97,7 +97,7 @@ def test_an_option_that_cannot_be_right_is_refused(spoilt: Path, option: tuple[s
 
 @pytest.mark.parametrize("command", ["ablate", "optimize"])
 def test_kernels_that_are_not_there_are_refused_before_anything_starts(spoilt: Path, command: str) -> None:
-    with compiled.using("sse9"):
+    with kernels.using("sse9"):
         (line,) = mistakes(spoilt, command, "table.yaml", "--data", "corpus")
 
     assert line.startswith("WHISQ_KERNELS=sse9: no such kernels")

@@ -62,7 +62,7 @@ def features(place: Place) -> dict[str, bytes]:
 
 
 def num_features(place: Place) -> int:
-    return sum(1 for _ in place.features.glob("*/*.features"))
+    return sum(1 for _ in place.features.glob("*/*.safetensors"))
 
 
 def num_runs(place: Place) -> int:

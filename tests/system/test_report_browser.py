@@ -4,8 +4,8 @@ import pytest
 from helpers import browser
 from helpers.results import quick_judgement, synthetic_results, untrained
 
-from study.report.page import write_report
-from study.search.importance import Importance, Importances
+from study.report import write_report
+from study.search.importance import Importance, Importances, importance_figure
 
 pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
 
@@ -16,10 +16,11 @@ FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
     results = untrained(synthetic_results(num_seeds=3), "cross")
-    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), FOUND)
+    extra = {"importance": importance_figure(FOUND)}
+    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), extra)
     with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
         tab.open(path)
-        tab.wait_for(f"document.querySelectorAll('.js-plotly-plot .main-svg').length >= {len(NAMES)}")
+        tab.wait_for(f"document.querySelectorAll('.figure > div > .plot-container').length == {len(NAMES)}")
         yield tab
 
 
@@ -75,3 +76,10 @@ def test_a_browser_that_meets_a_mistake_would_tell(tmp_path):
         assert any("boo" in problem for problem in tab.problems)
         assert any("nothing is not defined" in problem for problem in tab.problems)
         assert "http://127.0.0.1:1/x" in tab.requests
+
+
+def test_on_a_phone_only_tables_and_figures_scroll_sideways(tab, tmp_path):
+    with browser.page(tmp_path / "profile", width=500) as phone:  # the least width of a window
+        phone.visit(tab.evaluate("location.href"))
+        phone.wait_for("document.querySelectorAll('.figure > div > .plot-container').length > 0")
+        assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from whisq_core.errors import InputError
-from whisq_core.files import sweep, write_atomically
+from whisq_core.files import FileDigests, sweep, write_atomically
 
 
 class Sweeping(list[bytes]):
@@ -85,7 +85,7 @@ def test_the_file_of_a_killed_writer_is_swept_at_once(tmp_path: Path) -> None:
 
 
 def test_the_file_of_another_machine_is_swept_when_it_is_old(tmp_path: Path) -> None:
-    young, old = tmp_path / "table.elsewhere.1.tmp", tmp_path / "table.elsewhere.2.tmp"
+    young, old = (tmp_path / f"table.elsewhere.whisq-{number:032x}.tmp" for number in (1, 2))
     for path in (young, old):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
@@ -93,3 +93,36 @@ def test_the_file_of_another_machine_is_swept_when_it_is_old(tmp_path: Path) -> 
     sweep(tmp_path)
 
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_a_users_own_files_are_never_swept(tmp_path: Path) -> None:
+    (tmp_path / "folder.tmp").mkdir()
+    (tmp_path / "thesis.tmp").write_bytes(b"years of work")
+    os.utime(tmp_path / "thesis.tmp", (time.time() - 7200,) * 2)
+
+    sweep(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.tmp", "thesis.tmp"]
+
+
+def test_digests_are_remembered_until_a_file_changes_and_made_anew_where_they_cannot_be(tmp_path: Path) -> None:
+    file, memory = tmp_path / "file", tmp_path / "memory" / "digests.json"
+    file.write_bytes(b"one")
+    digests = FileDigests(memory)
+    first = digests.of(file)
+    digests.save()
+
+    assert FileDigests(memory).known(file) == first
+    file.write_bytes(b"other")
+    assert FileDigests(memory).known(file) is None
+    assert FileDigests(memory).of(file) != first
+    memory.write_bytes(b'{"torn')
+    assert FileDigests(memory).known(file) is None
+
+
+def test_digests_are_done_without_where_they_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"one")
+    digests = FileDigests(tmp_path / "file" / "digests.json")
+
+    assert digests.of(tmp_path / "file")
+    digests.save()

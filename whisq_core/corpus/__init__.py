@@ -1,1 +1,37 @@
-"""Clips with their texts and ratings: read, checked, split."""
+"""Clips with their texts and ratings: read from a MusicEval folder or a CSV manifest, checked, named, split.
+
+Every mistake of every list and sound file is reported at once, each with its line. To add a form of corpus: one
+function from a path to a `Corpus` (`read_manifest` is the shortest example), one condition in `read_corpus`.
+"""
+
+from whisq_core.corpus.audio import CLAP_SAMPLE_RATE, SAMPLE_RATE, load
+from whisq_core.corpus.listings import Corpus, decode_lines, parse_number, read_bytes, read_records
+from whisq_core.corpus.table import (
+    HasSystemScores,
+    Split,
+    check_audio_files,
+    corpus_digest,
+    inner_split,
+    read_corpus,
+    split,
+    system_truth,
+)
+
+__all__ = [
+    "CLAP_SAMPLE_RATE",
+    "SAMPLE_RATE",
+    "Corpus",
+    "HasSystemScores",
+    "Split",
+    "check_audio_files",
+    "corpus_digest",
+    "decode_lines",
+    "inner_split",
+    "load",
+    "parse_number",
+    "read_bytes",
+    "read_corpus",
+    "read_records",
+    "split",
+    "system_truth",
+]

@@ -6,9 +6,11 @@ Mistakes are collected, each as ``path:line: found, allowed``, so that a reader 
 import csv
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 from whisq_core.errors import raise_all
 
@@ -30,14 +32,26 @@ class Clip:
     split: str
 
 
-@dataclass(frozen=True)
-class Listing:
-    """What the text files of a corpus say."""
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """`clips` has the columns of `Clip` in listed order; `system_mos` is indexed by system (omq, ta), or None."""
 
     name: str
-    clips: tuple[Clip, ...]
-    system_mos: dict[str, tuple[float, float]] | None
+    clips: pd.DataFrame
+    system_mos: pd.DataFrame | None
     simulated: bool
+
+    @classmethod
+    def of(
+        cls, name: str, clips: Iterable[Clip | None], system_mos: dict[str, tuple[float, float]] | None, *said: Path
+    ) -> "Corpus":
+        """A corpus of clips; its labels are simulated where one of the folders `said` says so."""
+        table = None
+        if system_mos is not None:
+            table = pd.DataFrame.from_dict(system_mos, orient="index", columns=["omq", "ta"])
+            table.index.name = "system"
+        simulated = any((folder / "SIMULATED.txt").exists() for folder in said)
+        return cls(name, pd.DataFrame([clip for clip in clips if clip]), table, simulated)
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ def parse_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_manifest(path: Path) -> Listing:
+def read_manifest(path: Path) -> Corpus:
     """A CSV with the header of `MANIFEST_COLUMNS` in any order; further columns are ignored.
 
     `audio` is relative to the manifest; an utterance loses its ending .wav, as in the official lists. `omq` and `ta`
@@ -156,7 +170,7 @@ def read_manifest(path: Path) -> Listing:
         seen.mistakes.append(f"{path}:1: found no clip below the header, allowed: at least one.")
     clips = [_manifest_clip(path, where, header, fields, seen) for where, fields in records[1:]]
     raise_all(seen.mistakes)
-    return Listing(path.stem, tuple(clip for clip in clips if clip), None, is_simulated(path.parent))
+    return Corpus.of(path.stem, clips, None, path.parent)
 
 
 def _manifest_clip(path: Path, where: str, header: list[str], fields: list[str], seen: Seen) -> Clip | None:
@@ -190,8 +204,3 @@ def parse_labels(where: str, texts: tuple[str, str], mistakes: list[str]) -> tup
             value = math.nan
         values.append(value)
     return values[0], values[1]
-
-
-def is_simulated(*folders: Path) -> bool:
-    """Whether a folder says that its raters, and so its labels, are simulated."""
-    return any((folder / "SIMULATED.txt").exists() for folder in folders)

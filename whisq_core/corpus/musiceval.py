@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisq_core.corpus.listings import Clip, Line, Listing, Seen, is_simulated, parse_labels, read_lines
+from whisq_core.corpus.listings import Clip, Corpus, Line, Seen, parse_labels, read_lines
 from whisq_core.errors import raise_all
 
 DEMO_SYSTEMS = frozenset({"S001", "S006", "S013", "S017", "S018", "S033"})
@@ -63,7 +63,7 @@ class _Prompts:
         return (self.ordinary or {}).get(prompt_id, "")
 
 
-def read_official(folder: Path) -> Listing:
+def read_official(folder: Path) -> Corpus:
     """A MusicEval folder of either phase, or the parent of exactly one.
 
     When sets/test_mos_list.txt is there, sets/eval_list.txt names the same clips without labels and is not read.
@@ -90,7 +90,7 @@ def read_official(folder: Path) -> Listing:
     system_mos = _read_system_mos(root / "system_mos", seen.mistakes)
     raise_all(seen.mistakes)
     name = root.parent.resolve().name if root.name == "DATA" else root.resolve().name
-    return Listing(name, tuple(clip for clip in clips if clip), system_mos, is_simulated(root, folder))
+    return Corpus.of(name, clips, system_mos, root, folder)
 
 
 def _find_root(folder: Path) -> Path:
@@ -123,11 +123,16 @@ def _read_list(path: Path, split: str, wav: Path, prompts: "_Prompts", seen: See
 
 
 def _labelled_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
+    fields = _three_fields(line, "name.wav,OMQ,TA", mistakes)
+    return (fields[0], *parse_labels(line.where, (fields[1], fields[2]), mistakes)) if fields else None
+
+
+def _three_fields(line: Line, shape: str, mistakes: list[str]) -> list[str]:
     fields = [part.strip() for part in line.text.split(",")]
-    if len(fields) != 3:
-        mistakes.append(f"{line.where}: found {len(fields)} fields in '{line.text}', allowed: 3 (name.wav,OMQ,TA).")
-        return None
-    return (fields[0], *parse_labels(line.where, (fields[1], fields[2]), mistakes))
+    if len(fields) == 3:
+        return fields
+    mistakes.append(f"{line.where}: found {len(fields)} fields in '{line.text}', allowed: 3 ({shape}).")
+    return []
 
 
 def _eval_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
@@ -185,10 +190,10 @@ def _read_system_mos(folder: Path, mistakes: list[str]) -> dict[str, tuple[float
         return None
     rows: dict[str, tuple[float, float]] = {}
     for line in read_lines(files[0], mistakes) or []:
-        fields = [part.strip() for part in line.text.split(",")]
-        if len(fields) != 3:
-            mistakes.append(f"{line.where}: found {len(fields)} fields in '{line.text}', allowed: 3 (system,OMQ,TA).")
-        elif fields[0] in rows:
+        fields = _three_fields(line, "system,OMQ,TA", mistakes)
+        if not fields:
+            continue
+        if fields[0] in rows:
             mistakes.append(f"{line.where}: duplicate system '{fields[0]}', allowed: each system once.")
         else:
             rows[fields[0]] = parse_labels(line.where, (fields[1], fields[2]), mistakes)

@@ -3,35 +3,20 @@
 `read_corpus` reads text only; `check_audio_files` looks at the sound. Both report all mistakes at once.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from whisq_core.corpus.audio import inspect
-from whisq_core.corpus.listings import Clip, read_manifest
+from whisq_core.corpus.listings import Corpus, read_manifest
 from whisq_core.corpus.musiceval import read_official
 from whisq_core.errors import InputError, raise_all
-from whisq_core.files import sweep, write_atomically
+from whisq_core.files import FileDigests
 from whisq_core.spec import DataSpec, digest
-
-COLUMNS = tuple(Clip.__dataclass_fields__)
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """`clips` has the columns of `Clip` in listed order; `system_mos` is indexed by system (omq, ta), or None."""
-
-    name: str
-    clips: pd.DataFrame
-    system_mos: pd.DataFrame | None
-    simulated: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,55 +28,47 @@ class Split:
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest.
+    """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest; texts only.
 
-    Raises:
-        InputError: with every mistake of every list, prompt file and csv.
+    Raises
+    ------
+    InputError : with every mistake of every list, prompt file and csv.
     """
     is_manifest = path.suffix.lower() == ".csv" and not path.is_dir()
-    listing = read_manifest(path) if is_manifest else read_official(path)
-    columns = {name: [getattr(clip, name) for clip in listing.clips] for name in COLUMNS}
-    system_mos = None
-    if listing.system_mos is not None:
-        system_mos = pd.DataFrame.from_dict(listing.system_mos, orient="index", columns=["omq", "ta"])
-        system_mos.index.name = "system"
-    return Corpus(listing.name, pd.DataFrame(columns), system_mos, listing.simulated)
+    return read_manifest(path) if is_manifest else read_official(path)
 
 
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
-    """The SHA-256 (hexadecimal) of each clip's file, after `whisq_core.audio.inspect` found nothing wrong with it.
+    """The SHA-256 (hexadecimal) of each clip's file, after `inspect` found nothing wrong with it.
 
-    `cache` is a JSON file; it remembers good files by path, size and modification time, so that only new and changed
-    ones are opened. A cache that cannot be understood is built again.
+    Parameters
+    ----------
+    corpus : its clips.
+    cache : the file of a `FileDigests`; only clips that are new or have changed are opened.
 
-    Raises:
-        InputError: with every bad file.
+    Raises
+    ------
+    InputError : with every bad file.
     """
-    known = _read_cache(cache)
-    fresh: dict[str, list[Any]] = {}
-    mistakes: dict[str, None] = {}
-    for audio in corpus.clips["audio"]:
-        stamp = _stamp(audio)
-        if stamp and known.get(audio, [])[:2] == stamp:
-            continue
-        mistake = _missing_folder(Path(audio)) if stamp is None else None
-        mistake = mistake or (f"{audio}: {found}" if (found := inspect(Path(audio))) else None)
-        if mistake:
-            mistakes[mistake] = None
-        else:
-            with open(audio, "rb") as file:
-                known[audio] = fresh[audio] = [*(stamp or ()), hashlib.file_digest(file, "sha256").hexdigest()]
-    if fresh:
-        sweep(cache.parent)
-        write_atomically(cache, [json.dumps(known).encode()])
+    digests, found, mistakes = FileDigests(cache), list[str](), dict[str, None]()
+    for path in map(Path, corpus.clips["audio"]):
+        if digests.known(path) is None:
+            mistake = f"{path}: {wrong}" if (wrong := inspect(path)) else None
+            if not path.parent.is_dir():  # one mistake for a whole folder instead of one for each of its clips
+                mistake = f"{path.parent}: no such folder; it should hold the clips that the lists name."
+            if mistake:
+                mistakes[mistake] = None
+                continue
+        found.append(digests.of(path))
+    digests.save()
     raise_all(list(mistakes))
-    return np.array([known[audio][2] for audio in corpus.clips["audio"]], dtype=str)
+    return np.array(found, dtype=str)
 
 
 def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> str:
     """The identity of all that can decide a result: ids, systems, prompts, labels, splits, audio and system truth.
 
-    The order of the clips belongs to it, since it decides the order of the batches.
+    The order of the clips belongs to it, since it decides the order of the batches. 32 hexadecimal digits.
     """
     assert len(audio_digests) == len(corpus.clips), "one digest for each clip"
     columns = ["utterance", "system", "prompt", "omq", "ta", "split"]
@@ -106,8 +83,9 @@ def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> 
 def split(corpus: Corpus, data: DataSpec) -> Split:
     """The clips that train a model and those that score it; with `inner` scored, it is held out of train.
 
-    Raises:
-        InputError: a split that the corpus does not have, or that has no clips to hold out.
+    Raises
+    ------
+    InputError : a split that the corpus does not have, or that has no clips to hold out.
     """
     splits = corpus.clips["split"].to_numpy()
     rows: dict[str, np.ndarray] = {
@@ -126,8 +104,9 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
 
     The inner part has the size nearest to `data.inner_fraction` of the clips that whole groups can make.
 
-    Raises:
-        InputError: fewer than two groups.
+    Raises
+    ------
+    InputError : fewer than two groups.
     """
     names = corpus.clips[data.inner_by].to_numpy()[indices]
     groups, member = np.unique(names, return_inverse=True)
@@ -158,8 +137,9 @@ def system_truth(
 ) -> dict[str, tuple[float, float]] | None:
     """True (OMQ, TA) of each system by the csv convention; None for `clips`, where the labels themselves give it.
 
-    Raises:
-        InputError: the corpus has no csv, or the csv lacks a system.
+    Raises
+    ------
+    InputError : the corpus has no csv, or the csv lacks a system.
     """
     if convention == "clips":
         return None
@@ -192,34 +172,3 @@ def _nearest_subset(sizes: np.ndarray, target: float) -> list[int]:
         subset.append(last_added[best])
         best -= int(sizes[last_added[best]])
     return subset
-
-
-def _stamp(audio: str) -> list[int] | None:
-    """Size in bytes and modification time in nanoseconds, or None for a file that is not there."""
-    try:
-        status = os.stat(audio)
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _missing_folder(audio: Path) -> str | None:
-    """One mistake for a whole missing folder instead of one for each of its clips."""
-    if audio.parent.is_dir():
-        return None
-    return f"{audio.parent}: no such folder; it should hold the clips that the lists name."
-
-
-def _read_cache(path: Path) -> dict[str, list[Any]]:
-    """Entries path -> [size, mtime_ns, sha256]; entries of another form are left out and so made anew."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
-    return {
-        audio: entry
-        for audio, entry in content.items()
-        if isinstance(entry, list) and [type(item) for item in entry] == [int, int, str]
-    }

@@ -2,7 +2,7 @@
 #ifndef ATTENTION_H
 #define ATTENTION_H
 
-#include "meeting.h"
+#include "interaction.h"
 #include "rounding.h"
 #include "vectors.h"
 
@@ -10,7 +10,7 @@
 
 /* Frames query tokens. The scores of each frame, plus `constants` in base 2, become softmax / num_frames; their
    sums over frames go to `text_mean`. Padded frames weigh 0. `sums` has room for num_tokens vectors. */
-static void softmax_over_tokens(const Meeting *m, const float *constants, float *sums) {
+static void softmax_over_tokens(const Interaction *m, const float *constants, float *sums) {
     int64_t num_tokens = m->num_tokens, step = m->stride;
     for (int64_t head = 0; head < m->heads; head++) {
         float *scores = scores_to_text(m) + head * num_tokens * step;
@@ -44,7 +44,7 @@ static void softmax_over_tokens(const Meeting *m, const float *constants, float 
 
 /* Tokens query frames. The scores of each row become softmax / num_tokens; their sums over tokens, of each head, go to
    `means` [heads][stride]. Padded frames weigh 0. */
-static void softmax_over_frames(const Meeting *m, float *means) {
+static void softmax_over_frames(const Interaction *m, float *means) {
     memset(means, 0, sizeof(float) * m->heads * m->stride);
     for (int64_t row = 0; row < rows_to_audio(m); row++) {
         float *scores = scores_to_audio(m) + row * m->stride, *mean = means + row / m->num_tokens * m->stride;
@@ -68,7 +68,7 @@ static void softmax_over_frames(const Meeting *m, float *means) {
 }
 
 /* The gradient of `softmax_over_tokens` in place, given that of `text_mean`; that of the constants to `of_constants`. */
-static void gradient_over_tokens(const Meeting *m, const float *of_mean, float *of_constants, float *sums) {
+static void gradient_over_tokens(const Interaction *m, const float *of_mean, float *of_constants, float *sums) {
     int64_t num_tokens = m->num_tokens, step = m->stride;
     for (int64_t head = 0; head < m->heads; head++) {
         float *weights = scores_to_text(m) + head * num_tokens * step;
@@ -93,7 +93,7 @@ static void gradient_over_tokens(const Meeting *m, const float *of_mean, float *
 }
 
 /* The gradient of `softmax_over_frames` in place, given that of `means`. */
-static void gradient_over_frames(const Meeting *m, const float *of_means) {
+static void gradient_over_frames(const Interaction *m, const float *of_means) {
     for (int64_t row = 0; row < rows_to_audio(m); row++) {
         float *weights = scores_to_audio(m) + row * m->stride;
         const float *of_mean = of_means + row / m->num_tokens * m->stride;
@@ -107,7 +107,7 @@ static void gradient_over_frames(const Meeting *m, const float *of_means) {
 }
 
 /* found[head] = sum over frames of means[head][frame] x frame, for weights that add up to 1: no centre is needed. */
-static void weigh_frames(const Meeting *m, const float *means, float *found) {
+static void weigh_frames(const Interaction *m, const float *means, float *found) {
     memset(found, 0, sizeof(float) * m->heads * m->dim);
     for (int64_t first = 0; first < m->num_frames; first += FRAMES_TOGETHER) {
         int64_t count = m->num_frames - first < FRAMES_TOGETHER ? m->num_frames - first : FRAMES_TOGETHER;
@@ -126,7 +126,7 @@ static void weigh_frames(const Meeting *m, const float *means, float *found) {
 }
 
 /* products[head][frame] = vectors[head] . (frame - centre); 0 for padded frames. */
-static void multiply_frames(const Meeting *m, const float *vectors, float *products) {
+static void multiply_frames(const Interaction *m, const float *vectors, float *products) {
     memset(products, 0, sizeof(float) * m->heads * m->stride);
     for (int64_t frame = 0; frame < m->num_frames; frame += 2) {
         const uint16_t *one = m->frames + frame * m->dim, *other = frame + 1 < m->num_frames ? one + m->dim : one;

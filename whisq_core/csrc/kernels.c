@@ -1,9 +1,9 @@
-/* The frame-sized part of a training step, one clip at a time: what `compiled_worker.py` calls.
+/* The frame-sized part of a training step, one clip at a time: what `training/cpu.py` calls.
 
-   The mathematics is that of `kernel.py` and `alignment.py`, its twins in PyTorch. Every function may run in any
-   thread; all memory comes from the caller. */
+   The mathematics is that of `model/interaction.py` and `model/alignment.py`, the reference form. Every function may
+   run in any thread; all memory comes from the caller. */
 #include "attention.h"
-#include "meeting.h"
+#include "interaction.h"
 #include "products.h"
 #include "rounding.h"
 #include "transport.h"
@@ -35,10 +35,10 @@ EXPORT int kernels_run_here(void) {
 #endif
 }
 
-INLINE const float *token_of(const Meeting *m, int64_t row) { return m->tokens + row % m->num_tokens * m->dim; }
+INLINE const float *token_of(const Interaction *m, int64_t row) { return m->tokens + row % m->num_tokens * m->dim; }
 
-/* How many floats `work` must hold for this meeting. */
-EXPORT int64_t kernels_work_floats(const Meeting *m) {
+/* How many floats `work` must hold for this clip. */
+EXPORT int64_t kernels_work_floats(const Interaction *m) {
     int64_t rows = round_up(num_rows(m), ROW_PAD), columns = round_up(m->dim, FRAME_PAD);
     int64_t products = rows * columns + FRAMES_AT_ONCE * columns;
     int64_t attention = m->heads * m->stride + (2 * m->heads + VL) * m->num_tokens;
@@ -49,13 +49,13 @@ EXPORT int64_t kernels_work_floats(const Meeting *m) {
     return most > rounding ? most : rounding;
 }
 
-/* How many floats `state` must hold for this meeting. */
-EXPORT int64_t kernels_state_floats(const Meeting *m) {
+/* How many floats `state` must hold for this clip. */
+EXPORT int64_t kernels_state_floats(const Interaction *m) {
     return room_for_rows(m) * m->stride + m->heads * m->num_tokens + rows_of_points(m) * m->dim;
 }
 
 /* |frame - centre|^2 / 2 of each frame. */
-EXPORT void kernels_half_norms(const Meeting *m, float *half_norms) {
+EXPORT void kernels_half_norms(const Interaction *m, float *half_norms) {
     for (int64_t frame = 0; frame < m->num_frames; frame++) {
         vec total = splat(0);
         for (int64_t at = 0; at < m->dim; at += VL) {
@@ -66,14 +66,14 @@ EXPORT void kernels_half_norms(const Meeting *m, float *half_norms) {
     }
 }
 
-INLINE void place_points(const Meeting *m) {
+INLINE void place_points(const Interaction *m) {
     for (int64_t token = 0; token < rows_of_points(m); token++)
         for (int64_t at = 0; at < m->dim; at += VL)
             store(points(m) + token * m->dim + at, load(m->tokens + token * m->dim + at) - load(m->centre + at));
 }
 
 /* Fill `scores`: rows x frames. */
-EXPORT void kernels_score(const Meeting *m) {
+EXPORT void kernels_score(const Interaction *m) {
     WITHOUT_DENORMALS
     place_points(m);
     multiply_forward(m);
@@ -83,7 +83,7 @@ EXPORT void kernels_score(const Meeting *m) {
 /* The first half of `kernels_score` where the large products are PyTorch's: fill the scores of the points,
    `rounded_frames`, and `rows`, bfloat16 [rows of attention][dim], whose product with those frames belongs into
    `rounded_scores`. */
-EXPORT void kernels_round(const Meeting *m, uint16_t *rows) {
+EXPORT void kernels_round(const Interaction *m, uint16_t *rows) {
     WITHOUT_DENORMALS
     int64_t row = 0;
     place_points(m);
@@ -93,9 +93,9 @@ EXPORT void kernels_round(const Meeting *m, uint16_t *rows) {
     AS_BEFORE
 }
 
-/* From `scores`, or `rounded_scores`, to what the mean query finds in text and in audio: [heads][dim] each, where that direction is taken.
-   The scores become the weights that `kernels_slopes` needs. */
-EXPORT void kernels_attend(const Meeting *m, float *of_text, float *of_audio) {
+/* From `scores`, or `rounded_scores`, to what the mean query finds in text and in audio: [heads][dim] each, where that
+   direction is taken. The scores become the weights that `kernels_slopes` needs. */
+EXPORT void kernels_attend(const Interaction *m, float *of_text, float *of_audio) {
     WITHOUT_DENORMALS
     if (m->attends_text) {
         float *constants = m->work, *sums = constants + rows_to_text(m);
@@ -116,22 +116,33 @@ EXPORT void kernels_attend(const Meeting *m, float *of_text, float *of_audio) {
     AS_BEFORE
 }
 
-/* The OT term of this clip: scores of points become its gradient towards the scores, -`weight` x the plan, and its
-   other part is added to `of_points`. Returns raw(x, y), or NaN and nothing added where it must not be trusted. */
-EXPORT double kernels_align(const Meeting *m, const float *frame_half_norms, const float *per_epsilon,
-                            int64_t num_updates, float weight, float *of_points) {
+/* The OT term of this clip: scores of points become -1 x the plan. Returns raw(x, y), or NaN where it, and with it the
+   plan, must not be trusted. */
+EXPORT double kernels_align(const Interaction *m, const float *frame_half_norms, const float *per_epsilon,
+                            int64_t num_updates) {
     WITHOUT_DENORMALS
-    double value = transport(m, frame_half_norms, per_epsilon, num_updates, -weight);
-    int is_finite = value - value == 0;
-    if (is_finite) add_scaled(weight / (float)m->num_tokens, points(m), of_points, m->num_tokens * m->dim);
+    double value = transport(m, frame_half_norms, per_epsilon, num_updates);
     AS_BEFORE
-    return is_finite ? value : __builtin_nan("");
+    return value - value == 0 ? value : __builtin_nan("");
+}
+
+/* The gradient of `slope` x raw(x, y): the plan in the scores of points becomes that towards the scores, and its other
+   part is added to `of_points`. Without a slope the plan is not looked at, which may then be one not to be trusted. */
+INLINE void gradient_of_transport(const Interaction *m, float slope, float *of_points) {
+    float *plan = scores_of_points(m);
+    if (slope == 0) {
+        memset(plan, 0, sizeof(float) * m->num_tokens * m->stride);
+        return;
+    }
+    for (int64_t at = 0; at < m->num_tokens * m->stride; at += VL) store(plan + at, load(plan + at) * slope);
+    add_scaled(slope / (float)m->num_tokens, points(m), of_points, m->num_tokens * m->dim);
 }
 
 /* Given the gradients of what was found, the weights in `scores` become the gradients of the scores, in
-   `rounded_scores` where there is such an array. Added to the prompt's gradients is what does not pass through frames. */
-EXPORT void kernels_slopes(const Meeting *m, const float *of_text, const float *of_audio, float *of_tokens,
-                           float *of_to_text, float *of_constants) {
+   `rounded_scores` where there is such an array; `of_divergence` is the gradient of raw(x, y). Added to the prompt's
+   gradients is what does not pass through frames. */
+EXPORT void kernels_slopes(const Interaction *m, const float *of_text, const float *of_audio, float of_divergence,
+                           float *of_tokens, float *of_to_text, float *of_constants, float *of_points) {
     WITHOUT_DENORMALS
     if (m->attends_text) {
         float *of_mean = m->work, *added = of_mean + rows_to_text(m), *sums = added + rows_to_text(m);
@@ -151,14 +162,15 @@ EXPORT void kernels_slopes(const Meeting *m, const float *of_text, const float *
         multiply_frames(m, of_audio, m->work);
         gradient_over_frames(m, m->work);
     }
+    if (m->aligns) gradient_of_transport(m, of_divergence, of_points);
     if (m->rounded_scores) round_scores(m, num_rows(m) - rows_of_points(m), rows_of_points(m));
     AS_BEFORE
 }
 
 /* Add the gradients of the rows, scores x frames, to those of the prompt; `rounded_product`, [rows][dim], is PyTorch's
    product of the two in bfloat16, null where it is ours to make. */
-EXPORT void kernels_collect(const Meeting *m, const uint16_t *rounded_product, float *of_to_text, float *of_to_audio,
-                            float *of_points) {
+EXPORT void kernels_collect(const Interaction *m, const uint16_t *rounded_product, float *of_to_text,
+                            float *of_to_audio, float *of_points) {
     WITHOUT_DENORMALS
     const float *product = rounded_product ? widen_product(m, rounded_product) : multiply_backward(m);
     int64_t row = 0;

@@ -5,7 +5,7 @@
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
-#include "meeting.h"
+#include "interaction.h"
 #include "vectors.h"
 
 #define TILE_ROWS (VL == 16 ? 12 : 6) /* by the number of registers: 32 or 16 */
@@ -51,13 +51,13 @@ static int64_t pack_rows(const float *rows, int64_t count, int64_t dim, float sc
     return at + count;
 }
 
-static int64_t pack_heads(const Meeting *m, const float *rows, int64_t at, float *packed) {
+static int64_t pack_heads(const Interaction *m, const float *rows, int64_t at, float *packed) {
     for (int64_t head = 0; head < m->heads; head++)
         at = pack_rows(rows + head * m->head_step * m->dim, m->num_tokens, m->dim, LOG2_E, at, packed);
     return at;
 }
 
-INLINE four four_of(const Meeting *m, int64_t frame, int64_t at, four centre) {
+INLINE four four_of(const Interaction *m, int64_t frame, int64_t at, four centre) {
     return frame < m->num_frames ? four_from_halves(m->frames + frame * m->dim + at) - centre : (four){0};
 }
 
@@ -69,7 +69,7 @@ INLINE four four_of(const Meeting *m, int64_t frame, int64_t at, four centre) {
 
 /* Numbers `from` to `from + depth` of TILE_COLUMNS frames from `first` on, each of all frames side by side:
    [depth][TILE_COLUMNS]. */
-static void pack_frames_as_columns(const Meeting *m, int64_t first, int64_t from, int64_t depth, float *packed) {
+static void pack_frames_as_columns(const Interaction *m, int64_t first, int64_t from, int64_t depth, float *packed) {
     for (int64_t column = 0; column < TILE_COLUMNS; column += 4) {
         int64_t frame = first + column;
         for (int64_t k = 0; k < depth; k += 4) {
@@ -88,7 +88,7 @@ static void pack_frames_as_columns(const Meeting *m, int64_t first, int64_t from
 }
 
 /* `count` frames from `first` on, cut into columns of their numbers: [dim / TILE_COLUMNS][count][TILE_COLUMNS]. */
-static void pack_frames_as_rows(const Meeting *m, int64_t first, int64_t count, float *packed) {
+static void pack_frames_as_rows(const Interaction *m, int64_t first, int64_t count, float *packed) {
     for (int64_t k = 0; k < count; k++) {
         const uint16_t *frame = m->frames + (first + k) * m->dim;
         for (int64_t at = 0; at < m->dim; at += VL) {
@@ -98,8 +98,8 @@ static void pack_frames_as_rows(const Meeting *m, int64_t first, int64_t count, 
     }
 }
 
-/* All rows that meet frames, packed; their number. */
-static int64_t pack_all_rows(const Meeting *m, float *packed) {
+/* All rows, packed; their number. */
+static int64_t pack_all_rows(const Interaction *m, float *packed) {
     int64_t count = 0;
     memset(packed, 0, sizeof(float) * round_up(num_rows(m), ROW_PAD) * m->dim);
     if (m->attends_text) count = pack_heads(m, m->to_text, count, packed);
@@ -109,14 +109,14 @@ static int64_t pack_all_rows(const Meeting *m, float *packed) {
 }
 
 /* Ask for numbers `from` to `from + depth` of a frame that will be packed later. */
-INLINE void fetch_ahead(const Meeting *m, int64_t frame, int64_t from, int64_t depth) {
+INLINE void fetch_ahead(const Interaction *m, int64_t frame, int64_t from, int64_t depth) {
     if (frame >= m->num_frames) return;
     const uint16_t *numbers = m->frames + frame * m->dim + from;
     for (int64_t at = 0; at < depth; at += 32) __builtin_prefetch(numbers + at, 0, 2);
 }
 
 /* scores = rows x frames, those of attention in base 2; padded frames score 0. */
-static void multiply_forward(const Meeting *m) {
+static void multiply_forward(const Interaction *m) {
     float *rows = m->work, *columns = rows + round_up(num_rows(m), ROW_PAD) * m->dim;
     int64_t count = pack_all_rows(m, rows);
     for (int64_t from = 0; from < m->dim; from += DEPTH_AT_ONCE) {
@@ -134,7 +134,7 @@ static void multiply_forward(const Meeting *m) {
 }
 
 /* What `multiply_backward` finds: scores x frames as [dim / TILE_COLUMNS][rows][TILE_COLUMNS]. */
-static float *multiply_backward(const Meeting *m) {
+static float *multiply_backward(const Interaction *m) {
     int64_t count = round_up(num_rows(m), ROW_PAD), num_columns = round_up(m->dim, TILE_COLUMNS);
     float *out = m->work, *columns = out + count * num_columns;
     memset(columns, 0, sizeof(float) * FRAMES_AT_ONCE * num_columns); /* where dim ends inside a tile */
@@ -150,7 +150,7 @@ static float *multiply_backward(const Meeting *m) {
 }
 
 /* Add rows `first` to `first + count` of `multiply_backward`'s result to [count][dim]. */
-static void add_rows(const Meeting *m, const float *product, int64_t first, int64_t count, float *to) {
+static void add_rows(const Interaction *m, const float *product, int64_t first, int64_t count, float *to) {
     int64_t padded = round_up(num_rows(m), ROW_PAD);
     for (int64_t at = 0; at < m->dim; at += VL) {
         const float *from = product + at / TILE_COLUMNS * TILE_COLUMNS * padded + at % TILE_COLUMNS;
@@ -162,7 +162,7 @@ static void add_rows(const Meeting *m, const float *product, int64_t first, int6
 }
 
 /* The same for rows of every head; the row after them. */
-static int64_t add_heads(const Meeting *m, const float *product, int64_t first, float *to) {
+static int64_t add_heads(const Interaction *m, const float *product, int64_t first, float *to) {
     for (int64_t head = 0; head < m->heads; head++, first += m->num_tokens)
         add_rows(m, product, first, m->num_tokens, to + head * m->head_step * m->dim);
     return first;

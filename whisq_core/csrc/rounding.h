@@ -4,14 +4,14 @@
 #ifndef ROUNDING_H
 #define ROUNDING_H
 
-#include "meeting.h"
+#include "interaction.h"
 #include "products.h"
 #include "vectors.h"
 
 #define FRAMES_TOGETHER_WITH_POINTS 48 /* whole tiles, whose frames stay in the second cache */
 
 /* The points as columns, [points / TILE_COLUMNS][dim][TILE_COLUMNS]. */
-static void pack_points_as_columns(const Meeting *m, int64_t columns, float *packed) {
+static void pack_points_as_columns(const Interaction *m, int64_t columns, float *packed) {
     memset(packed, 0, sizeof(float) * columns * m->dim);
     for (int64_t point = 0; point < rows_of_points(m); point++) {
         float *to = packed + point / TILE_COLUMNS * TILE_COLUMNS * m->dim + point % TILE_COLUMNS;
@@ -20,14 +20,14 @@ static void pack_points_as_columns(const Meeting *m, int64_t columns, float *pac
 }
 
 /* How many floats `round_frames` works with. */
-static int64_t floats_to_round_frames(const Meeting *m) {
+static int64_t floats_to_round_frames(const Interaction *m) {
     int64_t columns = round_up(rows_of_points(m), FRAME_PAD);
     return FRAMES_TOGETHER_WITH_POINTS * (m->dim + VL + columns) + columns * m->dim;
 }
 
 /* The frames relative to the centre: rounded, to `rounded_frames`, and in float32 times the points, to their scores.
    One way through the frames does both. */
-static void round_frames(const Meeting *m) {
+static void round_frames(const Interaction *m) {
     int64_t dim = m->dim, columns = round_up(rows_of_points(m), TILE_COLUMNS);
     int64_t step = dim + VL; /* frames a power of two apart would share few places of the first cache */
     float *frames = m->work, *products = frames + FRAMES_TOGETHER_WITH_POINTS * step;
@@ -57,7 +57,7 @@ static void round_frames(const Meeting *m) {
 }
 
 /* A direction's rows in base 2, from row `at` on; the row after them. */
-static int64_t round_heads(const Meeting *m, const float *rows, int64_t at, uint16_t *rounded) {
+static int64_t round_heads(const Interaction *m, const float *rows, int64_t at, uint16_t *rounded) {
     for (int64_t head = 0; head < m->heads; head++, at += m->num_tokens)
         for (int64_t k = 0; k < m->num_tokens * m->dim; k += VL)
             store_rounded(rounded + at * m->dim + k, LOG2_E * load(rows + head * m->head_step * m->dim + k));
@@ -65,7 +65,7 @@ static int64_t round_heads(const Meeting *m, const float *rows, int64_t at, uint
 }
 
 /* `count` rows of rounded scores from `first` on become float32 ones. */
-static void widen_scores(const Meeting *m, int64_t first, int64_t count) {
+static void widen_scores(const Interaction *m, int64_t first, int64_t count) {
     for (int64_t row = first; row < first + count; row++) {
         const uint16_t *from = m->rounded_scores + row * m->num_frames;
         float *to = m->state + row * m->stride;
@@ -78,7 +78,7 @@ static void widen_scores(const Meeting *m, int64_t first, int64_t count) {
 }
 
 /* The other way. */
-static void round_scores(const Meeting *m, int64_t first, int64_t count) {
+static void round_scores(const Interaction *m, int64_t first, int64_t count) {
     for (int64_t row = first; row < first + count; row++) {
         const float *from = m->state + row * m->stride;
         uint16_t *to = m->rounded_scores + row * m->num_frames;
@@ -91,7 +91,7 @@ static void round_scores(const Meeting *m, int64_t first, int64_t count) {
 }
 
 /* PyTorch's product of scores and frames, [rows][dim], laid out and widened as `multiply_backward` leaves its own. */
-static const float *widen_product(const Meeting *m, const uint16_t *product) {
+static const float *widen_product(const Interaction *m, const uint16_t *product) {
     int64_t padded = round_up(num_rows(m), ROW_PAD);
     for (int64_t row = 0; row < num_rows(m); row++)
         for (int64_t at = 0; at < m->dim; at += VL)

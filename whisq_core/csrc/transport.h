@@ -1,17 +1,17 @@
-/* Sinkhorn's transport between a clip's frames and its prompt's tokens: raw(x, y) of `alignment.py` for p = 2.
+/* Sinkhorn's transport between a clip's frames and its prompt's tokens: raw(x, y) of `model/alignment.py` for p = 2.
 
    Both soft-minima of an update are taken from the same potentials, so each iteration forms every exponential once, in
    registers: no array of the size frames x tokens is written before the last iteration, which leaves the plan. */
 #ifndef TRANSPORT_H
 #define TRANSPORT_H
 
-#include "meeting.h"
+#include "interaction.h"
 #include "vectors.h"
 
 #define SMALLEST -126.0f  /* exponent below which a float32 is denormal */
 #define TRUSTED 0x1p-100f /* column sums below this have lost digits to underflow */
 
-/* Half squared norms and potentials of both sides, without the half norms in them; see `alignment.solve`. */
+/* Half squared norms and potentials of both sides, without the half norms in them; see `model/alignment.py`. */
 typedef struct {
     float *f, *g;             /* [stride], [num_tokens] */
     float *kernel;            /* [num_tokens] vectors: exponentials of a few frames with all tokens */
@@ -24,7 +24,7 @@ typedef struct {
 
 /* One update of the potentials at 1 / (epsilon log 2) = `per_epsilon`; a full one, or half of it. With `writes_plan`
    the products become row weights x kernel. Returns the smallest column sum. */
-INLINE float update(const Meeting *m, const Transport *t, float per_epsilon, int is_full, int writes_plan) {
+INLINE float update(const Interaction *m, const Transport *t, float per_epsilon, int is_full, int writes_plan) {
     int64_t num_tokens = m->num_tokens;
     float *products = scores_of_points(m);
     for (int64_t token = 0; token < num_tokens; token++)
@@ -75,10 +75,10 @@ INLINE float update(const Meeting *m, const Transport *t, float per_epsilon, int
     return smallest;
 }
 
-/* Anneal the potentials over `per_epsilon`; the products of points and frames become `scale` x the plan. Returns
+/* Anneal the potentials over `per_epsilon`; the products of points and frames become -1 x the plan. Returns
    raw(x, y), NaN where numbers underflowed and the plan must not be used. */
-static double transport(const Meeting *m, const float *frame_half_norms, const float *per_epsilon, int64_t num_updates,
-                        float scale) {
+static double transport(const Interaction *m, const float *frame_half_norms, const float *per_epsilon,
+                        int64_t num_updates) {
     int64_t num_tokens = m->num_tokens;
     float *work = m->work;
     Transport t;
@@ -109,7 +109,7 @@ static double transport(const Meeting *m, const float *frame_half_norms, const f
     }
     for (int64_t token = 0; token < num_tokens; token++) {
         float *plan = scores_of_points(m) + token * m->stride;
-        vec share = splat(scale / ((float)num_tokens * t.columns[token * VL]));
+        vec share = splat(-1 / ((float)num_tokens * t.columns[token * VL]));
         for (int64_t frame = 0; frame < m->num_frames; frame += VL)
             store(plan + frame, load(plan + frame) * load(t.tops + frame) * share);
     }

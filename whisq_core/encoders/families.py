@@ -1,7 +1,7 @@
 """Frozen encoders by family: which ones there are, what each does to its input, and how to get one.
 
-`preprocessing` is part of a feature store's key and is known without loading anything; transformers and ctranslate2
-are imported only when an encoder is made. To add a family: one function in `audio_encoders`, one entry here.
+`preprocessing` is part of a feature store's key and is known without loading anything; transformers is imported only
+when an encoder is made. To add a family: one function in `audio` or `text`, one entry here.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -10,8 +10,7 @@ from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
-    from whisq_core.encoders.audio import AudioEncoder
-    from whisq_core.encoders.text import TextEncoder
+    from whisq_core.encoders.encoder import Encoder
 
 Kind = Literal["audio", "text"]
 
@@ -49,33 +48,30 @@ def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
     return _TEXT.get(family, _UNTRAINED_TEXT if checkpoint.untrained else _ANY_TEXT)
 
 
-def audio_encoder(
-    checkpoint: Checkpoint, precision: Literal["float32", "bf16"], device: str = "cpu", workers: int = 1
-) -> "AudioEncoder":
-    """Load an encoder of waves; on a CPU it may be run from `workers` threads at once.
+def load_encoder(
+    checkpoint: Checkpoint, kind: Kind, precision: Literal["float32", "bf16"], device: str = "cpu"
+) -> "Encoder":
+    """Load an encoder of waves or of prompts.
 
     Raises:
-        InputError: when the family is not one of audio, or the folder cannot be loaded.
+        InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
+            transformers raises over it.
     """
-    how = preprocessing(checkpoint, "audio")
-    from whisq_core.encoders import audio as audio_encoders
-    from whisq_core.encoders.pretrained import Options
+    preprocessing(checkpoint, kind)
+    from whisq_core.encoders import audio, text
+    from whisq_core.encoders.encoder import Encoder
 
-    families = {"whisper": audio_encoders.whisper, "wav2vec2": audio_encoders.wav2vec2, "clap": audio_encoders.clap}
-    return families[checkpoint.family](checkpoint, how, Options(precision, device, workers))
-
-
-def text_encoder(
-    checkpoint: Checkpoint, precision: Literal["float32", "bf16"], device: str = "cpu", workers: int = 1
-) -> "TextEncoder":
-    """Load an encoder of prompts; on a CPU it may be run from `workers` threads at once.
-
-    Raises:
-        InputError: when the family is not one of text, or the folder cannot be loaded.
-    """
-    how = preprocessing(checkpoint, "text")
-    from whisq_core.encoders import text as text_encoders
-    from whisq_core.encoders.pretrained import Options
-
-    family = text_encoders.clap if checkpoint.family == "clap" else text_encoders.sequences
-    return family(checkpoint, how, Options(precision, device, workers))
+    if kind == "audio":
+        make = {"whisper": audio.whisper, "wav2vec2": audio.wav2vec2, "clap": audio.clap}[checkpoint.family]
+    else:
+        make = text.clap if checkpoint.family == "clap" else text.sequences
+    try:
+        return Encoder(checkpoint, make(checkpoint), precision, device)
+    except InputError:
+        raise
+    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError and others
+        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+        raise InputError(
+            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be loaded ({type(error).__name__}: {reason}). "
+            "Fetch the folder again, or give another one."
+        ) from error

@@ -1,6 +1,6 @@
 """Untrained encoders: the true architectures at small size, with seeded random weights and no download.
 
-They serve tests and stand-ins. Their features carry little, and a table that uses them says so.
+They serve tests and as placeholders. Their features carry little, and a table that uses them says so.
 """
 
 import re
@@ -28,19 +28,22 @@ _CLAP_AUDIO = {
     "hidden_size": 256,
     "projection_dim": 512,
 }
+ENCODER_ONLY_WHISPER = {
+    "decoder_layers": 0,
+    "decoder_attention_heads": 1,
+    "vocab_size": 1,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "decoder_start_token_id": 0,
+}
 ARCHITECTURES: dict[str, dict[str, Any]] = {  # what differs from the defaults of each family's configuration class
     "whisper": {
         "d_model": 256,
         "encoder_layers": 2,
         "encoder_attention_heads": 4,
         "encoder_ffn_dim": 1024,
-        "decoder_layers": 0,  # only the encoder is used
-        "decoder_attention_heads": 1,
-        "vocab_size": 1,
-        "pad_token_id": 0,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "decoder_start_token_id": 0,
+        **ENCODER_ONLY_WHISPER,
     },
     "wav2vec2": {
         "hidden_size": 256,

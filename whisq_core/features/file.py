@@ -1,15 +1,16 @@
-"""One item of a feature store as a file: its layout, its checks, its reading and writing.
+"""One item of a feature store as a safetensors file: its layout, its checks, its reading and writing.
 
-Little-endian, each block on a 64-byte boundary:
+Two tensors: `pooled`, float32 [2, dim] (the mean over all frames, the mean over valid frames), then `frames`, float16
+[num_frames, dim]. The metadata names the item and the store and holds `num_valid` and two CRC-32: of the frames, and
+of everything else. The header is padded with spaces, as the format allows, so that frames begin on a 64-byte boundary
+that depends on dim alone: the compiled kernels read them in place.
 
-    header  magic, dim, num_frames, num_valid, CRC-32 of the pooled block, of the frames and of the header,
-            the item's SHA-256, the digest of the store's key
-    pooled  float32 [2, dim]: the mean over all frames, the mean over valid frames
-    frames  float16 [num_frames, dim]
+Written and read here rather than by the library, whose maps keep a file descriptor each: a store has thousands of
+files.
 """
 
+import json
 import os
-import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ from whisq_core.files import write_atomically
 if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
     import torch
 
-_MAGIC = b"WHISQF01"  # the last two digits are the version of the layout
-_HEADER = struct.Struct("<8s6I32s16s")
-_HEADER_BYTES = 128
+SUFFIX = ".safetensors"
+LAYOUT = "whisq-features-2"  # raise the number when files written before can no longer be read
+_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
+_HEADER_BYTES = 512
 _ALIGNMENT = 64
-_PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled block of the usual encoders
+_PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled vectors of the usual encoders
 
 
 class Broken(Exception):
@@ -54,52 +56,41 @@ class Item:
     pooled: Float[np.ndarray, "2 dim"]
 
 
-def write_item(
-    path: Path,
-    key: ItemKey,
-    half: Float16[np.ndarray, "frames dim"],
-    num_valid: int,
-    pooled: Float[np.ndarray, "2 dim"],
-) -> None:
+def write_item(path: Path, key: ItemKey, half: Float16[np.ndarray, "frames dim"], num_valid: int,
+               pooled: Float[np.ndarray, "2 dim"]) -> None:  # fmt: skip
     """Write the file atomically.
 
     Raises:
         InputError: when it cannot be written.
     """
-    block = pooled.astype("<f4").tobytes()
-    frames = memoryview(half.astype("<f2", copy=False).tobytes())
+    block, frames = pooled.astype("<f4").tobytes(), half.astype("<f2").tobytes()
     num_frames, dim = half.shape
-    header = _header(key, dim, num_frames, num_valid, zlib.crc32(block), zlib.crc32(frames))
-    padding = bytes(_frames_offset(dim) - _HEADER_BYTES - len(block))
-    write_atomically(path, [header, block, padding, frames])
+    frames_crc = zlib.crc32(frames)
+    crc = _crc(dim, num_frames, num_valid, frames_crc, block)
+    write_atomically(path, [_header(key, dim, num_frames, num_valid, frames_crc, crc), block, frames])
 
 
 def read_item(path: Path, key: ItemKey) -> Item:
-    """The header and the pooled vectors, checked for size, identity and sums; frames are not touched.
+    """The header and the pooled vectors, checked for size, identity and checksum; frames are not touched.
 
     Raises:
         FileNotFoundError: when there is no file.
-        Broken: when it is torn, foreign or corrupt.
+        Broken: when it is truncated, mismatched or corrupt.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang
     try:
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
-        if len(prefix) < _HEADER_BYTES:
-            raise Broken(f"torn: {size} bytes are less than a header")
-        magic, dim, num_frames, num_valid, pooled_crc, frames_crc, _, _, _ = _HEADER.unpack_from(prefix)
-        if magic != _MAGIC:
-            raise Broken("not a feature file of this version")
-        if prefix[:_HEADER_BYTES] != _header(key, dim, num_frames, num_valid, pooled_crc, frames_crc):
-            raise Broken("corrupt header, or the features of another item or encoder")
-        if size != file_bytes(dim, num_frames):
-            raise Broken(f"torn: {size} bytes instead of {file_bytes(dim, num_frames)}")
-        end = _HEADER_BYTES + 8 * dim
-        block = prefix[_HEADER_BYTES:end] if end <= len(prefix) else os.pread(descriptor, 8 * dim, _HEADER_BYTES)
+        dim, num_frames, num_valid, frames_crc, crc = _parse(prefix, size, key)
+        start = frames_offset(dim) - 8 * dim
+        if frames_offset(dim) <= len(prefix):
+            block = prefix[start : start + 8 * dim]
+        else:
+            block = os.pread(descriptor, 8 * dim, start)
     finally:
         os.close(descriptor)
-    if zlib.crc32(block) != pooled_crc:
-        raise Broken("corrupt: its pooled vectors do not match their checksum")
+    if _crc(dim, num_frames, num_valid, frames_crc, block) != crc:
+        raise Broken("corrupt: its header and pooled vectors do not match their checksum")
     return Item(dim, num_frames, num_valid, frames_crc, np.frombuffer(block, dtype="<f4").reshape(2, dim))
 
 
@@ -110,41 +101,88 @@ def verify_item(path: Path, key: ItemKey) -> None:
         FileNotFoundError, Broken: as `read_item`, and when frames do not match their checksum.
     """
     item = read_item(path, key)
-    with path.open("rb") as file:
-        file.seek(_frames_offset(item.dim))
-        if zlib.crc32(file.read()) != item.frames_crc:
-            raise Broken("corrupt: its frames do not match their checksum")
+    content = path.read_bytes()
+    pooled, start = item.pooled.tobytes(), frames_offset(item.dim)
+    numbers = (item.dim, item.num_frames, item.num_valid, item.frames_crc)
+    if content[:start] != _header(key, *numbers, _crc(*numbers, pooled)) + pooled:
+        raise Broken("corrupt: its header contradicts itself")
+    if zlib.crc32(memoryview(content)[start:]) != item.frames_crc:
+        raise Broken("corrupt: its frames do not match their checksum")
 
 
-def map_frames(path: Path, num_frames: int, dim: int) -> "torch.Tensor":
-    """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
+class Maps:
+    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
 
-    Raises:
-        InputError: when the file has vanished or shrunk.
-    """
-    import torch
+    def __init__(self) -> None:
+        self._kept: dict[Path, torch.Tensor] = {}
+        self._num_bytes = 0
 
-    try:
-        # Python's mmap keeps a descriptor per map and a store has thousands of files; torch's does not.
-        size = file_bytes(dim, num_frames) // 2
-        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.float16)
-    except RuntimeError as error:
-        raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
-    return whole[_frames_offset(dim) // 2 :].view(num_frames, dim)
+    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
+        """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
+
+        Raises:
+            InputError: when the file has vanished or shrunk.
+        """
+        import torch
+
+        if path in self._kept:
+            return self._kept[path]
+        size = file_bytes(dim, num_frames)
+        try:
+            whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
+        except RuntimeError as error:
+            raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
+        frames = whole[frames_offset(dim) // 2 :].view(num_frames, dim)
+        if self._num_bytes + size <= _KEPT_MAP_BYTES:
+            self._kept[path] = frames
+            self._num_bytes += size
+        return frames
 
 
 def file_bytes(dim: int, num_frames: int) -> int:
     """The size of an item's file."""
-    return _frames_offset(dim) + 2 * dim * num_frames
+    return frames_offset(dim) + 2 * dim * num_frames
 
 
-def _header(key: ItemKey, dim: int, num_frames: int, num_valid: int, pooled_crc: int, frames_crc: int) -> bytes:
-    identity = (bytes.fromhex(key.item), bytes.fromhex(key.store))
-    numbers = (dim, num_frames, num_valid, pooled_crc, frames_crc)
-    own_crc = zlib.crc32(_HEADER.pack(_MAGIC, *numbers, 0, *identity))
-    return _HEADER.pack(_MAGIC, *numbers, own_crc, *identity).ljust(_HEADER_BYTES, b"\0")
+def frames_offset(dim: int) -> int:
+    """Where frames begin; the pooled vectors end there."""
+    return _HEADER_BYTES + -(-8 * dim // _ALIGNMENT) * _ALIGNMENT
 
 
-def _frames_offset(dim: int) -> int:
-    end = _HEADER_BYTES + 8 * dim  # two float32 vectors
-    return -(-end // _ALIGNMENT) * _ALIGNMENT
+def _header(key: ItemKey, dim: int, num_frames: int, num_valid: int, frames_crc: int, crc: int) -> bytes:
+    metadata = {"format": LAYOUT, "item": key.item, "store": key.store}
+    metadata |= {"num_valid": f"{num_valid}", "frames_crc32": f"{frames_crc}", "crc32": f"{crc}"}
+    middle, end = 8 * dim, 8 * dim + 2 * dim * num_frames
+    pooled = {"dtype": "F32", "shape": [2, dim], "data_offsets": [0, middle]}
+    frames = {"dtype": "F16", "shape": [num_frames, dim], "data_offsets": [middle, end]}
+    text = json.dumps({"__metadata__": metadata, "pooled": pooled, "frames": frames}, separators=(",", ":")).encode()
+    length = frames_offset(dim) - middle - 8
+    return length.to_bytes(8, "little") + text.ljust(length)
+
+
+def _parse(prefix: bytes, size: int, key: ItemKey) -> tuple[int, int, int, int, int]:
+    """dim, num_frames, num_valid and both checksums of this item's header."""
+    end = 8 + int.from_bytes(prefix[:8], "little")
+    if len(prefix) < 8 or size < end <= _PREFIX_BYTES:
+        raise Broken(f"truncated: {size} bytes are less than its header")
+    try:
+        header = json.loads(prefix[8:end])
+        metadata = header["__metadata__"]
+        identity = ItemKey(metadata["item"], metadata["store"])
+        num_frames, dim = header["frames"]["shape"]
+        num_valid, frames_crc, crc = (int(metadata[name]) for name in ("num_valid", "frames_crc32", "crc32"))
+        is_ours = min(dim, num_frames) > 0 and end == frames_offset(dim) - 8 * dim
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise Broken("not a feature file of this version")
+    if identity != key:
+        raise Broken("mismatched: the features of another item or encoder")
+    whole = file_bytes(dim, num_frames)
+    if size != whole:
+        raise Broken(f"{'truncated' if size < whole else 'corrupt'}: {size} bytes instead of {whole}")
+    return dim, num_frames, num_valid, frames_crc, crc
+
+
+def _crc(dim: int, num_frames: int, num_valid: int, frames_crc: int, pooled: bytes) -> int:
+    return zlib.crc32(pooled, zlib.crc32(f"{dim} {num_frames} {num_valid} {frames_crc}".encode()))

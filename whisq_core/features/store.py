@@ -1,8 +1,8 @@
 """The feature store: each clip and each prompt encoded once, mapped into memory by every process.
 
-One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256 (`feature_file` has the
-layout). A file is renamed into place when it is whole, so a process may be killed at any moment and many
-processes may fill one store.
+One folder per `FeatureKey` holds one file per item, named by the item's own SHA-256. A file is renamed into place when
+it is whole, so a process may be killed at any moment and many processes may fill one store. Reading asks for no right
+to write.
 """
 
 import json
@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int
 
-from whisq_core.errors import InputError
-from whisq_core.features.file import Broken, Item, ItemKey, file_bytes, map_frames, read_item, verify_item, write_item
+from whisq_core.errors import InputError, raise_all
+from whisq_core.features.file import (
+    LAYOUT,
+    SUFFIX,
+    Broken,
+    Item,
+    ItemKey,
+    Maps,
+    read_item,
+    verify_item,
+    write_item,
+)
 from whisq_core.files import sweep, write_atomically
 from whisq_core.spec import digest
 
 if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
     import torch
-
-_SUFFIX = ".features"
-_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,8 @@ class FeatureKey:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that name this key."""
-        return digest(asdict(self))
+        """32 hexadecimal digits that name this key and the layout of its files."""
+        return digest({**asdict(self), "layout": LAYOUT})
 
 
 @dataclass(frozen=True)
@@ -63,14 +70,15 @@ class FeatureStore:
 
     def path(self, item_key: str) -> Path:
         """Where the features of the item with this SHA-256 (64 hexadecimal digits) lie."""
-        return self.folder / f"{item_key}{_SUFFIX}"
+        return self.folder / f"{item_key}{SUFFIX}"
 
     @property
     def meta(self) -> StoreMeta | None:
         """The description written beside the items, None before the first encoding.
 
-        Raises:
-            InputError: when `store.json` describes another key or cannot be read.
+        Raises
+        ------
+        InputError : when `store.json` describes another key or cannot be read.
         """
         path = self.folder / "store.json"
         try:
@@ -92,8 +100,9 @@ class FeatureStore:
     def describe(self, meta: StoreMeta) -> None:
         """Write `store.json`, or check that it tells the same.
 
-        Raises:
-            InputError: when the folder belongs to another key or cannot be written.
+        Raises
+        ------
+        InputError : when the folder belongs to another key or cannot be written.
         """
         if self.meta == meta:
             return
@@ -107,13 +116,18 @@ class FeatureStore:
         valid: int,
         pooled: Float[np.ndarray, " dim"] | None = None,
     ) -> None:
-        """Store one item; the first `valid` frames are signal, the rest is the encoder's padding.
+        """Store one item. The bytes depend on the arguments alone: two processes may write the same item.
 
-        `pooled` is the encoder's own pooled vector (CLAP) and replaces both means. The bytes depend on the
-        arguments alone, so it does no harm when two processes write the same item.
+        Parameters
+        ----------
+        item_key : the item's SHA-256, 64 hexadecimal digits.
+        frames : [frames, dim], stored in half precision.
+        valid : the first frames that are signal; the rest is the encoder's padding.
+        pooled : [dim], the encoder's own pooled vector (CLAP), in place of both means.
 
-        Raises:
-            InputError: when features are not finite in half precision, or the folder cannot be written.
+        Raises
+        ------
+        InputError : when features are not finite in half precision, or the folder cannot be written.
         """
         assert 1 <= valid <= len(frames), (valid, frames.shape)
         with np.errstate(over="ignore"):
@@ -132,37 +146,27 @@ class FeatureStore:
 
         Frames are not read (`verify` reads them), so this is quick: sizes, identity and pooled vectors only.
         """
-        found = {}
-        for item_key in item_keys:
-            try:
-                self._read(item_key)
-            except FileNotFoundError:
-                found[item_key] = "missing"
-            except (Broken, OSError) as error:
-                found[item_key] = f"{self.path(item_key)}: {error}"
-        return found
+        return self._look(item_keys)[1]
 
     def missing(self, item_keys: Iterable[str]) -> list[str]:
-        """The items that must be encoded, each once, in the order given: absent, torn, foreign or corrupt."""
+        """The items that must be encoded, each once, in the order given: absent, truncated, mismatched or corrupt."""
         return list(self.problems(dict.fromkeys(item_keys)))
 
     def open(self, item_keys: Sequence[str]) -> "FeatureTable":
         """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
 
-        Raises:
-            InputError: with every item that is absent, torn, foreign or corrupt.
+        Raises
+        ------
+        InputError : with every item that is absent, truncated, mismatched or corrupt.
         """
-        items: dict[str, Item] = {}
-        mistakes = []
-        for item_key in dict.fromkeys(item_keys):
-            try:
-                items[item_key] = self._read(item_key)
-            except FileNotFoundError:
-                mistakes.append(f"{self.path(item_key)}: missing. Run `whisq-study encode`.")
-            except (Broken, OSError) as error:
-                mistakes.append(f"{self.path(item_key)}: {error}. Run `whisq-study encode`: it rebuilds the file.")
-        if mistakes:
-            raise InputError(*mistakes)
+        items, problems = self._look(dict.fromkeys(item_keys))
+        rebuild = "Run `whisq-study encode`: it rebuilds the file."
+        raise_all(
+            [
+                f"{self.path(item)}: missing. Run `whisq-study encode`." if text == "missing" else f"{text}. {rebuild}"
+                for item, text in problems.items()
+            ]
+        )
         rows = [items[item_key] for item_key in item_keys]
         assert rows, "a feature table has at least one row"
         return FeatureTable(
@@ -176,13 +180,11 @@ class FeatureStore:
     def verify(self) -> dict[str, str]:
         """Read every file of the store whole: item key -> path and what is wrong. Minutes for a large store."""
         found = {}
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             try:
                 verify_item(path, self._item_key(path.stem))
             except (Broken, OSError) as error:
                 found[path.stem] = f"{path}: {error}"
-            except ValueError:  # the name is no hexadecimal number
-                found[path.stem] = f"{path}: not named by the SHA-256 of an item"
         return found
 
     def sweep(self) -> None:
@@ -192,8 +194,17 @@ class FeatureStore:
     def _item_key(self, item_key: str) -> ItemKey:
         return ItemKey(item_key, self._key_digest)
 
-    def _read(self, item_key: str) -> Item:
-        return read_item(self.path(item_key), self._item_key(item_key))
+    def _look(self, item_keys: Iterable[str]) -> tuple[dict[str, Item], dict[str, str]]:
+        """The items that can be read, and the problems of the others."""
+        items, problems = dict[str, Item](), dict[str, str]()
+        for item_key in item_keys:
+            try:
+                items[item_key] = read_item(self.path(item_key), self._item_key(item_key))
+            except FileNotFoundError:
+                problems[item_key] = "missing"
+            except (Broken, OSError) as error:
+                problems[item_key] = f"{self.path(item_key)}: {error}"
+        return items, problems
 
 
 @dataclass(frozen=True)
@@ -205,7 +216,7 @@ class FeatureTable:
     num_frames: Int[np.ndarray, " rows"]
     num_valid: Int[np.ndarray, " rows"]
     pooled_vectors: Float[np.ndarray, "2 rows dim"]
-    _maps: "_Maps" = field(default_factory=lambda: _Maps({}), repr=False, compare=False)
+    _maps: Maps = field(default_factory=Maps, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -218,10 +229,11 @@ class FeatureTable:
     def frames(self, row: SupportsIndex) -> "torch.Tensor":
         """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
 
-        Raises:
-            InputError: when the file has vanished since the table was opened.
+        Raises
+        ------
+        InputError : when the file has vanished since the table was opened.
         """
-        path = self.folder / f"{self.keys[row]}{_SUFFIX}"
+        path = self.folder / f"{self.keys[row]}{SUFFIX}"
         return self._maps.frames(path, int(self.num_frames[row]), self.dim)
 
     def pooled(self, frames: Literal["all", "valid"]) -> "torch.Tensor":
@@ -242,27 +254,9 @@ class FeatureTable:
         )
 
 
-@dataclass
-class _Maps:
-    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
-
-    kept: "dict[Path, torch.Tensor]"
-    num_bytes: int = 0
-
-    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
-        if path in self.kept:
-            return self.kept[path]
-        frames = map_frames(path, num_frames, dim)
-        size = file_bytes(dim, num_frames)
-        if self.num_bytes + size <= _KEPT_MAP_BYTES:
-            self.kept[path] = frames
-            self.num_bytes += size
-        return frames
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """Clips with their features and labels: what training eats. Row i of `audio` belongs to clip i."""
+    """Clips with their features and labels: what training takes. Row i of `audio` belongs to clip i."""
 
     utterances: tuple[str, ...]
     systems: tuple[str, ...]

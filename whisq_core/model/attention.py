@@ -1,24 +1,29 @@
-"""The attention variants of Table II: two sides in, the TA head's input out (Eqs. 3-5).
+"""The attention variants of Table II (Eqs. 3-5), and multi-head attention in its exact short form.
 
-Each variant has two forms. `forward` takes padded sides. `rows` and `embed` are its two ends around `kernel`,
-which does what lies between clip by clip: what frames meet for given tokens, and the TA head's input from what
-was found; they exist where the mean over queries commutes with what follows (`multihead`).
+`rows` and `embed` are a variant's two ends around `interact`: what is multiplied with frames for given tokens, and the
+TA head's input from the contexts. They serve where the mean over queries commutes with what follows; `unpooled` takes
+whole sequences and serves where it does not (layer norm, max pooling, pooled queries).
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from whisq_core.model.multihead import Contexts, MultiHead, Pooled, Rows, Side, find_in_audio, find_in_text
+from whisq_core.model.interaction import Contexts, Rows, attend_to_audio
 from whisq_core.spec import ModelSpec
+
+Pooled = Float[Tensor, "batch dim"]
+Joint = Float[Tensor, "batch two_dim"]
 
 
 def masked_mean(
     frames: Float[Tensor, "batch length dim"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch dim"]:
-    """The mean over frames that count."""
+    """The mean over valid frames."""
     weights = mask.to(frames.dtype) / mask.sum(dim=1, keepdim=True)
     return torch.bmm(weights.unsqueeze(1), frames).squeeze(1)
 
@@ -26,15 +31,105 @@ def masked_mean(
 def masked_max(
     frames: Float[Tensor, "batch length dim"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch dim"]:
-    """The largest value of each dimension over frames that count."""
+    """The largest value of each dimension over valid frames."""
     return frames.masked_fill(~mask.unsqueeze(2), -math.inf).amax(dim=1)
 
 
 POOL = {"mean": masked_mean, "max": masked_max}
 
 
+@dataclass(frozen=True)
+class Side:
+    """One modality of a batch, projected to the feature dimension.
+
+    `frames` and `mask` (true for valid ones) are None when only the pooled vector is needed.
+    """
+
+    pooled: Pooled
+    frames: Float[Tensor, "batch length dim"] | None = None
+    mask: Bool[Tensor, "batch length"] | None = None
+
+    @property
+    def sequence(self) -> tuple[Float[Tensor, "batch length dim"], Bool[Tensor, "batch length"]]:
+        """The frames and their mask, where there is no way without them."""
+        assert self.frames is not None, "this model needs frames"
+        assert self.mask is not None
+        return self.frames, self.mask
+
+
+class MultiHead(nn.Module):
+    """The parameters of `nn.MultiheadAttention`, initialised as there, each projection its own.
+
+    (One array for three projections would have every gradient of one of them fill all three.)
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, dim // heads
+        self.query_weight, self.query_bias = _parameters(dim)
+        self.key_weight, self.key_bias = _parameters(dim)
+        self.value_weight, self.value_bias = _parameters(dim)
+        self.out_weight, self.out_bias = _parameters(dim)
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        """As `nn.MultiheadAttention` does: Xavier over the three stacked input projections, biases zero."""
+        dim = len(self.out_weight)
+        bound = math.sqrt(6 / (dim + 3 * dim))
+        for weight in (self.query_weight, self.key_weight, self.value_weight):
+            weight.uniform_(-bound, bound, generator=generator)
+        self.out_weight.uniform_(-1 / math.sqrt(dim), 1 / math.sqrt(dim), generator=generator)
+        for bias in (self.query_bias, self.key_bias, self.value_bias, self.out_bias):
+            bias.zero_()
+
+    def rows_of_keys(
+        self, tokens: Float[Tensor, "*tokens dim"]
+    ) -> tuple[Float[Tensor, "*tokens heads dim"], Float[Tensor, "*tokens heads"]]:
+        """`Rows.to_text` and its constants: tokens are the keys. The key bias cancels."""
+        keys = self._split(functional.linear(tokens, self.key_weight)) / math.sqrt(self.head_dim)
+        rows = torch.einsum("...hk,hkd->...hd", keys, self._per_head(self.query_weight))
+        return rows, torch.einsum("...hk,hk->...h", keys, self.query_bias.view(self.heads, -1))
+
+    def rows_of_queries(self, tokens: Float[Tensor, "*tokens dim"]) -> Float[Tensor, "*tokens heads dim"]:
+        """`Rows.to_audio`: tokens are the queries."""
+        queries = self._split(functional.linear(tokens, self.query_weight, self.query_bias)) / math.sqrt(self.head_dim)
+        return torch.einsum("...hk,hkd->...hd", queries, self._per_head(self.key_weight))
+
+    def values(self, context: Float[Tensor, "batch heads dim"]) -> Float[Tensor, "batch dim"]:
+        """The value and output projections of each head's context."""
+        found = torch.einsum("bhd,hkd->bhk", context, self._per_head(self.value_weight)).flatten(1) + self.value_bias
+        return functional.linear(found, self.out_weight, self.out_bias)
+
+    def every_query(self, queries: Side, keys: Side) -> Float[Tensor, "batch queries dim"]:
+        """What each single query finds: for what does not commute with the mean."""
+        frames, mask = keys.sequence
+        query, key, value = (
+            self._split(functional.linear(sequence, weight, bias)).transpose(1, 2)
+            for sequence, weight, bias in (
+                (queries.sequence[0], self.query_weight, self.query_bias),
+                (frames, self.key_weight, self.key_bias),
+                (frames, self.value_weight, self.value_bias),
+            )
+        )
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+        return functional.linear(found.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
+
+    def _split(self, projected: Float[Tensor, "*tokens dim"]) -> Float[Tensor, "*tokens heads head_dim"]:
+        return projected.view(*projected.shape[:-1], self.heads, self.head_dim)
+
+    def _per_head(self, weight: Float[Tensor, "dim dim"]) -> Float[Tensor, "heads head_dim dim"]:
+        return weight.view(self.heads, self.head_dim, -1)
+
+
+def _parameters(dim: int) -> tuple[nn.Parameter, nn.Parameter]:
+    return nn.Parameter(torch.empty(dim, dim)), nn.Parameter(torch.empty(dim))
+
+
 class Attention(nn.Module):
-    """What the variants share: residual, layer norm and pooling around attentions named after their queries."""
+    """What the variants share: residual, layer norm and pooling around attentions named after their queries.
+
+    `commutes` says whether the mean over queries does with all that follows.
+    """
 
     directions: tuple[str, ...] = ()
 
@@ -42,19 +137,23 @@ class Attention(nn.Module):
         super().__init__()
         self.residual = spec.residual
         self.pool = POOL[spec.pool]
-        self.commutes = spec.pool == "mean" and not spec.layer_norm
+        self.commutes = spec.pool == "mean" and not spec.layer_norm and spec.attention != "pooled_query"
         for name in self.directions:
             self.add_module(name, MultiHead(spec.feature_dim, spec.heads))
             if spec.layer_norm:
                 self.add_module(f"{name}_norm", nn.LayerNorm(spec.feature_dim))
 
     def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """What frames meet, for these tokens: nothing, unless a variant says otherwise."""
+        """What is multiplied with frames, for these tokens: nothing, unless a variant says otherwise."""
         return Rows()
 
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
-        """The TA head's input from what the mean queries found."""
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
+        """The TA head's input from the contexts of the mean queries."""
         raise NotImplementedError
+
+    def unpooled(self, audio: Side, text: Side) -> Joint:
+        """The TA head's input from whole sequences, by the paper's equations as written."""
+        return self.embed(Contexts(), audio.pooled, text.pooled)
 
     def of(self, direction: str) -> MultiHead:
         """The attention whose queries are `direction`."""
@@ -70,110 +169,100 @@ class Attention(nn.Module):
         norm = f"{direction}_norm"
         return self.get_submodule(norm)(total) if hasattr(self, norm) else total
 
-    def unpooled(self, direction: str, queries: Side, keys: Side) -> Float[Tensor, "batch dim"]:
-        """Attend, finish every frame, then pool: the way of the paper's equations, taken where it is the only one."""
+    def every_query(self, direction: str, queries: Side, keys: Side) -> Pooled:
+        """Attend with every query, finish each result, then pool."""
         frames, mask = queries.sequence
         return self.pool(self.finish(direction, self.of(direction).every_query(queries, keys), frames), mask)
 
 
 class SequenceCoAttention(Attention):
-    """The proposed model: each sequence attends to the other, both are pooled (Eqs. 3-5)."""
+    """The proposed model: each sequence attends to the other, both are pooled (Eqs. 3-5).
+
+    The TA head's input is [Pool(MHA(audio, text, text)); Pool(MHA(text, audio, audio))].
+    """
 
     directions = ("audio", "text")
 
     def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """What frames meet, for these tokens."""
+        """Both directions."""
         return Rows(*self.of("audio").rows_of_keys(tokens), self.of("text").rows_of_queries(tokens))
 
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
-        """[Pool(MHA(audio, text, text)); Pool(MHA(text, audio, audio))] from what was found."""
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
+        """Values and output projections of both contexts."""
         assert contexts.of_text is not None
         assert contexts.of_audio is not None
         from_audio = self.finish("audio", self.of("audio").values(contexts.of_text), audio)
         from_text = self.finish("text", self.of("text").values(contexts.of_audio), text)
         return torch.cat([from_audio, from_text], dim=1)
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
-        """[Pool(MHA(audio, text, text)); Pool(MHA(text, audio, audio))]."""
-        if not self.commutes:
-            return torch.cat([self.unpooled("audio", audio, text), self.unpooled("text", text, audio)], dim=1)
-        rows = self.rows(text.sequence[0])
-        assert rows.to_audio is not None
-        found = Contexts(find_in_text(rows, audio, text), find_in_audio(rows.to_audio, text.sequence[1], audio))
-        return self.embed(found, audio.pooled, text.pooled)
+    def unpooled(self, audio: Side, text: Side) -> Joint:
+        """Both directions, frame by frame and token by token."""
+        return torch.cat([self.every_query("audio", audio, text), self.every_query("text", text, audio)], dim=1)
 
 
 class PooledCoAttention(Attention):
     """Vanilla co-attention: pool first, then attend on single vectors.
 
-    With one key the softmax is 1, so the query and key projections get no gradient.
+    The TA head's input is [MHA(Pool(audio), Pool(text), Pool(text)); MHA(Pool(text), Pool(audio), Pool(audio))]. With
+    one key the softmax is 1, so the query and key projections get no gradient.
     """
 
     directions = ("audio", "text")
 
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
-        """[MHA(Pool(audio), Pool(text), Pool(text)); MHA(Pool(text), Pool(audio), Pool(audio))]."""
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
+        """The other side's pooled vector is the context of every head."""
         return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
-        """As `embed`: only the pooled vectors matter."""
-        return self.embed(Contexts(), audio.pooled, text.pooled)
-
-    def _attend(self, direction: str, query: Pooled, key: Pooled) -> Float[Tensor, "batch dim"]:
+    def _attend(self, direction: str, query: Pooled, key: Pooled) -> Pooled:
         attention = self.of(direction)
         context = key.unsqueeze(1).expand(-1, attention.heads, -1)
         return self.finish(direction, attention.values(context), query)
 
 
 class PooledQueryCoAttention(Attention):
-    """Vanilla co-attention, second reading: each pooled vector attends to the other sequence."""
+    """Vanilla co-attention, second reading: each pooled vector attends to the other sequence.
+
+    The TA head's input is [MHA(Pool(audio), text, text); MHA(Pool(text), audio, audio)].
+    """
 
     directions = ("audio", "text")
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
-        """[MHA(Pool(audio), text, text); MHA(Pool(text), audio, audio)]."""
+    def unpooled(self, audio: Side, text: Side) -> Joint:
+        """One query for each direction."""
         return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
 
-    def _attend(self, direction: str, query: Side, keys: Side) -> Float[Tensor, "batch dim"]:
+    def _attend(self, direction: str, query: Side, keys: Side) -> Pooled:
         attention = self.of(direction)
         single = torch.ones_like(query.pooled[:, :1], dtype=torch.bool)
-        found = find_in_audio(attention.rows_of_queries(query.pooled.unsqueeze(1)), single, keys)
+        found = attend_to_audio(attention.rows_of_queries(query.pooled.unsqueeze(1)), single, *keys.sequence)
         return self.finish(direction, attention.values(found), query.pooled)
 
 
 class CrossAttention(Attention):
-    """Text queries audio; the other half of the embedding is the pooled audio."""
+    """Text queries audio; the TA head's input is [Pool(audio); Pool(MHA(text, audio, audio))]."""
 
     directions = ("text",)
 
     def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """What frames meet, for these tokens."""
+        """One direction."""
         return Rows(to_audio=self.of("text").rows_of_queries(tokens))
 
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
-        """[Pool(audio); Pool(MHA(text, audio, audio))] from what was found."""
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
+        """The pooled audio, and values and output projection of the context."""
         assert contexts.of_audio is not None
         return torch.cat([audio, self.finish("text", self.of("text").values(contexts.of_audio), text)], dim=1)
 
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
-        """[Pool(audio); Pool(MHA(text, audio, audio))]."""
-        if not self.commutes:
-            return torch.cat([audio.pooled, self.unpooled("text", text, audio)], dim=1)
-        tokens, mask = text.sequence
-        found = Contexts(of_audio=find_in_audio(self.of("text").rows_of_queries(tokens), mask, audio))
-        return self.embed(found, audio.pooled, text.pooled)
+    def unpooled(self, audio: Side, text: Side) -> Joint:
+        """The pooled audio, and every token's result pooled."""
+        return torch.cat([audio.pooled, self.every_query("text", text, audio)], dim=1)
 
 
 class NoAttention(Attention):
-    """MLP Only: the two pooled vectors."""
+    """MLP Only: [Pool(audio); Pool(text)]."""
 
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Float[Tensor, "batch two_dim"]:
-        """[Pool(audio); Pool(text)]."""
+    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
+        """The two pooled vectors."""
         return torch.cat([audio, text], dim=1)
-
-    def forward(self, audio: Side, text: Side) -> Float[Tensor, "batch two_dim"]:
-        """As `embed`."""
-        return self.embed(Contexts(), audio.pooled, text.pooled)
 
 
 ATTENTION: dict[str, type[Attention]] = {

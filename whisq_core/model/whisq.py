@@ -1,18 +1,17 @@
-"""WhisQ: project, attend, pool, two heads (Eqs. 2-7). It eats features of frozen encoders, not audio."""
+"""WhisQ: project, attend, pool, two heads (Eqs. 2-7). It takes features of frozen encoders, not audio."""
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from whisq_core.model.attention import ATTENTION, POOL, Attention
-from whisq_core.model.batches import Batch, Sequences
-from whisq_core.model.multihead import MultiHead, Side
-from whisq_core.spec import ModelSpec, RunSpec
+from whisq_core.model.alignment import at_least_float32
+from whisq_core.model.attention import ATTENTION, POOL, Attention, MultiHead, Side
+from whisq_core.model.interaction import Contexts, Interact, Rows, interact
+from whisq_core.spec import LossSpec, ModelSpec
 
 HIDDEN = (256, 64)  # Sec. II.A
 
@@ -50,61 +49,98 @@ def head(input_dim: int, spec: ModelSpec) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(HIDDEN[-1], 1))
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Features of some clips. Masks are true for valid positions, half precision is widened where it is read.
+
+    `tokens` are None where a run needs pooled features only, `frames` also where `interact` has frames of its own.
+    """
+
+    audio_pooled: Float[Tensor, "batch audio_dim"]
+    text_pooled: Float[Tensor, "batch text_dim"]
+    tokens: Float[Tensor, "*tokens text_dim"] | None = None
+    token_mask: Bool[Tensor, "batch tokens"] | None = None
+    frames: Float[Tensor, "batch frames audio_dim"] | None = None
+    frame_mask: Bool[Tensor, "batch frames"] | None = None
+    interact: Interact = interact
+
+
+@dataclass(frozen=True)
+class TaResult:
+    """TA of each clip; with a loss that aligns also its divergence, and the tokens as the OT term saw them."""
+
+    ta: Float[Tensor, " batch"]
+    divergence: Float[Tensor, " batch"] | None = None
+    points: Float[Tensor, "*tokens dim"] | None = None
+
+
 class WhisQ(nn.Module):
     """The trainable part of the model for features of the given sizes.
 
     Audio is projected only where its size is not `feature_dim` (Eq. 1 gives Whisper-base's 512 as they are).
     """
 
-    def __init__(self, spec: RunSpec, audio_dim: int, text_dim: int) -> None:
+    def __init__(self, spec: ModelSpec, audio_dim: int, text_dim: int, seed: int) -> None:
         super().__init__()
-        self.spec = spec
-        self.audio_dim, self.text_dim = audio_dim, text_dim
-        dim = spec.model.feature_dim
+        self.spec, self.audio_dim, self.text_dim = spec, audio_dim, text_dim
+        dim = spec.feature_dim
         with torch.random.fork_rng(devices=[]):  # PyTorch draws weights that `_initialise` replaces
             self.text_projection = nn.Linear(text_dim, dim)
             self.audio_projection = nn.Linear(audio_dim, dim) if audio_dim != dim else None
-            self.attention: Attention = ATTENTION[spec.model.attention](spec.model)
-            self.omq_head = head(dim, spec.model)
-            self.ta_head = head(2 * dim, spec.model)
+            self.attention: Attention = ATTENTION[spec.attention](spec)
+            self.omq_head = head(dim, spec)
+            self.ta_head = head(2 * dim, spec)
         for name, module in self.named_modules():
-            _initialise(module, stream(spec.seed, f"initialise {name}"))
+            _initialise(module, stream(seed, f"initialise {name}"))
             if isinstance(module, Dropout):
-                module.generator = stream(spec.seed, f"dropout {name}")
+                module.generator = stream(seed, f"dropout {name}")
 
     def omq(self, audio_pooled: Float[Tensor, "batch audio_dim"]) -> Float[Tensor, " batch"]:
         """Eq. 6, on the mean of the projected frames: the mean of projections is the projection of the mean."""
-        return _in_float32(self.omq_head, self._project_audio(audio_pooled))
+        with _exact(audio_pooled):
+            return self.omq_head(self._project_audio(audio_pooled)).squeeze(1)
 
-    def sides(self, batch: Batch) -> tuple[Side, Side]:
-        """Audio and text in the feature dimension, pooled and as sequences where the batch has them."""
-        audio = self._side(batch.audio, batch.audio_pooled, self._project_audio)
-        return audio, self._side(batch.text, batch.text_pooled, self.text_projection)
+    def ta(self, batch: Batch, loss: LossSpec | None = None) -> TaResult:
+        """Eq. 7, and the divergence of frames and tokens for a `loss` with an OT term.
 
-    def ta(self, audio: Side, text: Side) -> Float[Tensor, " batch"]:
-        """Eq. 7."""
-        return _in_float32(self.ta_head, self.attention(audio, text))
+        Whatever the precision around it, pooled vectors and the head are not rounded: that would round scores to ties.
+        """
+        with _exact(batch.audio_pooled):
+            audio, text = self._project_audio(batch.audio_pooled), self.text_projection(batch.text_pooled)
+        if batch.tokens is None:
+            return TaResult(self._score(self.attention.embed(Contexts(), audio, text)))
+        tokens = self.text_projection(batch.tokens.to(text.dtype))
+        points = None if loss is None or loss.ot_weight == 0 else at_least_float32(tokens).view_as(tokens)
+        frames = None if batch.frames is None else self._project_audio(batch.frames)
+        rows = replace(self.attention.rows(tokens) if self.attention.commutes else Rows(), points=points)
+        contexts, divergence = batch.interact(frames, batch.frame_mask, audio, tokens, batch.token_mask, rows, loss)
+        if self.attention.commutes:
+            with _exact(audio):
+                joint = self.attention.embed(contexts, audio, text)
+        else:
+            sides = self._side(audio, frames, batch.frame_mask), self._side(text, tokens, batch.token_mask)
+            joint = self.attention.unpooled(*sides)
+        return TaResult(self._score(joint), divergence, points)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch 2"]:
-        """Predicted OMQ and TA of each clip."""
-        return torch.stack([self.omq(batch.audio_pooled), self.ta(*self.sides(batch))], dim=1)
+    def _score(self, joint: Float[Tensor, "batch two_dim"]) -> Float[Tensor, " batch"]:
+        with _exact(joint):
+            return self.ta_head(at_least_float32(joint)).squeeze(1)
 
     def _project_audio(self, frames: Float[Tensor, "*batch audio_dim"]) -> Float[Tensor, "*batch dim"]:
-        return frames if self.audio_projection is None else self.audio_projection(frames)
+        if self.audio_projection is None:
+            return frames
+        return self.audio_projection(frames.to(self.audio_projection.weight.dtype))
 
-    def _side(self, sequences: Sequences | None, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Side:
-        if sequences is None:
-            return Side(project(pooled))
-        frames = project(sequences.frames)
-        if self.spec.model.pool == "max":
-            return Side(POOL["max"](frames, sequences.mask), frames, sequences.mask)
-        return Side(project(pooled), frames, sequences.mask)
+    def _side(self, pooled: Tensor, frames: Tensor | None, mask: Tensor | None) -> Side:
+        assert frames is not None
+        assert mask is not None
+        frames = at_least_float32(frames)
+        return Side(POOL["max"](frames, mask) if self.spec.pool == "max" else pooled, frames, mask)
 
 
-def _in_float32(head: nn.Sequential, values: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-    """A head's output whatever the precision around it: half precision would round scores to ties."""
-    with torch.autocast(values.device.type, enabled=False):
-        return head(values.float()).squeeze(1)
+def _exact(values: Tensor) -> torch.autocast:
+    """Inside, nothing is rounded to half precision."""
+    return torch.autocast(values.device.type, enabled=False)
 
 
 @torch.no_grad()
@@ -135,8 +171,7 @@ def count(spec: ModelSpec, audio_dim: int, text_dim: int, frames: int, tokens: i
     MACs are counted as is customary, for Eqs. 2-7 as written (every frame projected and attended), so that they
     can be compared with published ones; the exact pooled form needs fewer.
     """
-    run = RunSpec(model=spec)
-    model = WhisQ(run, audio_dim, text_dim)
+    model = WhisQ(spec, audio_dim, text_dim, seed=0)
     dim = spec.feature_dim
     trainable = sum(parameter.numel() for parameter in model.parameters())
     heads = sum(module.weight.numel() for module in [*model.omq_head, *model.ta_head] if isinstance(module, nn.Linear))

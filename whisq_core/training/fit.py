@@ -1,28 +1,23 @@
-"""Fit and predict (Eqs. 8-10): one `RunSpec` and its clips in, a model and its learning curve out."""
+"""Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out; and models as folders."""
 
 import copy
 import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from whisq_core.device import resolve_auto
 from whisq_core.features.store import Dataset
-from whisq_core.model.batches import Loader
-from whisq_core.model.whisq import WhisQ, stream
+from whisq_core.model import WhisQ
 from whisq_core.spec import RunSpec
-from whisq_core.training.fused_frames import FusedFrames, can_fuse
-from whisq_core.training.fused_step import FusedStep
-from whisq_core.training.losses import task_loss
-from whisq_core.training.optimisation import Updater, autocast, num_threads
-from whisq_core.training.plain_step import PIECE, PlainStep
+from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss
 
 
 class Diverged(RuntimeError):
@@ -34,44 +29,19 @@ class Diverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One epoch, counted from 1: means over its batches, weighted by their clips.
+class TrainedModel:
+    """A network and the resolved run that made it."""
 
-    `loss` = (huber_omq + huber_ta) / 2 + ot, each as it enters the loss. `ot` is ot_weight x the mean divergence
-    without its constant audio term (see `alignment`). `ot_gradient_share` is the norm of the OT term's gradient on
-    the text projection, relative to that of the task, in the epoch's first batch.
-    Gradient norms are those before clipping.
-    """
-
-    epoch: int
-    loss: float
-    huber_omq: float
-    huber_ta: float
-    ot: float
-    ot_gradient_share: float
-    gradient_norm_omq: float
-    gradient_norm_ta: float
-    seconds: float
+    network: WhisQ
+    spec: RunSpec
 
 
 @dataclass(frozen=True)
 class FitResult:
     """The trained model and what every epoch recorded."""
 
-    model: WhisQ
+    model: TrainedModel
     curve: list[EpochRecord]
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """One step's share of an `EpochRecord`."""
-
-    clips: int
-    huber_omq: float
-    huber_ta: float
-    ot: float
-    gradient_norm_omq: float
-    gradient_norm_ta: float
 
 
 def fit(
@@ -81,147 +51,131 @@ def fit(
     inner: Dataset | None = None,
     on_epoch: Callable[[EpochRecord, Float[np.ndarray, "clips 2"] | None], None] = lambda record, predicted: None,
 ) -> FitResult:
-    """Train on `train`; same spec and clips, same bits, whatever else runs on the machine.
+    """Train the model of a run (Eqs. 8-10); same spec and clips, same bits, whatever else runs on the machine.
 
-    `on_epoch` gets every record, with the predictions on `watch` where that is given; it may raise to stop.
-    `inner` is what `train.patience` watches: the epoch with the lowest task loss on it is kept.
+    Parameters
+    ----------
+    spec
+        Every setting of the run; `auto` values are resolved for this machine.
+    train
+        The clips to train on, all of them with labels.
+    watch
+        Clips that are predicted after every epoch, for `on_epoch`.
+    inner
+        What `train.patience` watches: the epoch with the lowest task loss on it is kept. Given if and only if
+        `train.patience` is.
+    on_epoch
+        Called after every epoch with its record and the predictions on `watch`; it may raise to stop.
 
-    Raises:
-        Diverged: when the loss is not finite.
-        InputError: when the device is not there.
+    Returns
+    -------
+    FitResult
+        The model and one record per epoch.
+
+    Raises
+    ------
+    Diverged
+        When the loss is not finite, at the end of that epoch.
+    InputError
+        When the device is not there.
     """
     assert (inner is None) == (spec.train.patience is None), "patience watches an inner split, and nothing else does"
     assert np.isfinite(train.omq).all(), "every clip to train on has an OMQ label"
     assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
     spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
-    with num_threads(spec.train.threads):
+    with _num_threads(spec.train.threads):
         run = Trainer(spec, train)
-        patience = _Patience(run.model, inner)
+        model = TrainedModel(run.model, spec)
+        predict_watched = None if watch is None else _predictor(model, watch)
+        patience = None if inner is None else _Patience(model, inner)
         curve = []
         for epoch in range(1, spec.train.epochs + 1):
             curve.append(run.epoch(epoch))
-            on_epoch(curve[-1], None if watch is None else predict(run.model, watch))
-            if patience.exhausted():
+            if not math.isfinite(curve[-1].loss):
+                raise Diverged(epoch)
+            on_epoch(curve[-1], None if predict_watched is None else predict_watched())
+            if patience is not None and patience.exhausted():
                 break
-        patience.restore_best()
-    return FitResult(run.model, curve)
+        if patience is not None:
+            patience.restore_best()
+    return FitResult(model, curve)
 
 
-@torch.no_grad()
-def predict(model: WhisQ, data: Dataset) -> Float[np.ndarray, "clips 2"]:
-    """Predicted OMQ and TA of each clip. A clip's numbers do not depend on which others are predicted with it."""
-    spec = model.spec
-    model.eval()
-    loader = Loader(data, spec.model.audio_frames, next(model.parameters()).device)
-    pieces = np.array_split(np.arange(len(data)), max(1, math.ceil(len(data) / PIECE[spec.train.device])))
-    predicted = np.empty((len(data), 2))
-    with num_threads(spec.train.threads):
-        if spec.model.needs_frames and can_fuse(spec, data.audio.dim):
-            predicted[:, 1] = FusedFrames(model, data).predict_ta().double().numpy()
-        else:
-            for clips, batch in zip(pieces, loader.batches(pieces, spec.model.needs_frames), strict=True):
-                with autocast(spec.train):
-                    predicted[clips, 1] = model.ta(*model.sides(batch)).double().cpu().numpy()
-        for clips in pieces:  # cut alike in every row of a table: OMQ is then the same to the bit
-            with autocast(spec.train):
-                audio_pooled = loader.batch(clips, with_sequences=False).audio_pooled
-                predicted[clips, 0] = model.omq(audio_pooled).double().cpu().numpy()
-    return predicted
+def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
+    """Predicted OMQ and TA of each clip; a clip's numbers do not depend on which others are predicted with it.
+
+    Parameters
+    ----------
+    model
+        What `fit` or `load` returned.
+    data
+        The clips; labels are not looked at.
+
+    Returns
+    -------
+    float64 array [clips, 2]
+        OMQ and TA on the scale of the ratings, not clipped.
+    """
+    with _num_threads(model.spec.train.threads):
+        return _predictor(model, data)()
 
 
-def save(folder: Path, model: WhisQ) -> None:
+def save(folder: Path, model: TrainedModel) -> None:
     """Write `model.safetensors`, `spec.json` and, last, `sizes.json`: a folder without it is not whole."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    weights = model.network.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
     (folder / "spec.json").write_text(model.spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    sizes = {"audio_dim": model.audio_dim, "text_dim": model.text_dim}
+    sizes = {"audio_dim": model.network.audio_dim, "text_dim": model.network.text_dim}
     (folder / "sizes.json").write_text(json.dumps(sizes) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> WhisQ:
-    """The model that `save` wrote, on the CPU."""
+def load(folder: Path) -> TrainedModel:
+    """The model that `save` wrote, on the device of its run."""
     from safetensors.torch import load_file
 
     sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
     spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    model = WhisQ(spec, sizes["audio_dim"], sizes["text_dim"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model
+    network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return TrainedModel(network.to(spec.train.device), spec)
 
 
-class Trainer:
-    """The state of one training, of a resolved spec: the model, its optimiser and the stream of its batches."""
+@contextmanager
+def _num_threads(threads: int) -> Iterator[None]:
+    """Run with this many threads, which is part of a run: the order of float32 sums depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    def __init__(self, spec: RunSpec, data: Dataset) -> None:
-        self.spec, self.data = spec, data
-        self.device = torch.device(spec.train.device)
-        self.model = WhisQ(spec, data.audio.dim, data.text.dim).to(self.device)
-        omq = list(self.model.omq_head.parameters())
-        heads = {id(parameter) for parameter in omq}
-        rest = [parameter for parameter in self.model.parameters() if id(parameter) not in heads]
-        self.updater = Updater(omq, rest, spec.train)
-        self.order = stream(spec.seed, "batch order")
-        self.loader = Loader(data, spec.model.audio_frames, self.device)
-        self.truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(self.device)
-        self.ta_step: FusedStep | PlainStep
-        if spec.needs_frames and can_fuse(spec, data.audio.dim) and (spec.loss.p == 2 or spec.loss.ot_weight == 0):
-            self.ta_step = FusedStep(self.model, data, self.truth[1])
-        else:
-            self.ta_step = PlainStep(self.model, data, self.truth[1], self.updater)
 
-    def epoch(self, epoch: int) -> EpochRecord:
-        """Every clip once, in a new order; the last, smaller batch is kept."""
-        start = time.perf_counter()
-        self.model.train()
-        order = torch.randperm(len(self.data), generator=self.order)
-        share, terms = 0.0, list[_Terms]()
-        for clips in torch.split(order, self.spec.train.batch_size):
-            omq = self._omq_step(clips)
-            ta = self.ta_step.accumulate(clips, with_share=not terms and self.spec.loss.ot_weight > 0)
-            share = share if ta.share is None else ta.share
-            norms = self.updater.step()
-            terms.append(_Terms(len(clips), omq, ta.ta, ta.ot, norms.omq, norms.ta))
-            if not math.isfinite(omq + ta.ta + ta.ot):
-                raise Diverged(epoch)
-        weights = np.array([term.clips for term in terms])
-        means = {
-            name: float(np.average([getattr(term, name) for term in terms], weights=weights))
-            for name in ("huber_omq", "huber_ta", "ot", "gradient_norm_omq", "gradient_norm_ta")
-        }
-        loss = (means["huber_omq"] + means["huber_ta"]) / 2 + means["ot"]
-        seconds = time.perf_counter() - start
-        return EpochRecord(epoch=epoch, loss=loss, ot_gradient_share=share, seconds=seconds, **means)
-
-    def _omq_step(self, clips: Int[Tensor, " batch"]) -> float:
-        """On the whole batch's stored pooled audio: the same operations in every row of a table."""
-        with autocast(self.spec.train):
-            predicted = self.model.omq(self.loader.batch(clips.numpy(), with_sequences=False).audio_pooled)
-        loss = task_loss(predicted.float(), self.truth[0, clips], self.spec.loss, len(clips))
-        torch.autograd.backward(self.updater.scale(loss / 2))
-        return float(loss.detach())
+def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:
+    """What predicts these clips with the weights of the moment; features are read once."""
+    clips = read_clips(data, model.spec, model.spec.model.needs_frames)
+    return lambda: predict_clips(model.network, clips, model.spec.train)
 
 
 class _Patience:
     """Stops when the task loss on an inner split has not fallen for `train.patience` epochs."""
 
-    def __init__(self, model: WhisQ, inner: Dataset | None) -> None:
-        self._model, self._inner = model, inner
+    def __init__(self, model: TrainedModel, inner: Dataset) -> None:
+        self._model, self._predict = model, _predictor(model, inner)
+        self._truth = torch.from_numpy(np.stack([inner.omq, inner.ta], axis=1))
         self._best, self._waited = math.inf, 0
         self._weights: dict[str, Tensor] | None = None
 
     def exhausted(self) -> bool:
         """Look at the inner split after an epoch: whether it was one too many."""
-        if self._inner is None:
-            return False
-        predicted = torch.from_numpy(predict(self._model, self._inner))
-        truth = torch.from_numpy(np.stack([self._inner.omq, self._inner.ta], axis=1))
-        loss, size = self._model.spec.loss, len(self._inner)
-        value = sum(float(task_loss(predicted[:, head], truth[:, head], loss, size)) for head in (0, 1)) / 2
+        predicted, loss, size = torch.from_numpy(self._predict()), self._model.spec.loss, len(self._truth)
+        value = sum(float(task_loss(predicted[:, head], self._truth[:, head], loss, size)) for head in (0, 1)) / 2
         if value < self._best:
             self._best, self._waited = value, 0
-            self._weights = copy.deepcopy(self._model.state_dict())
+            self._weights = copy.deepcopy(self._model.network.state_dict())
         else:
             self._waited += 1
         patience = self._model.spec.train.patience
@@ -231,4 +185,4 @@ class _Patience:
     def restore_best(self) -> None:
         """Go back to the best epoch's weights."""
         if self._weights is not None:
-            self._model.load_state_dict(self._weights)
+            self._model.network.load_state_dict(self._weights)

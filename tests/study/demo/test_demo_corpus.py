@@ -30,7 +30,7 @@ from study.demo.systems import (
     perform,
     rate,
 )
-from whisq_core.corpus.table import Corpus, read_corpus
+from whisq_core.corpus import Corpus, read_corpus
 from whisq_core.errors import InputError
 
 pytest.importorskip("pretty_midi", reason="the demo's packages are not installed")

@@ -17,7 +17,7 @@ from helpers.features import write_table
 from study.engine import NUMERICS_VERSION, Task, Workspace, encode_backbones, execute, identify, resolved
 from whisq_core.features.store import Dataset
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import fit, predict
+from whisq_core.training import fit, predict
 
 GOLDEN = Path(__file__).with_name("golden_run.json")
 WRITE = "WHISQ_WRITE_GOLDEN"

@@ -7,7 +7,7 @@ import pytest
 
 from study.published import PUBLISHED
 from whisq_core.metrics import METRICS, title
-from whisq_core.model.whisq import count
+from whisq_core.model import count
 from whisq_core.spec import ModelSpec
 
 NOTE = (Path(__file__).parents[3] / "results" / "table2" / "CLAIMS.md").read_text(encoding="utf-8")

@@ -7,25 +7,18 @@ import numpy as np
 import pytest
 from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
 
-from study.report.figures import figures, forest_data, paired_data
+from study.report import figures
+from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
-from study.search.importance import Importance, Importances
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
 JUDGEMENT = quick_judgement(RESULTS)
-FOUND = Importances(
-    (Importance("train.learning_rate", 0.7, 0.05, 1.0), Importance("train.momentum", 0.02, 0.02, 0.4)),
-    0.02,
-    0.01,
-    40,
-    "table2-whisq",
-)
-FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT, FOUND)
+FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT)
 
 
 def test_every_figure_exists_under_its_name():
-    assert list(FIGURES) == ["differences", "seeds", "curves", "scatter", "systems", "importance"]
+    assert list(FIGURES) == ["differences", "seeds", "curves", "scatter", "systems"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -58,28 +51,29 @@ def test_without_a_judgement_the_other_figures_are_still_drawn():
     assert list(figures(RESULTS, None)) == ["seeds", "curves", "scatter", "systems"]
 
 
-def test_the_forest_shows_each_defined_difference_with_both_intervals():
-    lines = {line.row: line for line in forest_data(RESULTS, JUDGEMENT)}
-    assert set(lines) == {row.id for row in RESULTS.file.rows} - {"whisq", "constant"}
-    for row, line in lines.items():
-        assert line.comparison is JUDGEMENT.primary(row)
-    assert lines["mlp_only"].word == JUDGEMENT.rows["mlp_only"].decision.verdict
-    assert lines["system_lookup"].word == "exploratory"
-    seeds, systems = FIGURES["differences"].data
-    place = list(lines).index("cross")
-    for trace, interval in ((seeds, lines["cross"].comparison.seeds), (systems, lines["cross"].comparison.items)):
+def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
+    figure = FIGURES["differences"]
+    shown = [row for row in RESULTS.file.rows if row.id not in ("whisq", "constant")]
+    words = {row.id: JUDGEMENT.rows[row.id].decision for row in shown}
+    assert [note.text for note in figure.layout.annotations] == [
+        decision.verdict if decision else "exploratory" for decision in words.values()
+    ]
+    place = [row.id for row in shown].index("cross")
+    comparison = JUDGEMENT.primary("cross")
+    for trace, interval in zip(figure.data, (comparison.seeds, comparison.systems), strict=True):
+        assert trace.x[place] == comparison.mean
         assert trace.x[place] - trace.error_x.arrayminus[place] == pytest.approx(interval.low)
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
 
 
 def test_seeds_are_paired_by_their_place_and_only_where_both_rows_are_done():
     partial = with_cell(with_cell(RESULTS, "aa", 0, "failed", "x"), "whisq", 2, "failed", "x")
-    pairs = {pair.row: pair for pair in paired_data(partial)}
-    assert pairs["aa"].positions == (1, 3)
-    assert pairs["cross"].positions == (0, 1, 3)
+    pairs = paired_values(partial)
+    assert list(pairs["aa"].index) == [1, 3]
+    assert list(pairs["cross"].index) == [0, 1, 3]
     cells = partial.cells.set_index(["row", "position"])["ta.utterance.srcc"]
-    assert pairs["aa"].values == (cells["aa", 1], cells["aa", 3])
-    assert pairs["aa"].reference == (cells["whisq", 1], cells["whisq", 3])
+    assert list(pairs["aa"]["row"]) == [cells["aa", 1], cells["aa", 3]]
+    assert list(pairs["aa"]["reference"]) == [cells["whisq", 1], cells["whisq", 3]]
     assert "constant" not in pairs
 
 
@@ -128,9 +122,3 @@ def test_no_two_rows_look_alike():
     assert len(set(styles)) == 21
     assert len(set(styles[:7])) == len(COLOURS)
     assert translucent("#0072b2", 0.5) == "rgba(0, 114, 178, 0.5)"
-
-
-def test_a_setting_that_noise_explains_as_well_is_grey():
-    bars = FIGURES["importance"].data[0]
-    assert list(bars.y) == ["train.momentum", "train.learning_rate"]
-    assert bars.marker.color[0] != bars.marker.color[1]

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -22,6 +23,7 @@ from study.report.html import html
 from study.report.latex import bold_rows, escape, latex
 from study.report.markdown import markdown
 from study.report.tables import FORMATS, long_csv, wide_csv, write_tables
+from study.report.views import columns, views
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
@@ -83,7 +85,22 @@ def test_the_paper_stands_beside_ours_as_it_was_printed():
     line = wide(RESULTS)["mlp_only"]
     assert {name: line[f"{name}.quoted"] for name in METRICS} == dict(PUBLISHED["mlp_only"].values)
     assert wide(RESULTS)["constant"]["ta.utterance.srcc.quoted"] == ""
-    assert "| _quoted: WhisQ paper, Table II_ " in markdown(table_frame(RESULTS, None))
+    assert "| _published: WhisQ paper, Table II_ " in markdown(table_frame(RESULTS, None))
+
+
+def test_every_format_shows_every_column_that_readers_are_to_see():
+    frame = table_frame(RESULTS, JUDGEMENT)
+    texts = all_texts(RESULTS, JUDGEMENT)
+    for view in views(frame):
+        header = "| " + " | ".join(column.heading for column in view.columns.values()) + " |"
+        assert header in [re.sub(r"\| +", "| ", re.sub(r" +\|", " |", line)) for line in texts["table.md"].splitlines()]
+        assert all(f">{column.heading}</th>" in texts["table.html"] for column in view.columns.values())
+
+
+def test_every_number_has_one_name_in_the_csv():
+    fields = [field for column in columns(table_frame(RESULTS, JUDGEMENT)).values() for field in column.fields]
+    assert len(fields) == len(set(fields))
+    assert next(csv.reader(io.StringIO(wide_csv(table_frame(RESULTS, JUDGEMENT))))) == fields
 
 
 def test_csv_bytes_do_not_depend_on_times_or_on_the_machine():
@@ -195,7 +212,7 @@ def test_the_verdict_table_gives_the_judgement():
     comparison = JUDGEMENT.primary("mlp_only")
     assert (line["verdict"], line["reference"], line["metric"]) == ("worse", "whisq", "ta.utterance.srcc")
     assert float(line["difference"]) == comparison.mean
-    assert float(line["systems_low"]) == comparison.items.low
+    assert float(line["systems_low"]) == comparison.systems.low
     assert float(line["p_holm"]) == JUDGEMENT.rows["mlp_only"].decision.p_holm
 
 
@@ -207,7 +224,7 @@ def test_without_a_judgement_there_are_numbers_and_no_verdicts():
 
 def test_bold_stands_only_where_a_verdict_supports_it():
     frame = table_frame(RESULTS, JUDGEMENT)
-    better = {row.id for row in frame.rows if row.verdict and row.verdict.decision and row.verdict.word == "better"}
+    better = {row.declared.id for row in frame.rows if row.decision and row.decision.verdict == "better"}
     assert not better
     assert bold_rows(frame) == better
     assert r"\bfseries" not in latex(frame)
@@ -221,9 +238,7 @@ def _with_words(frame, word):
     """The frame with every verdict replaced."""
 
     def changed(row):
-        if row.verdict is None or row.verdict.decision is None:
-            return row
-        return replace(row, verdict=replace(row.verdict, decision=replace(row.verdict.decision, verdict=word)))
+        return replace(row, decision=replace(row.decision, verdict=word)) if row.decision else row
 
     sections = tuple(replace(section, rows=tuple(map(changed, section.rows))) for section in frame.sections)
     return replace(frame, sections=sections)

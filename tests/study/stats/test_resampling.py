@@ -22,7 +22,7 @@ def corpus(seed: int, num_clips: int = 40) -> tuple[Array, list[str], Array]:
 
 def written_out(resampling: Resampling, draw: int) -> tuple[np.ndarray, list[str]]:
     """The clips of a draw with every repetition written out, and a name for each repetition of a system."""
-    counts = resampling.items["ta", "utterance"].counts[draw].astype(int)
+    counts = resampling.levels["ta", "utterance"].counts[draw].astype(int)
     clips, names = [], []
     for system, count in enumerate(counts):
         members = np.flatnonzero(resampling.system_of == system)
@@ -97,7 +97,7 @@ def test_a_draw_of_one_system_only_has_no_system_level_correlation(statistic: st
     truth, systems, predictions = corpus(0)
     two = ["A" if system in ("S0", "S1") else "B" for system in systems]
     resampling = resample(truth, two, None, 40, np.random.default_rng(0))
-    alone = (resampling.items["ta", "system"].counts == 0).any(axis=1)
+    alone = (resampling.levels["ta", "system"].counts == 0).any(axis=1)
     draws = resampling.seed_mean(f"ta.system.{statistic}", predictions)
     assert alone.any()
     assert not alone.all()
@@ -106,7 +106,7 @@ def test_a_draw_of_one_system_only_has_no_system_level_correlation(statistic: st
 
 def test_every_draw_takes_as_many_systems_as_there_are() -> None:
     truth, systems, _ = corpus(0)
-    counts = resample(truth, systems, None, 500, np.random.default_rng(0)).items["ta", "system"].counts
+    counts = resample(truth, systems, None, 500, np.random.default_rng(0)).levels["ta", "system"].counts
     assert (counts.sum(axis=1) == NUM_SYSTEMS).all()
     assert counts.mean(axis=0) == pytest.approx(np.ones(NUM_SYSTEMS), abs=0.15)
 

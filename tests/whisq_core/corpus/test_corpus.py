@@ -13,7 +13,7 @@ from helpers.corpora import write_evaluation_corpus, write_official_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisq_core.corpus.table import (
+from whisq_core.corpus import (
     Corpus,
     check_audio_files,
     corpus_digest,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers.corpora import write_evaluation_corpus, write_official_corpus
 
-from whisq_core.corpus.table import (
+from whisq_core.corpus import (
     check_audio_files,
     read_corpus,
 )

@@ -180,6 +180,60 @@ def test_a_ctranslate2_folder_must_hold_whisper_and_nothing_else(folder, tmp_pat
     assert resolve(name, tmp_path).format == "ctranslate2"
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a whole CTranslate2 Whisper model (it ends too early). Fetch or convert the model again."),
+        (b"\6\0\0\0\xff\xff", "holds a CTranslate2 ''. Allowed: WhisperSpec"),
+        (b"\5\0\0\0", "CTranslate2 file version 5, allowed: 6. Convert the model again."),
+    ],
+)
+def test_a_model_bin_that_is_something_else_is_named(folder, tmp_path, content, reason):
+    (folder / "config.json").write_text("{}")
+    (folder / "model.bin").write_bytes(content)
+    assert f"{folder / 'model.bin'}" in message(str(folder), tmp_path)
+    assert reason in message(str(folder), tmp_path)
+
+
+MARK = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nclass Own: pass\n"
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own", "AutoTokenizer": ["own.Own", None]}},
+        {"text_config": {"auto_map": {"AutoModel": "other/repository--own.Own"}}},
+        {"attn_implementation": "owner/kernel"},
+    ],
+)
+def test_a_folder_that_asks_for_code_is_refused_and_the_code_never_runs(folder, tmp_path, file, asked):
+    (folder / "own.py").write_text(MARK)
+    path = folder / file
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(content | asked | ({"model_type": "own"} if file == "config.json" else {})))
+    key = "attn_implementation" if "attn_implementation" in asked else "auto_map"
+    assert message(str(folder), tmp_path) == (
+        f"checkpoint '{folder}': '{key}' in {path} names code to be run, which is never done: checkpoints are data. "
+        f"If transformers knows the family itself, remove '{key}' from a copy of the folder."
+    )
+    assert not (folder / "ran").exists()
+
+
+def test_weights_that_an_index_names_must_be_there(folder, tmp_path):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-2.safetensors"}}))
+    assert message(str(folder), tmp_path) == (
+        f"checkpoint '{folder}': {folder} lacks model-2.safetensors. Fetch the folder again."
+    )
+    (folder / "model.safetensors.index.json").write_text("[]")
+    assert message(str(folder), tmp_path) == (
+        f"{folder}/model.safetensors.index.json: not an index of weights. Fetch the folder again."
+    )
+
+
+COMMIT = "0123abcd" * 5
+
+
 def cached_on_the_hub(home: Path, folder: Path, repo: str, commit: str) -> Path:
     """Lay a folder into a Hugging Face cache, as a download does."""
     root = home / f"models--{repo.replace('/', '--')}"
@@ -188,10 +242,10 @@ def cached_on_the_hub(home: Path, folder: Path, repo: str, commit: str) -> Path:
     return Path(shutil.copytree(folder, root / "snapshots" / commit))
 
 
-@pytest.mark.parametrize("name", ["owner/model", "owner/model@main", "owner/model@0123abc"])
+@pytest.mark.parametrize("name", ["owner/model", "owner/model@main", f"owner/model@{COMMIT}"])
 def test_a_cached_model_needs_no_connection(folder, tmp_path, monkeypatch, name):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", "0123abc")
+    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", COMMIT)
     assert resolve(name, tmp_path) == Checkpoint(
         name, "transformers", snapshot, "bert", resolve(str(folder), tmp_path).digest
     )
@@ -227,8 +281,8 @@ def test_a_download_that_was_cut_off_is_not_taken_for_whole(folder, tmp_path):
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors").rename(folder / shards["a"])
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
-    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", "0123abc")
+    snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", COMMIT)
     assert offline("owner/model", tmp_path).stderr.splitlines() == [
-        f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model*.safetensors, pytorch_model*.bin, "
-        "model.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
+        f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model.bin, model*.safetensors, "
+        "pytorch_model*.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
     ]

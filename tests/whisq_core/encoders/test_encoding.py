@@ -13,11 +13,12 @@ import soundfile
 import torch
 from helpers.checkpoints import CLAP_DIM, MODERNBERT_DIM, QWEN3_DIM, WAV2VEC2_DIM, WHISPER_DIM, write_all
 from helpers.corpora import write_official_corpus
+from safetensors.torch import load_file, save_file
 
-from whisq_core.corpus.table import Corpus, check_audio_files, read_corpus
-from whisq_core.encoders.encoding import Backbone, Progress, encode, missing, open_dataset, resolve_backbone
+from whisq_core.corpus import Corpus, check_audio_files, read_corpus
+from whisq_core.encoders import Backbone, Progress, encode, missing, open_dataset, resolve_backbone
 from whisq_core.errors import InputError
-from whisq_core.features.store import FeatureStore
+from whisq_core.features import FeatureStore
 from whisq_core.spec import BackboneSpec
 
 SPAWNED = multiprocessing.get_context("forkserver")
@@ -29,7 +30,7 @@ SPAWNED.set_forkserver_preload(  # each child starts from a clean process that h
         "transformers.models.auto.tokenization_auto",
         "scipy.signal",
         "pytest",
-        "whisq_core.encoders.encoding",
+        "whisq_core.encoders.encoder",
         "whisq_core.encoders.audio",
         "whisq_core.encoders.text",
     ]
@@ -60,7 +61,9 @@ def opened(data: Path, spec: BackboneSpec, root: Path) -> tuple[Corpus, np.ndarr
 
 def contents(root: Path) -> dict[str, bytes]:
     """Every finished file of the stores under `root`."""
-    files = [path for path in root.glob("*/*") if path.suffix in (".features", ".json") and path.parent.name != "cache"]
+    files = [
+        path for path in root.glob("*/*") if path.suffix in (".safetensors", ".json") and path.parent.name != "cache"
+    ]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
@@ -76,10 +79,9 @@ def undisturbed(data, spec, tmp_path_factory) -> Path:
 
 def test_a_second_call_encodes_nothing(data, spec, undisturbed):
     arguments = opened(data, spec, undisturbed)
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*.features")}
-    report = encode(*arguments)
-    assert (report.num_audio, report.num_text, report.rebuilt) == (0, 0, ())
-    assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*.features")} == before
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*.safetensors")}
+    encode(*arguments)
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/*.safetensors")} == before
     assert missing(*arguments) == (0, 0)
 
 
@@ -93,14 +95,12 @@ def test_progress_counts_to_the_end_and_torch_is_left_as_it_was(data, spec, tmp_
     threads, stream = torch.get_num_threads(), torch.get_rng_state()
     arguments = opened(data, spec, tmp_path)
     clips, prompts = missing(*arguments)
-    report = encode(*arguments, workers=2, progress=seen.append)
-    assert (report.num_audio, report.num_text) == (clips, prompts)
+    encode(*arguments, workers=2, progress=seen.append)
     assert [(each.kind, each.done) for each in seen] == [
         *(("text", done + 1) for done in range(prompts)),
         *(("audio", done + 1) for done in range(clips)),
     ]
     assert all(each.rate > 0 for each in seen)
-    assert seen[-1].seconds_left == 0
     assert torch.get_num_threads() == threads
     assert torch.get_rng_state().equal(stream)
 
@@ -157,6 +157,50 @@ def test_precision_has_stores_of_its_own(data, spec, tmp_path):
     assert keys[0].digest != keys[1].digest
 
 
+def test_a_lost_description_is_written_anew_and_nothing_is_encoded_twice(data, spec, undisturbed, tmp_path):
+    root = Path(shutil.copytree(undisturbed, tmp_path / "features"))
+    arguments = opened(data, spec, root)
+    (FeatureStore(root, arguments[2].audio_key).folder / "store.json").unlink()
+    before = {path: path.stat().st_mtime_ns for path in root.glob("*/*.safetensors")}
+    encode(*arguments)
+    assert contents(root) == contents(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in root.glob("*/*.safetensors")} == before
+
+
+def test_a_complete_store_that_may_not_be_written_serves(data, spec, undisturbed, tmp_path):
+    root = Path(shutil.copytree(undisturbed, tmp_path / "features"))
+    shutil.rmtree(root / "cache")
+    (root / "cache").write_text("where nothing can be remembered")
+    arguments = opened(data, spec, root)
+    for folder in root.glob("*-*"):
+        folder.chmod(0o555)
+    assert missing(*arguments) == (0, 0)
+    encode(*arguments)
+    assert len(open_dataset(*arguments, np.arange(20))) == 20
+
+
+def test_bf16_fills_a_store_where_it_is_near_float32(data, spec, undisturbed, tmp_path):
+    arguments = opened(data, spec.model_copy(update={"precision": "bf16"}), tmp_path)
+    encode(*arguments)
+    rounded = open_dataset(*arguments, np.arange(20)).audio.pooled("all")
+    exact = open_dataset(*opened(data, spec, undisturbed), np.arange(20)).audio.pooled("all")
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.01
+
+
+def test_bf16_is_refused_where_it_is_far_from_float32(data, spec, folders, tmp_path):
+    folder = Path(shutil.copytree(folders["bert"], tmp_path / "steep"))
+    weights = load_file(folder / "model.safetensors")
+    steep = {name: 40 * tensor if "attention.self" in name else tensor for name, tensor in weights.items()}
+    save_file(steep, folder / "model.safetensors", {"format": "pt"})
+    arguments = opened(data, BackboneSpec(audio=spec.audio, text=str(folder), precision="bf16"), tmp_path)
+    with pytest.raises(InputError) as raised:
+        encode(*arguments)
+    text = str(raised.value)
+    assert text.startswith(f"checkpoint '{folder}' in bf16: the features of prompt ")
+    assert "% from those in float32, allowed: 5 %. Set backbone.precision to float32" in text
+    assert not list(tmp_path.glob("text-*"))
+
+
 def test_missing_features_name_the_command(data, spec, tmp_path):
     corpus, digests, backbone, root = opened(data, spec, tmp_path)
     with pytest.raises(InputError) as raised:
@@ -172,24 +216,23 @@ def test_missing_features_name_the_command(data, spec, tmp_path):
     )
 
 
-def test_torn_foreign_and_corrupt_files_are_named_and_rebuilt(data, spec, undisturbed, tmp_path):
+def test_truncated_mismatched_and_corrupt_files_are_named_and_rebuilt(data, spec, undisturbed, tmp_path):
     root = Path(shutil.copytree(undisturbed, tmp_path / "features"))
     arguments = opened(data, spec, root)
     audio = FeatureStore(root, arguments[2].audio_key)
-    torn, foreign, corrupt = (audio.path(key) for key in arguments[1][:3])
-    torn.write_bytes(torn.read_bytes()[:-10])
-    foreign.write_bytes(audio.path(arguments[1][5]).read_bytes())
+    truncated, mismatched, corrupt = (audio.path(key) for key in arguments[1][:3])
+    truncated.write_bytes(truncated.read_bytes()[:-10])
+    mismatched.write_bytes(audio.path(arguments[1][5]).read_bytes())
     content = bytearray(corrupt.read_bytes())
-    content[140] ^= 255
+    content[600] ^= 255
     corrupt.write_bytes(content)
     assert missing(*arguments) == (3, 0)
-    report = encode(*arguments)
-    assert report.num_audio == 3
-    assert report.rebuilt == (
-        f"{torn}: torn: {len(content) - 10} bytes instead of {len(content)}",
-        f"{foreign}: corrupt header, or the features of another item or encoder",
-        f"{corrupt}: corrupt: its pooled vectors do not match their checksum",
-    )
+    assert list(audio.problems(arguments[1]).values()) == [
+        f"{truncated}: truncated: {len(content) - 10} bytes instead of {len(content)}",
+        f"{mismatched}: mismatched: the features of another item or encoder",
+        f"{corrupt}: corrupt: its header and pooled vectors do not match their checksum",
+    ]
+    encode(*arguments)
     assert contents(root) == contents(undisturbed)
 
 
@@ -231,16 +274,15 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(data, spec, undisturbed, t
     generator = random.Random(seed)
     for kill_after in sorted(generator.sample(range(25), 2)):
         process = start(data, spec, tmp_path, workers=2)
-        while process.is_alive() and len(list(tmp_path.glob("*/*.features"))) < kill_after:
+        while process.is_alive() and len(list(tmp_path.glob("*/*.safetensors"))) < kill_after:
             time.sleep(0.001)
         time.sleep(generator.uniform(0, 0.03))
         process.kill()
         process.join()
     arguments = opened(data, spec, tmp_path)
-    remaining = sum(missing(*arguments))
-    report = encode(*arguments, workers=2)
-    assert report.num_audio + report.num_text == remaining
-    assert report.rebuilt == ()
+    stores = [FeatureStore(tmp_path, key) for key in (arguments[2].audio_key, arguments[2].text_key)]
+    assert [problem for store in stores for problem in store.verify().values()] == []
+    encode(*arguments, workers=2)
     assert contents(tmp_path) == contents(undisturbed)
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisq_core.errors import InputError
-from whisq_core.features import store as features
-from whisq_core.features.store import FeatureKey, FeatureStore, StoreMeta
+from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
+from whisq_core.features import file as feature_file
 
 KEY = FeatureKey("audio", "weights", "mono 16 kHz", "float32")
 META = StoreMeta("openai/whisper-base", 8, 20_590_592, 43_683_840_000, 50.0, False)
@@ -71,7 +71,7 @@ def test_frames_are_aligned_maps_that_never_write_back(store):
 def test_maps_beyond_the_limit_are_made_anew(store, monkeypatch):
     kept = store.open([item("one"), item("two")])
     assert kept.frames(1) is kept.frames(1)
-    monkeypatch.setattr(features, "_KEPT_MAP_BYTES", 0)
+    monkeypatch.setattr(feature_file, "_KEPT_MAP_BYTES", 0)
     fresh = store.open([item("one"), item("two")])
     assert fresh.frames(1) is not fresh.frames(1)
     assert fresh.frames(1).equal(kept.frames(1))
@@ -94,57 +94,69 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(content)
 
 
-def tear_in_the_header(store: FeatureStore, path: Path) -> str:
+def truncate_in_the_header(store: FeatureStore, path: Path) -> str:
     path.write_bytes(path.read_bytes()[:40])
-    return "torn: 40 bytes are less than a header"
+    return "truncated: 40 bytes are less than its header"
 
 
-def tear_in_the_frames(store: FeatureStore, path: Path) -> str:
+def truncate_in_the_frames(store: FeatureStore, path: Path) -> str:
     content = path.read_bytes()
     path.write_bytes(content[:-2])
-    return f"torn: {len(content) - 2} bytes instead of {len(content)}"
+    return f"truncated: {len(content) - 2} bytes instead of {len(content)}"
 
 
 def empty(store: FeatureStore, path: Path) -> str:
     path.write_bytes(b"")
-    return "torn: 0 bytes are less than a header"
+    return "truncated: 0 bytes are less than its header"
 
 
 def put_another_item_there(store: FeatureStore, path: Path) -> str:
     path.write_bytes(store.path(item("two")).read_bytes())
-    return "corrupt header, or the features of another item or encoder"
+    return "mismatched: the features of another item or encoder"
 
 
 def put_another_encoder_there(store: FeatureStore, path: Path) -> str:
     other = FeatureStore(store.folder.parent, replace(KEY, precision="bf16"))
     other.write(item("one"), random_frames(), valid=15)
     path.write_bytes(other.path(item("one")).read_bytes())
-    return "corrupt header, or the features of another item or encoder"
+    return "mismatched: the features of another item or encoder"
 
 
 def put_something_else_there(store: FeatureStore, path: Path) -> str:
-    path.write_bytes(b"RIFF" + bytes(4000))
+    path.write_bytes(b"RIFF\xff\xff\xff\xff" + bytes(4000))
     return "not a feature file of this version"
 
 
 def corrupt_the_header(store: FeatureStore, path: Path) -> str:
-    flip(path, 13)
-    return "corrupt header, or the features of another item or encoder"
+    flip(path, path.read_bytes().index(b'"frames":{"dtype":"F16"') + 2)
+    return "not a feature file of this version"
+
+
+def corrupt_the_number_of_valid_frames(store: FeatureStore, path: Path) -> str:
+    flip(path, path.read_bytes().index(b'"num_valid":"15"') + 14)
+    return "corrupt: its header and pooled vectors do not match their checksum"
 
 
 def corrupt_the_pooled_vectors(store: FeatureStore, path: Path) -> str:
-    flip(path, 130)
-    return "corrupt: its pooled vectors do not match their checksum"
+    flip(path, 520)
+    return "corrupt: its header and pooled vectors do not match their checksum"
+
+
+def announce_a_header_without_end(store: FeatureStore, path: Path) -> str:
+    path.write_bytes((2**63).to_bytes(8, "little") + path.read_bytes()[8:])
+    return "not a feature file of this version"
 
 
 DAMAGES = (
-    tear_in_the_header,
-    tear_in_the_frames,
+    truncate_in_the_header,
+    truncate_in_the_frames,
     empty,
     put_another_item_there,
     put_another_encoder_there,
     put_something_else_there,
     corrupt_the_header,
+    corrupt_the_number_of_valid_frames,
+    announce_a_header_without_end,
     corrupt_the_pooled_vectors,
 )
 
@@ -168,6 +180,24 @@ def test_a_damaged_file_is_named_and_never_read(store, damage):
     assert store.verify() == {}
 
 
+def test_a_named_pipe_does_not_hang(store):
+    path = store.path(item("one"))
+    path.unlink()
+    os.mkfifo(path)
+    assert store.problems([item("one")]) == {item("one"): f"{path}: [Errno 29] Illegal seek"}
+
+
+def test_items_are_safetensors_files_for_any_reader(store):
+    from safetensors import safe_open
+
+    table = store.open([item("one")])
+    with safe_open(store.path(item("one")), framework="pt") as file:
+        assert file.get_tensor("frames").equal(table.frames(0))
+        assert file.get_tensor("pooled").equal(torch.from_numpy(table.pooled_vectors[:, 0]))
+        assert file.metadata()["item"] == item("one")
+        assert file.metadata()["num_valid"] == "15"
+
+
 def test_corrupt_frames_are_found_by_verify(store):
     path = store.path(item("two"))
     flip(path, path.stat().st_size - 1)
@@ -175,10 +205,17 @@ def test_corrupt_frames_are_found_by_verify(store):
     assert store.verify() == {item("two"): f"{path}: corrupt: its frames do not match their checksum"}
 
 
+def test_a_header_that_contradicts_itself_is_found_by_verify(store):
+    path = store.path(item("two"))
+    flip(path, path.read_bytes().index(b'"F16"') + 2)
+    assert store.missing([item("two")]) == []
+    assert store.verify() == {item("two"): f"{path}: corrupt: its header contradicts itself"}
+
+
 def test_a_file_that_is_no_item_is_found_by_verify(store):
-    stranger = store.folder / "notes.features"
+    stranger = store.folder / "notes.safetensors"
     stranger.write_bytes(store.path(item("one")).read_bytes())
-    assert store.verify() == {"notes": f"{stranger}: not named by the SHA-256 of an item"}
+    assert store.verify() == {"notes": f"{stranger}: mismatched: the features of another item or encoder"}
 
 
 def test_features_that_half_precision_cannot_hold_are_refused(store):
@@ -238,7 +275,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_only_abandoned_temporary_files_are_swept(store):
-    young, old = store.folder / "a.1.tmp", store.folder / "a.2.tmp"
+    young, old = (store.folder / f"a.elsewhere.whisq-{number:032x}.tmp" for number in (1, 2))
     for path in (young, old):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
@@ -286,5 +323,5 @@ def test_planning_does_not_import_torch():
     import subprocess
     import sys
 
-    code = "import sys, whisq_core.encoders.encoding; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, whisq_core.encoders; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers.attentions import by_pytorch, gradients_like, mean_by_pytorch, random_multihead, random_side
+from helpers.attentions import attend, by_pytorch, gradients_like, mean_by_pytorch, random_multihead, random_side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from whisq_core.model.attention import ATTENTION, Attention, masked_max
-from whisq_core.model.multihead import MultiHead, Rows, Side, find_in_audio, find_in_text
+from whisq_core.model.attention import ATTENTION, Attention, MultiHead, Side, masked_max
+from whisq_core.model.interaction import attend_to_audio, attend_to_text
 from whisq_core.spec import ModelSpec
 
 DIM, HEADS = 16, 4
@@ -33,7 +33,7 @@ def assert_same_gradients(ours: MultiHead, theirs: torch.nn.MultiheadAttention) 
 
 @settings(max_examples=25, deadline=None)
 @given(lengths, st.integers(0, 2**16), st.sampled_from([1, 2, 4]), st.sampled_from([0.1, 1.0, 4.0]))
-def test_frames_that_query_text_find_what_pytorch_finds(counts: list[int], seed: int, heads: int, scale: float) -> None:
+def test_frames_that_query_text_attend_as_in_pytorch(counts: list[int], seed: int, heads: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     ours = random_multihead(DIM, heads, generator)
     theirs = by_pytorch(ours)
@@ -41,7 +41,7 @@ def test_frames_that_query_text_find_what_pytorch_finds(counts: list[int], seed:
     text = random_side(counts[::-1], DIM, generator)
     weights = torch.randn(len(counts), DIM, generator=generator)
 
-    found = ours.values(find_in_text(Rows(*ours.rows_of_keys(text.sequence[0])), audio, text))
+    found = ours.values(attend_to_text(*ours.rows_of_keys(text.sequence[0]), *audio.sequence, *text.sequence))
     expected = mean_by_pytorch(theirs, audio, text)
 
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -52,9 +52,7 @@ def test_frames_that_query_text_find_what_pytorch_finds(counts: list[int], seed:
 
 @settings(max_examples=25, deadline=None)
 @given(lengths, st.integers(0, 2**16), st.sampled_from([1, 2, 4]), st.sampled_from([0.1, 1.0, 4.0]))
-def test_text_that_queries_frames_finds_what_pytorch_finds(
-    counts: list[int], seed: int, heads: int, scale: float
-) -> None:
+def test_text_that_queries_frames_attends_as_in_pytorch(counts: list[int], seed: int, heads: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     ours = random_multihead(DIM, heads, generator)
     theirs = by_pytorch(ours)
@@ -63,7 +61,7 @@ def test_text_that_queries_frames_finds_what_pytorch_finds(
     weights = torch.randn(len(counts), DIM, generator=generator)
 
     tokens, mask = text.sequence
-    found = ours.values(find_in_audio(ours.rows_of_queries(tokens), mask, audio))
+    found = ours.values(attend_to_audio(ours.rows_of_queries(tokens), mask, *audio.sequence))
     expected = mean_by_pytorch(theirs, text, audio)
 
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -76,20 +74,20 @@ def test_sides_get_the_gradients_of_pytorch() -> None:
     attention, audio, text = variant("sequence")
     theirs = {name: by_pytorch(attention.of(name)) for name in ("audio", "text")}
     results = []
-    for attend in (
-        lambda audio, text: attention(audio, text),
+    for way in (
+        lambda audio, text: attend(attention, audio, text),
         lambda audio, text: torch.cat(
             [mean_by_pytorch(theirs["audio"], audio, text), mean_by_pytorch(theirs["text"], text, audio)], dim=1
         ),
     ):
         leaves = [side.sequence[0].clone().requires_grad_() for side in (audio, text)]
         sides = [Side(side.pooled, leaf, side.mask) for side, leaf in zip((audio, text), leaves, strict=True)]
-        results.append(torch.autograd.grad(attend(*sides).square().sum(), leaves))
+        results.append(torch.autograd.grad(way(*sides).square().sum(), leaves))
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_single_queries_find_what_pytorch_finds() -> None:
+def test_single_queries_attend_as_in_pytorch() -> None:
     attention, audio, text = variant("sequence")
     frames, keys = audio.sequence[0], text.sequence[0]
 
@@ -102,7 +100,7 @@ def test_single_queries_find_what_pytorch_finds() -> None:
 def test_pooled_attends_single_vectors_and_leaves_queries_and_keys_without_gradient() -> None:
     attention, audio, text = variant("pooled")
 
-    embedded = attention(audio, text)
+    embedded = attend(attention, audio, text)
 
     halves = []
     for direction, query, key in (("audio", audio, text), ("text", text, audio)):
@@ -126,7 +124,7 @@ def test_pooled_query_attends_the_other_sequence_with_one_vector() -> None:
         )
         halves.append(found.squeeze(1))
 
-    torch.testing.assert_close(attention(audio, text), torch.cat(halves, dim=1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(attention, audio, text), torch.cat(halves, dim=1), rtol=1e-5, atol=1e-5)
 
 
 def test_cross_is_pooled_audio_beside_text_that_queries_audio() -> None:
@@ -134,13 +132,13 @@ def test_cross_is_pooled_audio_beside_text_that_queries_audio() -> None:
 
     expected = torch.cat([audio.pooled, mean_by_pytorch(by_pytorch(attention.of("text")), text, audio)], dim=1)
 
-    torch.testing.assert_close(attention(audio, text), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(attention, audio, text), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_none_is_both_pooled_vectors() -> None:
     attention, audio, text = variant("none")
 
-    assert torch.equal(attention(audio, text), torch.cat([audio.pooled, text.pooled], dim=1))
+    assert torch.equal(attend(attention, audio, text), torch.cat([audio.pooled, text.pooled], dim=1))
 
 
 def every_frame_then_pool(attention: Attention, audio: Side, text: Side, pool: str) -> Tensor:
@@ -164,7 +162,7 @@ def test_residual_layer_norm_and_pool_act_on_every_frame(pool: str, residual: bo
 
     expected = every_frame_then_pool(attention, audio, text, pool)
 
-    torch.testing.assert_close(attention(audio, text), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(attention, audio, text), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_longest_frame_is_not_the_padding() -> None:
@@ -183,8 +181,8 @@ def test_neighbours_in_a_batch_change_nothing(kind: str) -> None:
         count = int(mask[clip].sum())
         return Side(side.pooled[clip : clip + 1], frames[clip : clip + 1, :count], mask[clip : clip + 1, :count])
 
-    alone = torch.cat([attention(only(audio, clip), only(text, clip)) for clip in range(3)])
-    torch.testing.assert_close(attention(audio, text), alone, rtol=1e-5, atol=1e-6)
+    alone = torch.cat([attend(attention, only(audio, clip), only(text, clip)) for clip in range(3)])
+    torch.testing.assert_close(attend(attention, audio, text), alone, rtol=1e-5, atol=1e-6)
 
 
 def test_an_attention_of_512_and_4_heads_has_as_many_parameters_as_pytorchs() -> None:

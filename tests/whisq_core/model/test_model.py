@@ -1,24 +1,32 @@
 """The model's sizes, its streams of random numbers, and what its outputs do not depend on."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from helpers.features import random_dataset
+from torch import Tensor
 
 from whisq_core.features.store import Dataset
-from whisq_core.model.batches import Batch, Loader
-from whisq_core.model.whisq import Dropout, WhisQ, count, stream
+from whisq_core.model import WhisQ, count, stream
+from whisq_core.model.whisq import Dropout
 from whisq_core.spec import ModelSpec, RunSpec, with_settings
+from whisq_core.training.clips import Clips
 
 SMALL = with_settings(RunSpec(), {"model.feature_dim": 16})
 ATTENTIONS = ("sequence", "pooled", "pooled_query", "cross", "none")
 
 
-def gather(data: Dataset, clips: np.ndarray, audio_frames: Literal["all", "valid"], with_sequences: bool) -> Batch:
-    return Loader(data, audio_frames, torch.device("cpu")).batch(clips, with_sequences)
+def network(settings: dict[str, object] | None = None, seed: int = 0) -> WhisQ:
+    return WhisQ(with_settings(SMALL, settings or {}).model, 16, 12, seed)
+
+
+def predicted(model: WhisQ, data: Dataset, clips: np.ndarray, frames: str = "all", with_frames: bool = True) -> Tensor:
+    """OMQ and TA of these clips in one batch of the reference form."""
+    spec = RunSpec(model=model.spec.model_copy(update={"audio_frames": frames}))
+    batch = Clips(data, spec, torch.device("cpu"), with_frames).batch(torch.from_numpy(clips))
+    return torch.stack([model.omq(batch.audio_pooled), model.ta(batch).ta], dim=1)
 
 
 def parameters(module: torch.nn.Module | None) -> int:
@@ -27,7 +35,7 @@ def parameters(module: torch.nn.Module | None) -> int:
 
 
 def test_parameters_of_the_parts_are_those_of_the_paper() -> None:
-    model = WhisQ(RunSpec(), audio_dim=512, text_dim=1024)
+    model = WhisQ(ModelSpec(), audio_dim=512, text_dim=1024, seed=0)
 
     assert parameters(model.omq_head) == 147_841
     assert parameters(model.ta_head) == 278_913
@@ -62,7 +70,7 @@ def test_macs_are_counted_for_the_equations_as_written() -> None:
 
 
 def test_a_module_starts_from_the_same_numbers_in_every_row() -> None:
-    models = [WhisQ(with_settings(SMALL, {"model.attention": kind}), 16, 12).state_dict() for kind in ATTENTIONS]
+    models = [network({"model.attention": kind}).state_dict() for kind in ATTENTIONS]
 
     for name, values in models[0].items():
         same = [torch.equal(values, other[name]) for other in models[1:] if name in other]
@@ -71,8 +79,7 @@ def test_a_module_starts_from_the_same_numbers_in_every_row() -> None:
 
 
 def test_seeds_and_modules_start_from_different_numbers() -> None:
-    first = WhisQ(SMALL, 16, 12)
-    second = WhisQ(with_settings(SMALL, {"seed": 1}), 16, 12)
+    first, second = network(), network(seed=1)
 
     assert not torch.equal(first.ta_head[0].weight, second.ta_head[0].weight)
     assert not torch.equal(first.attention.of("audio").query_weight, first.attention.of("text").query_weight)
@@ -81,7 +88,7 @@ def test_seeds_and_modules_start_from_different_numbers() -> None:
 def test_building_a_model_leaves_the_global_stream_alone() -> None:
     before = torch.get_rng_state()
 
-    WhisQ(SMALL, 16, 12)
+    network()
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -97,23 +104,19 @@ def test_streams_are_their_own() -> None:
 @pytest.mark.parametrize("feature_dim", [16, 8])
 def test_a_clip_alone_is_predicted_as_in_a_batch(tmp_path: Path, attention: str, feature_dim: int) -> None:
     data = random_dataset(tmp_path)
-    spec = with_settings(
-        SMALL, {"model.attention": attention, "model.feature_dim": feature_dim, "model.audio_frames": "valid"}
-    )
-    model = WhisQ(spec, 16, 12).eval()
+    model = network({"model.attention": attention, "model.feature_dim": feature_dim}).eval()
 
-    together = model(gather(data, np.arange(len(data)), "valid", True))
+    together = predicted(model, data, np.arange(len(data)), "valid")
 
-    alone = [model(gather(data, np.array([clip]), "valid", True)) for clip in range(len(data))]
+    alone = [predicted(model, data, np.array([clip]), "valid") for clip in range(len(data))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-6)
 
 
 def test_valid_frames_give_another_prediction_than_all_frames(tmp_path: Path) -> None:
     data = random_dataset(tmp_path)
-    model = WhisQ(SMALL, 16, 12).eval()
     clips = np.flatnonzero(data.audio.num_valid < data.audio.num_frames)[:3]
 
-    whole, valid = (model(gather(data, clips, frames, True)) for frames in ("all", "valid"))
+    whole, valid = (predicted(network().eval(), data, clips, frames) for frames in ("all", "valid"))
 
     assert (whole - valid).abs().min() > 0
 
@@ -121,27 +124,26 @@ def test_valid_frames_give_another_prediction_than_all_frames(tmp_path: Path) ->
 def test_rows_without_attention_need_no_frames(tmp_path: Path) -> None:
     data = random_dataset(tmp_path)
     for kind in ("none", "pooled"):
-        model = WhisQ(with_settings(SMALL, {"model.attention": kind}), 16, 12).eval()
-        pooled = model(gather(data, np.arange(4), "all", False))
-        frames = model(gather(data, np.arange(4), "all", True))
+        model = network({"model.attention": kind}).eval()
+        pooled, frames = (predicted(model, data, np.arange(4), with_frames=needed) for needed in (False, True))
         assert torch.equal(pooled, frames)
 
 
 def test_omq_of_projected_audio_is_that_of_projected_frames(tmp_path: Path) -> None:
     data = random_dataset(tmp_path)
-    model = WhisQ(with_settings(SMALL, {"model.feature_dim": 8}), 16, 12)
-    batch = gather(data, np.arange(4), "all", True)
-    assert batch.audio is not None
+    model = network({"model.feature_dim": 8})
+    batch = Clips(data, RunSpec(), torch.device("cpu"), with_frames=True).batch(torch.arange(4))
+    assert batch.frames is not None
     assert model.audio_projection is not None
 
-    frame_by_frame = model.omq_head(model.audio_projection(batch.audio.frames).mean(dim=1)).squeeze(1)
+    frame_by_frame = model.omq_head(model.audio_projection(batch.frames.float()).mean(dim=1)).squeeze(1)
 
     torch.testing.assert_close(model.omq(batch.audio_pooled), frame_by_frame, rtol=1e-3, atol=1e-4)
 
 
 def test_a_linear_head_is_linear_and_an_mlp_is_not() -> None:
     for kind, linear in (("linear", True), ("mlp", False)):
-        head = WhisQ(with_settings(SMALL, {"model.head": kind}), 16, 12).ta_head
+        head = network({"model.head": kind}).ta_head
         left, right = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0)).unbind(0)
         added = head(left) + head(right) - head(torch.zeros(5, 32))
         assert torch.allclose(head(left + right), added, atol=1e-5) is linear

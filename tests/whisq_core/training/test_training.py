@@ -12,7 +12,7 @@ from helpers.features import random_dataset
 
 from whisq_core.features.store import Dataset
 from whisq_core.spec import RunSpec, with_settings
-from whisq_core.training.fit import Diverged, EpochRecord, FitResult, fit, load, predict, save
+from whisq_core.training import Diverged, EpochRecord, FitResult, fit, load, predict, save
 
 SMALL = with_settings(
     RunSpec(),
@@ -50,7 +50,7 @@ def losses(result: FitResult) -> list[float]:
 
 
 def weights(result: FitResult) -> dict[str, bytes]:
-    return {name: values.numpy().tobytes() for name, values in result.model.state_dict().items()}
+    return {name: values.numpy().tobytes() for name, values in result.model.network.state_dict().items()}
 
 
 def test_training_learns(data: Dataset) -> None:

@@ -1,15 +1,26 @@
-"""From stored results to verdicts: hands the arrays of `TableResults` to the statistics."""
+"""From stored results to verdicts: what `TableResults` hold, as the evidence that the statistics judge."""
 
 from threadpoolctl import threadpool_limits
 
 from study.config import Row
 from study.results import TableResults
-from study.stats.table import Evidence, Judgement, judge
+from study.stats import Evidence, Judgement, judge
 from whisq_core.spec import heads
 
 
-def judge_results(results: TableResults) -> Judgement:
-    """The verdicts of a table."""
+def judge_table(results: TableResults) -> Judgement:
+    """The verdicts of a table, from its stored predictions.
+
+    Parameters
+    ----------
+    results
+        What was measured; rows may still lack seeds.
+
+    Returns
+    -------
+    Judgement
+        Intervals, comparisons with the reference, and a decision for each declared row.
+    """
     with threadpool_limits(1):  # its products are small: threads would wait for each other, above all beside workers
         return judge(evidence(results))
 
@@ -30,8 +41,8 @@ def evidence(results: TableResults) -> Evidence:
         metric=file.metric,
         margin=compare.equivalence_margin if compare else 0.0,
         aa=tuple(row.id for row in shown if reference and _repeats(row, reference)),
-        stand_ins=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
-        ta_only=tuple(row.id for row in shown if reference and _differs_on_ta_only(results, row, reference)),
+        placeholders=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
+        ta_only=tuple(row.id for row in shown if reference and _must_agree_on_omq(results, row, reference)),
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
         clip_scope=file.base.train.clip_scope,
     )
@@ -42,7 +53,8 @@ def _repeats(row: Row, reference: Row) -> bool:
     return row.id != reference.id and not _differing(row, reference) and not set(row.seeds) & set(reference.seeds)
 
 
-def _differs_on_ta_only(results: TableResults, row: Row, reference: Row) -> bool:
+def _must_agree_on_omq(results: TableResults, row: Row, reference: Row) -> bool:
+    """Whether the rows differ in settings of the TA head alone, at the same seeds."""
     if row.id == reference.id or row.seeds != reference.seeds or row.spec.model.predictor != "whisq":
         return False
     cells = results.cells[results.cells["row"] == reference.id]

@@ -1,7 +1,7 @@
 """The same training step as a good researcher writes it from the paper: `nn.MultiheadAttention` and geomloss.
 
 It shares no code with `whisq_core` but the parameters and their initial values, and is what `benchmarks/step.py`
-measures against and what `tests/test_textbook_equality.py` compares with.
+measures against and what the tests beside it compare with.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from geomloss import SamplesLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from whisq_core.model.whisq import WhisQ
+from whisq_core.model import WhisQ
 from whisq_core.spec import LossSpec
 
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """Features of some clips, padded; masks are true where a frame or token counts."""
+    """Features of some clips, padded; masks are true for valid frames and tokens."""
 
     audio: Tensor  # [batch, frames, audio_dim]
     audio_mask: Tensor
@@ -39,7 +39,7 @@ def _pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over positions that count."""
+    """The mean over valid positions."""
     return (values * mask.unsqueeze(2)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
@@ -51,7 +51,7 @@ class TextbookWhisQ(nn.Module):
 
     def __init__(self, model: WhisQ) -> None:
         super().__init__()
-        self.kind = model.spec.model.attention
+        self.kind = model.spec.attention
         self.text_projection = model.text_projection
         self.audio_projection = model.audio_projection or nn.Identity()
         self.attentions = nn.ModuleDict({name: _multihead(model, name) for name in model.attention.directions})

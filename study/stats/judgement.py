@@ -1,34 +1,50 @@
-"""Judge one table: stored predictions in, intervals, comparisons and verdicts out. Nothing is retrained.
-
-`judge` is pure and deterministic: the bootstrap's seed is part of the evidence. The parts are in `uncertainty`
-(intervals and tests of one pair of rows), `resampling` (the bootstrap over systems) and `verdicts`.
-"""
+"""Judge one table: stored predictions in, intervals, comparisons and verdicts out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from study.stats.resampling import Array, Resampling, resample
-from study.stats.uncertainty import Comparison, Interval, OmqCheck, compare, omq_check, summarise
-from study.stats.verdicts import Decision, Design, decide, design
+from study.stats.resampling import Array, resample
+from study.stats.uncertainty import Comparison, Interval, compare, summarise
+from study.stats.verdicts import Decision, decide, design
 from whisq_core.metrics import EXTRA, METRICS, TARGETS, evaluate, higher_is_better, title
 
 NUM_DRAWS = 2_000
 BOOTSTRAP_SEED = 20_250_401
-
-Role = Literal["reference", "compared", "a/a", "exploratory", "stand-in"]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a table of rows has predicted, and what was declared about it beforehand.
 
-    ``predictions`` are float64 [seeds done, clips, 2] with columns (OMQ, TA); ``positions`` name, in the same order,
-    the place of each seed in the row's list of seeds: rows are paired by it. ``system_truth`` is None for the
-    convention `clips`. ``aa`` are rows that repeat the reference on other seeds, ``stand_ins`` rows that are never
-    compared, ``ta_only`` rows that differ from the reference on the TA side only, at the same seeds.
+    Parameters
+    ----------
+    predictions
+        Row -> float64 [seeds done, clips, 2] with columns (OMQ, TA), on the scale of the ratings.
+    positions
+        Row -> the place of each of these seeds in the row's list of seeds: rows are paired by it.
+    truth, systems
+        Labels [clips, 2], and the system of each clip.
+    system_truth
+        True (OMQ, TA) of each system; None means the mean label of its clips.
+    reference, compared
+        The row that the declared rows are compared with, and those rows; None and nothing without a declaration.
+    metric, margin
+        The primary metric, and what difference of it counts as none.
+    aa
+        Rows that repeat the reference on other seeds.
+    placeholders
+        Rows of untrained encoders: they show a path and are never compared.
+    ta_only
+        Rows that differ from the reference on the TA side only, at the same seeds: their OMQ must be the same.
+    constant
+        The row that predicts the training mean, if any.
+    clip_scope
+        `train.clip_scope` of the table: whether gradient clipping couples the two heads.
+    num_draws, bootstrap_seed
+        Size and seed of the bootstrap over systems.
     """
 
     predictions: Mapping[str, Array]
@@ -41,7 +57,7 @@ class Evidence:
     metric: str
     margin: float
     aa: tuple[str, ...] = ()
-    stand_ins: frozenset[str] = frozenset()
+    placeholders: frozenset[str] = frozenset()
     ta_only: tuple[str, ...] = ()
     constant: str | None = None
     clip_scope: str = "per_head"
@@ -54,29 +70,27 @@ class RowJudgement:
     """One row: `summaries` of all 18 metrics over its seeds, `comparisons` with the reference on the 16 of Table II.
 
     Only a row that was declared, or an A/A row, has a `decision`; comparisons of other rows and other metrics are
-    exploratory. `flags` are short warnings for the table.
+    exploratory. `omq_difference` is the largest one of OMQ predictions from the reference's, for rows where it must
+    be 0. `flags` are short warnings for the table.
     """
 
-    id: str
-    role: Role
-    num_seeds: int
     summaries: Mapping[str, Interval]
     comparisons: Mapping[str, Comparison]
     decision: Decision | None
-    omq: OmqCheck | None
+    omq_difference: float | None
     flags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The whole table. `notes` are sentences about it: alarms of the controls first."""
+    """The whole table. `design` says what it could decide at all; `notes` begin with the alarms of its controls."""
 
     metric: str
     margin: float
     reference: str | None
     compared: tuple[str, ...]
     rows: Mapping[str, RowJudgement]
-    design: Design | None
+    design: tuple[str, ...]
     notes: tuple[str, ...]
     num_clips: int
     num_systems: int
@@ -89,24 +103,34 @@ class Judgement:
 
 
 def judge(evidence: Evidence) -> Judgement:
-    """Judge every row that has predictions, and every declared row whether it has or not."""
-    names = [*evidence.predictions, *(row for row in evidence.compared if row not in evidence.predictions)]
-    values = {row: seed_values(evidence, row) for row in evidence.predictions}
-    comparisons = _compare_all(evidence, values, names)
+    """Judge every row that has predictions, and every declared row whether it has or not.
+
+    Deterministic: nothing is trained, and the bootstrap's seed is part of the evidence.
+
+    Parameters
+    ----------
+    evidence
+        Stored predictions and what was declared beforehand.
+
+    Returns
+    -------
+    Judgement
+        Intervals, comparisons and verdicts; NaN where a number is undefined.
+    """
+    rows = [*evidence.predictions, *(row for row in evidence.compared if row not in evidence.predictions)]
+    values = {row: _seed_values(evidence, row) for row in evidence.predictions}
+    comparisons = _compare_all(evidence, values, rows)
     decisions = _decide_all(evidence, comparisons)
     summaries = {row: {name: summarise(values[row][name]) for name in METRICS + EXTRA} for row in values}
-    rows = {
+    judged = {
         row: RowJudgement(
-            id=row,
-            role=_role(evidence, row),
-            num_seeds=len(evidence.positions.get(row, ())),
             summaries=summaries.get(row, {}),
             comparisons=comparisons[row],
             decision=decisions.get(row),
-            omq=_omq(evidence, row),
+            omq_difference=_omq_difference(evidence, row),
             flags=_flags(evidence, row, summaries),
         )
-        for row in names
+        for row in rows
     }
     num_systems = len(set(evidence.systems))
     num_seeds = len(evidence.positions.get(evidence.reference or "", ()))
@@ -115,9 +139,9 @@ def judge(evidence: Evidence) -> Judgement:
         margin=evidence.margin,
         reference=evidence.reference,
         compared=evidence.compared,
-        rows=rows,
-        design=design(len(evidence.compared), num_seeds, num_systems) if evidence.compared else None,
-        notes=_notes(evidence, rows),
+        rows=judged,
+        design=design(len(evidence.compared), num_seeds, num_systems) if evidence.compared else (),
+        notes=_notes(evidence, judged),
         num_clips=len(evidence.truth),
         num_systems=num_systems,
         num_draws=evidence.num_draws,
@@ -125,7 +149,7 @@ def judge(evidence: Evidence) -> Judgement:
     )
 
 
-def seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
+def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
     """Each metric of each seed of `row`: metric -> [seeds]."""
     of_seeds = [
         evaluate(predicted, evidence.truth, evidence.systems, evidence.system_truth)
@@ -134,51 +158,31 @@ def seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
     return {name: np.array([values[name] for values in of_seeds]) for name in METRICS + EXTRA}
 
 
-def _role(evidence: Evidence, row: str) -> Role:
-    if row == evidence.reference:
-        return "reference"
-    if row in evidence.compared:
-        return "compared"
-    if row in evidence.aa:
-        return "a/a"
-    return "stand-in" if row in evidence.stand_ins else "exploratory"
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Compares rows with the reference at common positions; the reference's draws are computed once."""
-
-    evidence: Evidence
-    resampling: Resampling
-    values: Mapping[str, Mapping[str, Array]]
-    draws: dict[tuple[str, tuple[int, ...]], Array] = field(default_factory=dict)
-
-    def compare(self, metric: str, row: str, reference: str) -> Comparison:
-        ours, theirs = _paired(self.evidence, row, reference)
-        if not ours:
-            nothing = np.array([])
-            return compare(metric, nothing, nothing, np.full(1, np.nan), self.resampling.num_systems)
-        key = (metric, tuple(theirs))
-        if key not in self.draws:
-            self.draws[key] = self.resampling.seed_mean(metric, self.evidence.predictions[reference][theirs])
-        draws = self.resampling.seed_mean(metric, self.evidence.predictions[row][ours]) - self.draws[key]
-        values = self.values[row][metric][ours], self.values[reference][metric][theirs]
-        return compare(metric, *values, draws, self.resampling.num_systems)
-
-
 def _compare_all(
     evidence: Evidence, values: Mapping[str, Mapping[str, Array]], rows: list[str]
 ) -> dict[str, dict[str, Comparison]]:
-    if evidence.reference is None:
+    """Each row with the reference at the positions that both have done, on every metric of Table II."""
+    reference = evidence.reference
+    if reference is None:
         return {row: {} for row in rows}
     generator = np.random.default_rng(evidence.bootstrap_seed)
     resampling = resample(evidence.truth, evidence.systems, evidence.system_truth, evidence.num_draws, generator)
-    pairs = _Pairs(evidence, resampling, values)
-    outside = evidence.stand_ins | {evidence.reference}
-    return {
-        row: {} if row in outside else {name: pairs.compare(name, row, evidence.reference) for name in METRICS}
-        for row in rows
-    }
+
+    @cache  # the reference's draws serve every row
+    def draws(metric: str, row: str, places: tuple[int, ...]) -> Array:
+        return resampling.seed_mean(metric, evidence.predictions[row][list(places)])
+
+    def comparison(metric: str, row: str) -> Comparison:
+        ours, theirs = _paired(evidence, row, reference)
+        if not ours:
+            nothing = np.array([])
+            return compare(metric, nothing, nothing, np.full(1, np.nan), resampling.num_systems)
+        difference = draws(metric, row, tuple(ours)) - draws(metric, reference, tuple(theirs))
+        of_seeds = values[row][metric][ours], values[reference][metric][theirs]
+        return compare(metric, *of_seeds, difference, resampling.num_systems)
+
+    outside = evidence.placeholders | {reference}
+    return {row: {} if row in outside else {name: comparison(name, row) for name in METRICS} for row in rows}
 
 
 def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Comparison]]) -> dict[str, Decision]:
@@ -194,15 +198,15 @@ def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Compa
     return decisions
 
 
-def _omq(evidence: Evidence, row: str) -> OmqCheck | None:
+def _omq_difference(evidence: Evidence, row: str) -> float | None:
     reference = evidence.reference
     if reference is None or row not in evidence.ta_only:
         return None
     ours, theirs = _paired(evidence, row, reference)
     if not ours:
         return None
-    predictions = evidence.predictions
-    return omq_check(predictions[row][ours, :, 0], predictions[reference][theirs, :, 0])
+    difference = evidence.predictions[row][ours, :, 0] - evidence.predictions[reference][theirs, :, 0]
+    return float(np.max(np.abs(difference), initial=0.0))
 
 
 def _paired(evidence: Evidence, row: str, reference: str) -> tuple[list[int], list[int]]:
@@ -228,36 +232,20 @@ def _notes(evidence: Evidence, rows: Mapping[str, RowJudgement]) -> tuple[str, .
     notes = []
     for row in evidence.aa:
         decision = rows[row].decision if row in rows else None
-        if decision is not None and decision.verdict not in ("undecided", "equivalent", "undefined"):
+        if decision is not None and decision.verdict not in ("inconclusive", "equivalent", "undefined"):
             notes.append(
                 f"A/A alarm: '{row}' repeats '{evidence.reference}' on other seeds, yet its verdict is "
                 f"'{decision.verdict}'. One table in twenty does so by chance."
             )
     for row, judged in rows.items():
-        if judged.omq is not None and not judged.omq.identical:
+        if judged.omq_difference:
             why = (
                 "With clip_scope per_head this must not happen: distrust these runs."
                 if evidence.clip_scope == "per_head"
                 else f"clip_scope {evidence.clip_scope} couples the two heads' steps."
             )
             notes.append(
-                f"OMQ of '{row}' differs from that of '{evidence.reference}' by up to {judged.omq.largest:.3g}, "
+                f"OMQ of '{row}' differs from that of '{evidence.reference}' by up to {judged.omq_difference:.3g}, "
                 f"although only the TA side was changed. {why}"
             )
     return tuple(notes)
-
-
-__all__ = [
-    "Comparison",
-    "Decision",
-    "Design",
-    "Evidence",
-    "Interval",
-    "Judgement",
-    "OmqCheck",
-    "RowJudgement",
-    "decide",
-    "design",
-    "judge",
-    "summarise",
-]

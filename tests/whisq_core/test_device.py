@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisq_core import device as machine
+from whisq_core import device
 from whisq_core.device import has_bf16_units, resolve_auto
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
@@ -14,7 +14,7 @@ from whisq_core.spec import TrainSpec
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_GPU_NODES", ())
+    monkeypatch.setattr(device, "_GPU_NODES", ())
     monkeypatch.setattr(sys, "platform", "linux")
 
 
@@ -63,8 +63,8 @@ def test_cuda_that_is_not_there_is_refused() -> None:
 
 def test_torch_is_not_imported_to_learn_that_there_is_no_gpu() -> None:
     program = (
-        "import sys; from whisq_core import machine; from whisq_core.spec import TrainSpec; machine._GPU_NODES = ();"
-        "machine.resolve_auto(TrainSpec()); print('torch' in sys.modules)"
+        "import sys; from whisq_core import device; from whisq_core.spec import TrainSpec; device._GPU_NODES = ();"
+        "device.resolve_auto(TrainSpec()); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 

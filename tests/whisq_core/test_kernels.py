@@ -1,4 +1,4 @@
-"""The compiled kernels: which are chosen, and what they do beyond what the fused step shows."""
+"""The compiled kernels: which are chosen, and what they do beyond what `training/test_cpu.py` shows."""
 
 import os
 import subprocess
@@ -11,8 +11,7 @@ import torch
 from helpers.kernels import all_kernels, compiler, kernels_in_use
 
 from whisq_core.errors import InputError
-from whisq_core.training import compiled
-from whisq_core.training.compiled import Kernels, Meeting, chosen
+from whisq_core.kernels import VARIANTS, Interaction, Kernels, chosen
 
 COMPILED = [name for name in all_kernels() if name != "pytorch"]
 
@@ -21,7 +20,7 @@ COMPILED = [name for name in all_kernels() if name != "pytorch"]
 def test_where_there_is_a_compiler_the_kernels_were_built() -> None:
     name, kernels = chosen()
 
-    assert name in compiled.VARIANTS
+    assert name in VARIANTS
     assert kernels is not None
     assert kernels.run_here()
 
@@ -29,11 +28,6 @@ def test_where_there_is_a_compiler_the_kernels_were_built() -> None:
 def test_the_switch_leaves_everything_to_pytorch(tmp_path: Path) -> None:
     with kernels_in_use("pytorch", tmp_path):
         assert chosen() == ("pytorch", None)
-        assert not compiled.serves(512)
-
-
-def test_sizes_that_do_not_fill_a_vector_are_left_to_pytorch() -> None:
-    assert not compiled.serves(500)
 
 
 def test_kernels_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
@@ -55,22 +49,28 @@ def test_the_command_line_refuses_unknown_kernels_without_a_traceback(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def one_clip(frames: torch.Tensor, centre: torch.Tensor, points: torch.Tensor | None = None) -> Meeting:
-    """A meeting of these frames with these points, or with nothing."""
-    meeting = Meeting(num_frames=len(frames), dim=frames.shape[1], stride=-(-len(frames) // 32) * 32)
-    meeting.frames, meeting.centre = frames.data_ptr(), centre.data_ptr()
+def one_clip(frames: torch.Tensor, centre: torch.Tensor, points: torch.Tensor | None = None) -> Interaction:
+    """The interaction of these frames with these points, or with nothing."""
+    interaction = Interaction(num_frames=len(frames), dim=frames.shape[1], stride=-(-len(frames) // 32) * 32)
+    interaction.frames, interaction.centre = frames.data_ptr(), centre.data_ptr()
     if points is not None:
-        meeting.num_tokens, meeting.aligns, meeting.tokens = len(points), 1, points.data_ptr()
-    return meeting
+        interaction.num_tokens, interaction.aligns, interaction.tokens = len(points), 1, points.data_ptr()
+    return interaction
 
 
-def rounded_by(kernels: Kernels, meeting: Meeting) -> tuple[torch.Tensor, torch.Tensor]:
+def rounded_by(kernels: Kernels, interaction: Interaction) -> tuple[torch.Tensor, torch.Tensor]:
     """The rounded frames, and the scores of the points."""
-    rounded = torch.empty(meeting.num_frames, meeting.dim, dtype=torch.bfloat16)
-    state, work = (torch.full((size(meeting),), torch.nan) for size in (kernels.state_floats, kernels.work_floats))
-    meeting.rounded_frames, meeting.state, meeting.work = rounded.data_ptr(), state.data_ptr(), work.data_ptr()
-    kernels.round(meeting, None)
-    return rounded, state[: meeting.num_tokens * meeting.stride].view(meeting.num_tokens, meeting.stride)
+    rounded = torch.empty(interaction.num_frames, interaction.dim, dtype=torch.bfloat16)
+    state, work = (torch.full((size(interaction),), torch.nan) for size in (kernels.state_floats, kernels.work_floats))
+    interaction.rounded_frames, interaction.state, interaction.work = (
+        rounded.data_ptr(),
+        state.data_ptr(),
+        work.data_ptr(),
+    )
+    kernels.round(interaction, None)
+    return rounded, state[: interaction.num_tokens * interaction.stride].view(
+        interaction.num_tokens, interaction.stride
+    )
 
 
 @pytest.mark.parametrize("name", COMPILED)
@@ -81,10 +81,10 @@ def test_frames_are_widened_exactly_and_rounded_as_pytorch_rounds(name: str, tmp
     with kernels_in_use(name, tmp_path):
         _, kernels = chosen()
         assert kernels is not None
-        meeting, half_norms = one_clip(frames, centre), torch.empty(len(frames))
+        interaction, half_norms = one_clip(frames, centre), torch.empty(len(frames))
 
-        rounded, _ = rounded_by(kernels, meeting)
-        kernels.half_norms(meeting, half_norms.data_ptr())
+        rounded, _ = rounded_by(kernels, interaction)
+        kernels.half_norms(interaction, half_norms.data_ptr())
 
     exact = frames.float() - centre
     assert torch.equal(rounded, exact.to(torch.bfloat16))
@@ -93,7 +93,7 @@ def test_frames_are_widened_exactly_and_rounded_as_pytorch_rounds(name: str, tmp
 
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize(("num_frames", "num_points"), [(1, 1), (47, 5), (48, 32), (100, 33)])
-def test_the_points_of_the_transport_meet_frames_unrounded(
+def test_the_products_of_points_and_frames_are_not_rounded(
     name: str, num_frames: int, num_points: int, tmp_path: Path
 ) -> None:
     generator = torch.Generator().manual_seed(0)

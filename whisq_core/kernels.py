@@ -1,7 +1,7 @@
 """The kernels of `csrc`, compiled when the package was installed: which of them serve this processor, and how to call.
 
-They are plain C, called without Python's lock. Where they were not built (no C compiler) PyTorch does the same in
-`kernel` and `alignment`, more slowly; `chosen` says which of the two a process uses.
+They are plain C, called without Python's lock. Where they were not built (no C compiler) the reference form in PyTorch
+computes the same, more slowly; `chosen` says which of the two a process uses.
 """
 
 import ctypes
@@ -18,14 +18,14 @@ from whisq_core.errors import InputError
 VARIANTS = ("avx512", "avx2", "base")  # fastest first
 SWITCH = "WHISQ_KERNELS"  # an environment variable: a variant, the path of a library, or "pytorch"
 
-# As in csrc/meeting.h.
+# As in csrc/interaction.h.
 FRAME_PAD, DIM_STEP = 32, 16
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 
 
-class Meeting(ctypes.Structure):
-    """One clip's frames and its prompt's rows: `Meeting` in csrc/meeting.h, which says what each field is."""
+class Interaction(ctypes.Structure):
+    """One clip's frames and its prompt's rows: `Interaction` in csrc/interaction.h, which says what each field is."""
 
     _fields_ = (
         *((name, _INT) for name in ("num_frames", "dim", "num_tokens", "heads", "stride", "head_step")),
@@ -35,7 +35,7 @@ class Meeting(ctypes.Structure):
     )
 
 
-_MEETING = ctypes.POINTER(Meeting)
+_INTERACTION = ctypes.POINTER(Interaction)
 
 
 class Kernels:
@@ -49,8 +49,8 @@ class Kernels:
         self.score = self._function("score", None)
         self.round = self._function("round", None, _POINTER)
         self.attend = self._function("attend", None, _POINTER, _POINTER)
-        self.align = self._function("align", ctypes.c_double, _POINTER, _POINTER, _INT, ctypes.c_float, _POINTER)
-        self.slopes = self._function("slopes", None, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
+        self.align = self._function("align", ctypes.c_double, _POINTER, _POINTER, _INT)
+        self.slopes = self._function("slopes", None, _POINTER, _POINTER, ctypes.c_float, *[_POINTER] * 4)
         self.collect = self._function("collect", None, _POINTER, _POINTER, _POINTER, _POINTER)
 
     def run_here(self) -> bool:
@@ -59,7 +59,7 @@ class Kernels:
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         function: Callable[..., Any] = self._library[f"kernels_{name}"]
-        function.restype, function.argtypes = result, (_MEETING, *arguments)  # type: ignore[attr-defined]
+        function.restype, function.argtypes = result, (_INTERACTION, *arguments)  # type: ignore[attr-defined]
         return function
 
 
@@ -89,7 +89,7 @@ def _libraries(name: str) -> list[Path]:
     """Where the kernels of this name may be."""
     if name not in VARIANTS:
         return [Path(name)]
-    return [Path(__file__).parents[1].joinpath(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
+    return [Path(__file__).with_name(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
 
 
 @contextmanager

@@ -1,0 +1,136 @@
+"""Figures of rows against the reference: differences with both intervals, and the same seed by seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from study.report.frame import TableFrame, TableRow
+from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
+from study.results import TableResults
+from whisq_core.metrics import higher_is_better, title
+
+_SPLIT = 0.16  # of a row's height, between its two intervals
+_PANELS_IN_A_LINE = 4
+
+
+def differences(frame: TableFrame, margin: float) -> go.Figure | None:
+    """Difference of each row from the reference with both 95 % intervals; None when there is none."""
+    reference = frame.reference.label if frame.reference else ""
+    rows = [row for row in frame.rows if row.comparison and not np.isnan(row.comparison.mean)]
+    if not rows:
+        return None
+    better = "right" if higher_is_better(frame.metric) else "left"
+    subtitle = f"Difference from {reference}, {better} is better. Grey: equivalence margin ±{margin:g}."
+    figure = go.Figure([_intervals(rows, "seeds"), _intervals(rows, "systems")])
+    figure.add_vrect(x0=-margin, x1=margin, fillcolor=GRID, line_width=0, layer="below")
+    figure.add_vline(x=0, line_color=GREY, line_width=1)
+    for index, row in enumerate(rows):
+        word = row.verdict[0] if row.verdict else ""
+        figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
+    finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 150 + 40 * len(rows))
+    figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=[row.label for row in rows], range=[len(rows) - 0.4, -0.6]
+    )
+    figure.update_xaxes(title_text=f"{title(frame.metric)}: row − reference")
+    figure.update_layout(margin_r=150, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
+    return figure
+
+
+def _intervals(rows: Sequence[TableRow], source: str) -> go.Scatter:
+    of_seeds = source == "seeds"
+    intervals = [getattr(row.comparison, source) for row in rows]
+    return go.Scatter(
+        x=[interval.mean for interval in intervals],
+        y=[index + (-_SPLIT if of_seeds else _SPLIT) for index in range(len(rows))],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [interval.high - interval.mean for interval in intervals],
+            "arrayminus": [interval.mean - interval.low for interval in intervals],
+            "thickness": 2.5,
+            "width": 4,
+        },
+        mode="markers",
+        marker={"size": 8, "color": BLUE if of_seeds else VERMILION, "symbol": "circle" if of_seeds else "square"},
+        name=f"95 % over {source}",
+        customdata=[(row.label, interval.low, interval.high) for row, interval in zip(rows, intervals, strict=True)],
+        hovertemplate="%{customdata[0]}<br>%{x:+.4f} [%{customdata[1]:+.4f}, %{customdata[2]:+.4f}]<extra></extra>",
+    )
+
+
+def paired_values(results: TableResults) -> dict[str, pd.DataFrame]:
+    """The primary metric of each row and of the reference at the positions that both have: columns reference, row."""
+    compare, metric = results.file.compare, results.file.metric
+    done = results.cells[results.cells["state"] == "done"].dropna(subset=[metric])
+    table = done.pivot(index="position", columns="row", values=metric)
+    if compare is None or compare.to not in table:
+        return {}
+    pairs = {
+        row.id: pd.DataFrame({"reference": table[compare.to], "row": table[row.id]}).dropna()
+        for row in results.file.rows
+        if row.id != compare.to and row.id in table
+    }
+    return {row: values for row, values in pairs.items() if len(values)}
+
+
+def seed_by_seed(results: TableResults, frame: TableFrame) -> go.Figure | None:
+    """From the reference to each row, a line for each seed: whether the difference has one direction."""
+    pairs = paired_values(results)
+    if not pairs:
+        return None
+    labels = {row.declared.id: row.label for row in frame.rows}
+    lines = -(-len(pairs) // _PANELS_IN_A_LINE)
+    figure = make_subplots(
+        rows=lines,
+        cols=_PANELS_IN_A_LINE,
+        subplot_titles=[labels[row] for row in pairs],
+        horizontal_spacing=0.07,
+        vertical_spacing=0.28 / lines,
+    )
+    for index, values in enumerate(pairs.values()):
+        place = {"row": index // _PANELS_IN_A_LINE + 1, "col": index % _PANELS_IN_A_LINE + 1}
+        for trace in _slopes(values, higher_is_better(frame.metric), first=index == 0):
+            figure.add_trace(trace, **place)
+    reference = frame.reference.label if frame.reference else ""
+    on_left = f"{reference} on the left, the row on the right"
+    subtitle = f"Each line is one seed: {on_left}. Each panel has its own scale."
+    finish(figure, f"{title(frame.metric)}, seed by seed", frame.warning, subtitle, 140 + 230 * lines)
+    figure.update_annotations(font_size=12)
+    figure.update_xaxes(range=[-0.25, 1.25], tickvals=[0, 1], ticktext=["reference", "row"], showgrid=False)
+    figure.update_layout(
+        margin_t=120,
+        legend={"orientation": "h", "x": 0, "yanchor": "bottom", "yref": "paper", "tracegroupgap": 0},
+        legend_y=1 + 45 / (230 * lines),
+    )
+    return figure
+
+
+def _slopes(values: pd.DataFrame, higher: bool, first: bool) -> list[go.Scatter]:
+    """Seeds on which the row is better, those on which it is not, and the means."""
+    better = (values["row"] > values["reference"]) if higher else (values["row"] < values["reference"])
+    traces = [
+        _lines("row better", GREEN, values[better], first),
+        _lines("row not better", VERMILION, values[~better], first),
+    ]
+    means = [float(np.mean(values[side].to_list())) for side in ("reference", "row")]
+    style = {"width": 3, "color": BLACK}
+    mean = go.Scatter(x=[0, 1], y=means, mode="lines", line=style, name="mean", legendgroup="mean", showlegend=first)
+    return [*traces, mean]
+
+
+def _lines(name: str, colour: str, values: pd.DataFrame, first: bool) -> go.Scatter:
+    ends = zip(values["reference"].tolist(), values["row"].tolist(), strict=True)
+    return go.Scatter(
+        x=[0, 1, None] * len(values) or [None],
+        y=[y for left, right in ends for y in (left, right, None)] or [None],
+        mode="lines+markers",
+        line={"width": 1.2, "color": translucent(colour, 0.75), "dash": "solid" if name == "row better" else "dot"},
+        marker={"size": 5, "color": colour},
+        name=name,
+        legendgroup=name,
+        showlegend=first,
+        hovertemplate="%{y:.4f}<extra></extra>",
+    )

@@ -1,0 +1,196 @@
+"""What all encoders share: loading frozen weights, precision, device, batches, counting parameters and operations."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Shaped
+from torch import Tensor, nn
+
+from whisq_core.encoders.checkpoints import Checkpoint
+from whisq_core.encoders.ctranslate2_file import whisper_settings, whisper_weights
+from whisq_core.encoders.untrained import ARCHITECTURES, ENCODER_ONLY_WHISPER, UNTRAINED_SEED
+from whisq_core.errors import InputError
+from whisq_core.features import StoreMeta
+
+Precision = Literal["float32", "bf16"]
+
+# Parts that some checkpoints lack and that features do not depend on.
+_UNUSED_PARTS = ("pooler.", "masked_spec_embed", "decoder.", "logit_scale")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A clip or prompt as a model takes it, and how many frames it makes: those kept, and the first, valid ones."""
+
+    array: Shaped[np.ndarray, "..."]
+    num_frames: int
+    num_valid: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One clip or prompt; `valid` frames hold signal, `pooled` is the encoder's own vector where it has one."""
+
+    frames: Float32[np.ndarray, "frames dim"]
+    valid: int
+    pooled: Float32[np.ndarray, " dim"] | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one family of encoders does with one checkpoint.
+
+    `forward(model, batch, mask)` gives [items, frames, dim]; the mask over the items' length is None in counting.
+    """
+
+    dim: int
+    prepare: Callable[[Any], Prepared]
+    forward: Callable[[Any, Tensor, Tensor | None], Tensor]
+    parts: Callable[[Any], list[nn.Module]]  # of the model, those that make the features
+    nominal: Tensor  # one item of usual length, on the meta device, for counting
+    batch_size: int  # items at a time on a GPU
+    sample_rate: int | None = None  # Hz; None for text
+    frame_rate: float | None = None  # Hz; None for text and for encoders that pool
+    pools: bool = False
+    padding: int = 0
+
+
+class Encoder:
+    """A frozen encoder: `prepare` may run in any thread, `run` takes up to `batch_size` items, from any thread too."""
+
+    def __init__(self, checkpoint: Checkpoint, family: Family, precision: Precision, device: str) -> None:
+        self.family = family
+        num_parameters, macs = count(checkpoint, family)
+        self.meta = StoreMeta(
+            checkpoint.name, family.dim, num_parameters, macs, family.frame_rate, checkpoint.untrained
+        )
+        self.prepare = family.prepare
+        # One item on a CPU: a batch is no faster there, and features then depend on nothing but the item.
+        self.batch_size = 1 if device == "cpu" else family.batch_size
+        self._device, self._in_bf16 = torch.device(device), precision == "bf16"
+        self._model = load_model(checkpoint)
+        if self._in_bf16:
+            _round_products(self._model)
+        self._model.to(self._device)
+
+    def run(self, items: Sequence[Prepared]) -> list[Encoded]:
+        """Features of these items, computed as one batch without gradients.
+
+        In bf16 the products only, while norms and the residual stay in float32.
+        """
+        lengths = np.array([len(item.array) for item in items])
+        batch = np.full((len(items), lengths.max(), *items[0].array.shape[1:]), self.family.padding,
+                        items[0].array.dtype)  # fmt: skip
+        for row, item in zip(batch, items, strict=True):
+            row[: len(item.array)] = item.array
+        # Padded at the end whatever a tokenizer prefers: causal models then never see padding before real tokens.
+        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._in_bf16):
+            features = self.family.forward(self._model, self._placed(batch), self._placed(mask)).float().cpu().numpy()
+        return [
+            Encoded(frames[: item.num_frames], item.num_valid, frames[0] if self.family.pools else None)
+            for frames, item in zip(features, items, strict=True)
+        ]
+
+    def _placed(self, batch: Shaped[np.ndarray, "..."]) -> Tensor:
+        """To CUDA through pinned memory, so that the copy overlaps with the encoder."""
+        tensor = torch.from_numpy(batch)
+        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+
+
+def model_config(checkpoint: Checkpoint) -> Any:
+    """The configuration of transformers that describes this checkpoint."""
+    from transformers import AutoConfig
+
+    if checkpoint.untrained:
+        return AutoConfig.for_model(checkpoint.family, **ARCHITECTURES[checkpoint.family])
+    assert checkpoint.folder is not None
+    if checkpoint.format == "ctranslate2":
+        sizes = whisper_settings(checkpoint.folder / "model.bin")
+        return AutoConfig.for_model("whisper", **ENCODER_ONLY_WHISPER, **sizes)
+    return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+
+
+def load_model(checkpoint: Checkpoint) -> nn.Module:
+    """The frozen model in evaluation mode, weights in float32 whatever the folder has."""
+    from transformers import AutoModel
+
+    config = model_config(checkpoint)
+    with quiet():
+        if checkpoint.untrained:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(UNTRAINED_SEED)
+                model = AutoModel.from_config(config, trust_remote_code=False)
+        elif checkpoint.format == "ctranslate2":
+            assert checkpoint.folder is not None
+            model = AutoModel.from_config(config, trust_remote_code=False)
+            model.encoder.load_state_dict(whisper_weights(checkpoint.folder / "model.bin"))
+        else:
+            model, report = AutoModel.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,  # of pickled weights, tensors and nothing else
+                output_loading_info=True,
+            )
+            _check_weights(checkpoint, report["missing_keys"])
+    return model.eval().requires_grad_(False)
+
+
+def count(checkpoint: Checkpoint, family: Family) -> tuple[int, int | None]:
+    """Parameters of the parts that make the features, and multiply-accumulates of a nominal item.
+
+    Counted on the meta device, so neither weights nor time are needed. The operations are those of every matrix
+    product and convolution, attention included and taken as dense. None where an architecture reads its own numbers.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModel
+
+    config = model_config(checkpoint)
+    with torch.device("meta"), torch.random.fork_rng(devices=[]), quiet():
+        model = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False).eval()
+        num_parameters = sum(parameter.numel() for part in family.parts(model) for parameter in part.parameters())
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                family.forward(model, family.nominal, None)
+        except (RuntimeError, NotImplementedError):
+            return num_parameters, None
+    return num_parameters, counter.get_total_flops() // 2
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """transformers reports every load on stderr, between the lines of our own progress; its errors still raise."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _round_products(model: nn.Module) -> None:
+    """Weights of products in bf16: autocast would convert the float32 ones anew in every pass."""
+    for module in model.modules():
+        plain = not nn.utils.parametrize.is_parametrized(module)
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and plain:
+            module.to(torch.bfloat16)
+
+
+def _check_weights(checkpoint: Checkpoint, missing: Iterable[str]) -> None:
+    needed = sorted(key for key in missing if not key.startswith(_UNUSED_PARTS))
+    if needed:
+        raise InputError(
+            f"checkpoint '{checkpoint.name}': the weights in {checkpoint.folder} lack {len(needed)} tensors that "
+            f"config.json asks for, such as '{needed[0]}'. Fetch the folder again."
+        )
