@@ -27,12 +27,12 @@ import optuna
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers.searches import request, write_data
 
-from study.config import suggest
 from study.dashboard import open_storage
 from study.engine import Pool, Workspace, execute, preflight
 from study.search.jobs import SearchJobs
 from study.search.objective import MAX_REPORTS
 from study.search.optimize import plan_search
+from study.search.params import suggest
 from study.search.sampler import make_pruner
 from study.search.study import SearchPlan, open_search
 from study.store import Database, Run, Scored

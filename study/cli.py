@@ -1,6 +1,7 @@
 """The command line: parse, call one door, print. Heavy imports live inside the commands: --help is quick."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -324,6 +325,7 @@ def _sources(
 
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
         app()
     except InputError as error:

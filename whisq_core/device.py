@@ -14,6 +14,8 @@ from whisq_core.spec import TrainSpec
 # Device nodes without which PyTorch finds no GPU on Linux: NVIDIA's driver, WSL, AMD's driver, NVIDIA's Tegra boards.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
 
+_WORKER_BYTES = 1.5 * 2**30  # memory that a training process may need
+
 # Where a processor has one of these, bf16 products were measured to be twice as fast as float32 ones, or faster
 # (benchmarks/README.md); where it has none, PyTorch emulates them and they are slower.
 _BF16_UNITS = {"avx512_bf16", "amx_bf16"}
@@ -53,3 +55,16 @@ def has_bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
     flags = next((line for line in lines if line.startswith("flags")), "")
     return not _BF16_UNITS.isdisjoint(flags.split())
+
+
+def default_workers() -> int:
+    """How many runs this machine trains side by side: one per GPU if there are any, else per core, as memory goes."""
+    if _has_cuda():
+        import torch
+
+        return torch.cuda.device_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return cores
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(cores, int(memory / _WORKER_BYTES)))

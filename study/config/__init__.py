@@ -1,6 +1,6 @@
 """The ablation file: read, checked in two rounds (keys and types, then meaning), returned as values.
 
-`read_ablation_file` is the door; `Search` and what translates it to parameters serve the search room.
+`read_ablation_file` is the door; `Search` says what the search room varies.
 """
 
 from study.config.file import AblationFile, Row, Section, settings_yaml
@@ -11,11 +11,7 @@ from study.config.search_space import (
     Range,
     Search,
     difference,
-    param_name,
     search_mistakes,
-    suggest,
-    to_params,
-    to_settings,
 )
 from study.config.seeds import parse_seeds
 
@@ -30,12 +26,8 @@ __all__ = [
     "Section",
     "default_file",
     "difference",
-    "param_name",
     "parse_seeds",
     "read_ablation_file",
     "search_mistakes",
     "settings_yaml",
-    "suggest",
-    "to_params",
-    "to_settings",
 ]

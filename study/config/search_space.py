@@ -1,21 +1,14 @@
-"""The `search:` of an ablation file: which settings are searched, where, and how; Optuna's parameters for them.
-
-Optuna itself is not imported here: a trial is passed in. An integer range marked `power_of_two` becomes an integer
-parameter for the exponent (``train.log2_batch_size``), because categorical parameters cannot be widened later.
-"""
+"""The `search:` of an ablation file: which settings are searched, where, and how."""
 
 import json
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from whisq_core.errors import did_you_mean, raise_all
+from whisq_core.errors import did_you_mean
 from whisq_core.metrics import EXTRA, METRICS
 from whisq_core.spec import SETTINGS, RunSpec, kind, searchable, setting_mistakes
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 PRIMARY_METRIC = "ta.utterance.srcc"
 
@@ -162,55 +155,6 @@ def _number_mistake(where: Range, whole: bool, low: float, high: float) -> str:
 
 def _is_power_of_two(value: float) -> bool:
     return value > 0 and int(value) == value and int(value).bit_count() == 1
-
-
-def suggest(trial: "BaseTrial", space: Mapping[str, Range]) -> dict[str, Any]:
-    """Ask `trial` for a value of every searched setting: dotted settings for `with_settings`."""
-    return {name: _suggested(trial, name, where) for name, where in space.items()}
-
-
-def _suggested(trial: "BaseTrial", name: str, where: Range) -> Any:
-    if values := where.values(name):
-        return trial.suggest_categorical(name, values)
-    low, high = where.low, where.high
-    assert low is not None and high is not None, "a checked range has both ends"  # noqa: PT018
-    if where.power_of_two:
-        return 2 ** trial.suggest_int(param_name(name, where), int(low).bit_length() - 1, int(high).bit_length() - 1)
-    if kind(name)[0] == "int":
-        return trial.suggest_int(name, int(low), int(high), log=where.log)
-    return trial.suggest_float(name, float(low), float(high), log=where.log)
-
-
-def param_name(name: str, where: Range) -> str:
-    """The name of Optuna's parameter for a setting."""
-    section, _, key = name.partition(".")
-    return f"{section}.log2_{key}" if where.power_of_two else name
-
-
-def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
-    """Optuna's parameters that stand for `settings` (all of a run's settings, or at least the searched ones).
-
-    Raises
-    ------
-    InputError
-        With every setting that lies outside its range: Optuna would enqueue it with only a warning.
-    """
-    outside = [
-        f"setting '{name}' = {settings[name]} lies outside the search space ({where}). Widen it or change the value."
-        for name, where in space.items()
-        if not where.contains(name, settings[name])
-    ]
-    raise_all(outside)
-    return {
-        param_name(name, where): settings[name].bit_length() - 1 if where.power_of_two else settings[name]
-        for name, where in space.items()
-    }
-
-
-def to_settings(params: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
-    """The dotted settings that a trial's parameters stand for: the inverse of `to_params`."""
-    found = {name: params[param_name(name, where)] for name, where in space.items()}
-    return {name: 2**value if space[name].power_of_two else value for name, value in found.items()}
 
 
 def difference(old_fingerprint: str, new: Search) -> list[str]:

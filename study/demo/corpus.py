@@ -1,233 +1,200 @@
 """The built-in demo corpus: composed, damaged, rated, and written in the official MusicEval layout.
 
-Pieces, systems and raters are simulated (demo_music.py, demo_systems.py) from one seed, byte for byte the same each
-time on one machine. `SIMULATED.txt` in the folder says so, and how; every table made from it carries the mark.
+Pieces, systems and raters are simulated from one seed, byte for byte the same each time. `SIMULATED.txt` in the folder
+says so, and how; every table made from the corpus carries the mark.
 """
 
-import importlib.util
-import json
-import os
+import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
-from study.demo import text as demo_text
-from study.demo.music import SOUNDS, Prompt, draw_prompt
-from study.demo.render import Piece, render
-from study.demo.systems import SYSTEMS, Performance, System, draw_raters, perform, rate
+from study.demo import ratings
+from study.demo.ratings import SYSTEMS, Panel, Performance, System, perform
+from study.demo.sound import ATTRIBUTES, INSTRUMENTS, SAMPLE_RATE, play, spoil
+from whisq_core.corpus.musiceval import DEMO_SYSTEMS
 from whisq_core.errors import InputError
+from whisq_core.files import sweep, write_atomically
 
-RECIPE = 2  # raise it whenever the same parameters give another corpus
-RECIPE_FILE = "recipe.json"
+RECIPE = 3  # raise it whenever this code makes another corpus
+SEED = 0
+NUM_TRAIN, NUM_DEV = 120, 100
 NUM_PROMPTS = 36  # of the ordinary systems
 NUM_DEMO_PROMPTS = 14  # of the demo systems; their P-ids collide with the ordinary ones, as in the real corpus
-NUM_RATERS, RATERS_PER_CLIP = 15, 5
-MAX_CLIPS = sum(NUM_DEMO_PROMPTS if system.demo else NUM_PROMPTS for system in SYSTEMS)
-_PACKAGES = ("pretty_midi", "midirenderer")
-# Numbers of the random streams below the corpus seed: each part of the corpus draws from its own.
-_PLAN, _PERFORMANCE, _SOUND, _RATERS, _RATING = range(5)
+MOODS = {
+    ("slow", "major"): ("tender", "peaceful"),
+    ("slow", "minor"): ("mournful", "melancholy"),
+    ("fast", "major"): ("joyful", "upbeat"),
+    ("fast", "minor"): ("urgent", "tense"),
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: its P-id, its words, and the value of each attribute that they name."""
+
+    name: str
+    text: str
+    asked: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One system's answer to one prompt; `index` is its place in the plan and names its random streams."""
+    """One system's answer to one prompt, with OMQ and TA by each of its raters; `number` seeds its sound."""
 
-    index: int
+    number: int
     system: System
     prompt: Prompt
-
-    @property
-    def utterance(self) -> str:
-        """The official name, without `.wav`."""
-        return f"audiomos2025-track1-{self.system.name}_{self.prompt.name}"
-
-
-@dataclass(frozen=True)
-class Rated:
-    """What was done in a clip, and one (rater, omq, ta) for each rating."""
-
-    clip: Clip
     performance: Performance
-    ratings: tuple[tuple[str, int, int], ...]
+    ratings: dict[str, tuple[int, int]]
 
     @property
-    def mean(self) -> tuple[float, float]:
-        """The labels (omq, ta)."""
-        omq, ta = np.mean([rating[1:] for rating in self.ratings], axis=0).tolist()
-        return omq, ta
+    def file(self) -> str:
+        """The official name."""
+        return f"audiomos2025-track1-{self.system.name}_{self.prompt.name}.wav"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Mean OMQ and TA."""
+        return np.asarray(np.mean(list(self.ratings.values()), axis=0))
+
+    def sound(self) -> bytes:
+        """The content of the sound file."""
+        generator, strengths = np.random.default_rng([SEED, self.number]), self.performance.strengths
+        audio = spoil(play(self.performance.played, strengths, generator), strengths, generator)
+        content = io.BytesIO()
+        soundfile.write(content, audio, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        return content.getvalue()
 
 
-def render_demo_corpus(
-    folder: Path,
-    *,
-    seed: int = 0,
-    num_train: int = 120,
-    num_dev: int = 100,
-    workers: int = 1,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Write the corpus to `folder`, or keep the complete one of the same recipe that is there.
+def write_demo_corpus(folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Write the corpus to `folder`; files of it that are there already are kept.
 
-    The folder appears whole or not at all, and is the same whatever the number of `workers`. `progress` gets (clips
-    done, clips in all).
+    Parameters
+    ----------
+    folder
+        Missing, empty, or a demo corpus: one of another recipe is replaced.
+    progress
+        Called with (sound files written, sound files to write) after each one.
 
-    Raises:
-        InputError: when a package is missing, a number is out of range, the folder holds something else, or it
-            cannot be written.
+    Raises
+    ------
+    InputError
+        When the folder holds something else or cannot be written.
     """
-    recipe = {"recipe": RECIPE, "seed": seed, "num_train": num_train, "num_dev": num_dev}
-    _check(folder, num_train, num_dev)
-    if _is_complete(folder, recipe):
-        return
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
+    _claim(folder)
+    clips = plan()
+    missing = [clip for clip in clips if not (folder / "wav" / clip.file).exists()]
+    for done, clip in enumerate(missing, start=1):
+        write_atomically(folder / "wav" / clip.file, [clip.sound()])
+        progress(done, len(missing))
+    for name, lines in _lists(clips[:NUM_TRAIN], clips[NUM_TRAIN:]).items():
+        if not (folder / name).exists():
+            write_atomically(folder / name, ["".join(f"{line}\n" for line in lines).encode()])
+
+
+def _claim(folder: Path) -> None:
+    """Make `folder` ours: its first file is `SIMULATED.txt`, which tells the recipe of all others."""
+    mark, text = folder / "SIMULATED.txt", _explanation()
+    title = text.splitlines()[0]
     try:
-        _sweep(folder)
-        (unfinished / "wav").mkdir(parents=True)
-        rated = _render_clips(unfinished / "wav", plan(seed, num_train + num_dev), seed, workers, progress)
-        _write_lists(unfinished, rated[:num_train], rated[num_train:])
-        (unfinished / "SIMULATED.txt").write_text(demo_text.explanation(recipe), encoding="utf-8")
-        (unfinished / RECIPE_FILE).write_text(json.dumps(recipe) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)  # ours, of another recipe, or damaged: `_check` refused everything else
-        os.replace(unfinished, folder)
+        found = mark.read_text(encoding="utf-8", errors="replace") if mark.is_file() else ""
+        if found != text and folder.exists():
+            if not (folder.is_dir() and (found.startswith(title) or not any(folder.iterdir()))):
+                raise InputError(
+                    f"{folder}: found something that is not a demo corpus. Give another folder or remove it."
+                )
+            shutil.rmtree(folder)
+        sweep(folder / "wav")
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}). Give another folder with --out or free space."
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    if found != text:
+        write_atomically(mark, [text.encode()])
 
 
-def plan(seed: int, num_clips: int) -> list[Clip]:
-    """The first `num_clips` clips: round after round, each system answers its next prompt.
-
-    So train and dev, cut one after the other, share all systems and most prompts, and a smaller corpus is the
-    beginning of a larger one.
-    """
-    generator = _stream(seed, _PLAN)
-    sounds = list(SOUNDS)
-    ordinary, demo = (
-        [draw_prompt(f"P{number + 1:03d}", sounds[number % len(sounds)], generator) for number in range(count)]
-        for count in (NUM_PROMPTS, NUM_DEMO_PROMPTS)
+def _explanation() -> str:
+    """What is not real in the corpus, with the numbers that made it."""
+    template = Path(__file__).with_name("simulated.txt").read_text(encoding="utf-8")
+    return template.format(
+        recipe=f"recipe {RECIPE}, seed {SEED}, {NUM_TRAIN} training clips, {NUM_DEV} dev clips",
+        attributes="\n".join(f"  {name}: {', '.join(values)}" for name, values in ATTRIBUTES.items()),
+        systems="\n".join(
+            f"  {system.name}  faithfulness {system.faithfulness:.2f}, house style {system.house}, "
+            f"damage {system.damage:.2f} ({', '.join(system.kinds)})"
+            for system in SYSTEMS
+        ),
+        styles="\n".join(f"  {name}: {', '.join(style.values())}" for name, style in ratings.HOUSE_STYLES.items()),
+        harms=", ".join(f"{name} {value}" for name, value in ratings.HARMS.items()),
+        weights=", ".join(f"{name} {value}" for name, value in ratings.WEIGHTS.items()),
+        numbers=ratings,
     )
-    queues = {
-        system.name: [pool[place] for place in generator.permutation(len(pool))]
-        for system in SYSTEMS
-        for pool in ([demo] if system.demo else [ordinary])
-    }
+
+
+def plan() -> list[Clip]:
+    """All clips, train before dev: round after round, each system answers its next prompt.
+
+    So train and dev share all systems and most prompts.
+    """
+    generator = np.random.default_rng(SEED)
+    ordinary, demo = _prompts(NUM_PROMPTS, generator), _prompts(NUM_DEMO_PROMPTS, generator)
+    panel = Panel(generator)
+    pools = [demo if system.name in DEMO_SYSTEMS else ordinary for system in SYSTEMS]
+    orders = [generator.permutation(len(pool)) for pool in pools]
     clips: list[Clip] = []
-    while len(clips) < num_clips:
+    for turn in range(NUM_DEMO_PROMPTS):
         for place in generator.permutation(len(SYSTEMS)):
-            system = SYSTEMS[place]
-            if queues[system.name]:
-                clips.append(Clip(len(clips), system, queues[system.name].pop()))
-    return clips[:num_clips]
+            system, prompt = SYSTEMS[place], pools[place][orders[place][turn]]
+            performance = perform(system, prompt.asked, generator)
+            clips.append(Clip(len(clips), system, prompt, performance, panel.rate(performance.truth, generator)))
+    return clips[: NUM_TRAIN + NUM_DEV]
 
 
-def _stream(seed: int, *names: int) -> np.random.Generator:
-    return np.random.default_rng([seed, *names])
+def _prompts(count: int, generator: np.random.Generator) -> list[Prompt]:
+    """Prompts for all instruments in turn; whatever else they ask for is drawn.
 
-
-def _check(folder: Path, num_train: int, num_dev: int) -> None:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"the demo corpus: {' and '.join(missing)} not installed, needed to render it. "
-            "Run: pip install 'whisq-study[demo]'"
+    They are short, since the cost of training grows with the tokens of a prompt.
+    """
+    prompts = []
+    for number in range(count):
+        asked = {name: str(generator.choice(values)) for name, values in ATTRIBUTES.items()}
+        asked["instrument"] = list(INSTRUMENTS)[number % len(INSTRUMENTS)]
+        instrument = generator.choice(INSTRUMENTS[asked["instrument"]].words)
+        tempo, register, mode, drums = asked["tempo"], asked["register"], asked["mode"], asked["drums"]
+        mood = generator.choice(MOODS[tempo, mode])
+        wordings = (
+            f"{mood}, {tempo} {mode} piece on {instrument}, {register} register, {drums}.",
+            f"{instrument}: {mood}, {tempo} tune, {register} register, {mode}, {drums}.",
+            f"{tempo} and {mood} music for {instrument}, {drums}, {register} register, {mode}.",
         )
-    if num_train < 1 or num_dev < 1 or num_train + num_dev > MAX_CLIPS:
-        raise InputError(
-            f"the demo corpus: found {num_train} train and {num_dev} dev clips, "
-            f"allowed: at least 1 of each, at most {MAX_CLIPS} together."
-        )
-    is_ours = (folder / RECIPE_FILE).is_file() and (folder / "SIMULATED.txt").is_file()
-    if folder.exists() and not is_ours and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: found something that is not a demo corpus. Give another folder or remove it.")
+        text = str(generator.choice(wordings))
+        prompts.append(Prompt(f"P{number + 1:03d}", text[0].upper() + text[1:], asked))
+    return prompts
 
 
-def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
-    """Whether `folder` is this very corpus with every file that was written."""
-    try:
-        if json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8")) != recipe:
-            return False
-        names = [
-            line.split(",")[0]
-            for split in ("train", "dev")
-            for line in (folder / "sets" / f"{split}_mos_list.txt").read_text(encoding="utf-8").splitlines()
-        ]
-    except (OSError, ValueError):
-        return False
-    others = ("prompt_info.txt", "demo_prompt_info.txt", "system_mos/system_mos_phase1.csv")
-    paths = [folder / "wav" / name for name in names] + [folder / name for name in others]
-    return len(names) == recipe["num_train"] + recipe["num_dev"] and all(path.is_file() for path in paths)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed renders of this folder left beside it."""
-    for path in folder.parent.glob(f".{folder.name}.unfinished-*"):
-        process = int(path.name.rpartition("-")[2])
-        if process == os.getpid() or not _is_alive(process):  # a container gives the same numbers again
-            shutil.rmtree(path)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # alive, and another user's
-    return True
-
-
-def _render_clips(
-    wav: Path, clips: Sequence[Clip], seed: int, workers: int, progress: Callable[[int, int], None]
-) -> list[Rated]:
-    """Each clip's file written, and the clip rated."""
-    performances = [perform(clip.system, clip.prompt.asked, _stream(seed, _PERFORMANCE, clip.index)) for clip in clips]
-    pieces = [
-        Piece(wav / f"{clip.utterance}.wav", performance, _stream(seed, _SOUND, clip.index))
-        for clip, performance in zip(clips, performances, strict=True)
-    ]
-    render(pieces, workers, lambda done: progress(done, len(clips)))
-    raters = draw_raters(NUM_RATERS, _stream(seed, _RATERS))
-    rated = []
-    for clip, performance in zip(clips, performances, strict=True):
-        generator = _stream(seed, _RATING, clip.index)
-        people = [raters[place] for place in generator.choice(NUM_RATERS, RATERS_PER_CLIP, replace=False)]
-        ratings = tuple((rater.name, *rate(performance, rater, generator)) for rater in people)
-        rated.append(Rated(clip, performance, ratings))
-    return rated
-
-
-def _write_lists(folder: Path, train: Sequence[Rated], dev: Sequence[Rated]) -> None:
-    """Lists, prompts and scores, each in its official place and form."""
-    both = [*train, *dev]
-    scores: dict[str, list[tuple[float, float]]] = {}
-    for item in both:
-        scores.setdefault(item.clip.system.name, []).append(item.mean)
-    system_means = {name: np.mean(values, axis=0) for name, values in sorted(scores.items())}
-    ordinary = {item.clip.prompt.name: item.clip.prompt.text for item in both if not item.clip.system.demo}
-    demo = {f"{item.clip.utterance}.wav": item.clip.prompt.text for item in both if item.clip.system.demo}
-    files = {
-        "sets/train_mos_list.txt": [_label_line(item) for item in train],
-        "sets/dev_mos_list.txt": [_label_line(item) for item in dev],
-        "system_mos/system_mos_phase1.csv": [f"{name},{omq:.6f},{ta:.6f}" for name, (omq, ta) in system_means.items()],
-        "person_mos/train_person_mos.txt": [
-            f"{item.clip.utterance}.wav,{rater},{omq},{ta}" for item in train for rater, omq, ta in item.ratings
-        ],
+def _lists(train: Sequence[Clip], dev: Sequence[Clip]) -> dict[str, list[str]]:
+    """The lines of each text file by its official place; last those without which a folder is no corpus."""
+    ordinary: dict[str, str] = {}
+    demo: dict[str, str] = {}
+    labels: dict[str, list[np.ndarray]] = {}
+    for clip in (*train, *dev):
+        if clip.system.name in DEMO_SYSTEMS:
+            demo[clip.file] = clip.prompt.text
+        else:
+            ordinary[clip.prompt.name] = clip.prompt.text
+        labels.setdefault(clip.system.name, []).append(clip.labels)
+    means = {name: np.mean(values, axis=0) for name, values in sorted(labels.items())}
+    people = [(clip.file, rater, *scores) for clip in train for rater, scores in clip.ratings.items()]
+    return {
         "prompt_info.txt": ["id\ttext", *(f"{name}\t{text}" for name, text in sorted(ordinary.items()))],
         "demo_prompt_info.txt": ["id\ttext", *(f"{name}\t{text}" for name, text in sorted(demo.items()))],
+        "system_mos/system_mos_phase1.csv": [f"{name},{omq:.6f},{ta:.6f}" for name, (omq, ta) in means.items()],
+        "person_mos/train_person_mos.txt": [f"{file},{rater},{omq},{ta}" for file, rater, omq, ta in people],
+        "sets/train_mos_list.txt": [f"{clip.file},{clip.labels[0]:.1f},{clip.labels[1]:.1f}" for clip in train],
+        "sets/dev_mos_list.txt": [f"{clip.file},{clip.labels[0]:.1f},{clip.labels[1]:.1f}" for clip in dev],
     }
-    for name, lines in files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-
-
-def _label_line(item: Rated) -> str:
-    omq, ta = item.mean
-    return f"{item.clip.utterance}.wav,{omq:.1f},{ta:.1f}"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from study.ablation import ablate
-from study.ablation.publish import report
+from study import ablation
 from study.audit import audit
-from study.engine.preflight import make_folder
-from study.search import optimize
-from study.terminal import item_progress, say
+from study.demo.corpus import write_demo_corpus
+from study.engine import Pool, Sources, make_folder
+from study.search import OptimizeRequest, optimize
+from study.terminal import item_progress, log
 from whisq_core.files import write_atomically
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
@@ -23,44 +23,27 @@ class DemoRequest:
     """What the command line of `demo` says; `audio` and `text` replace the encoders of demo.yaml."""
 
     out: Path
-    workers: int
     audio: str | None = None
     text: str | None = None
 
 
-def demo(request: DemoRequest) -> int:
+def demo(request: DemoRequest, pool: Pool) -> int:
     """Run the whole demonstration and return its exit status."""
-    from study.demo.corpus import render_demo_corpus
-
-    corpus, storage = request.out / "corpus", f"sqlite:///{request.out / 'whisq.db'}"
-    make_folder(request.out)
-    with item_progress("render the demo corpus") as bar:
-        render_demo_corpus(corpus, workers=request.workers, progress=bar)
-    file = _file(request)
-    features = request.out / "features"
-    asked = ablate.AblateRequest(file, corpus, features, storage, request.out, workers=request.workers)
-    prepared = ablate.prepare(asked)
-    say(f"table {prepared.file.name}: {len(prepared.to_run)} of {len(prepared.cells)} cells to run")
-    results = ablate.run(prepared)
-    status = ablate.exit_status(prepared, results)
-    written = report(file, storage, request.out)
+    out, storage = request.out, f"sqlite:///{request.out / 'whisq.db'}"
+    make_folder(out)
+    with item_progress("render the demo corpus") as move:
+        write_demo_corpus(out / "corpus", lambda done, total: move(done, total, ""))
+    sources = Sources(_file(request), out / "corpus", out / "features", storage, out)
+    prepared = ablation.prepare(ablation.AblateRequest(sources), pool)
+    to_run = sum(cell.to_run for cell in prepared.cells)
+    log(f"table {prepared.file.name}: {to_run} of {len(prepared.cells)} cells to run")
+    status = ablation.exit_status(prepared, ablation.run(prepared, pool))
+    written = ablation.report(sources)
     published = audit()
-    write_atomically(request.out / "audit.md", [f"```\n{published.text()}\n```\n".encode()])
-    write_atomically(request.out / "audit.csv", [published.csv().encode()])
-    searched = optimize.optimize(
-        optimize.OptimizeRequest(
-            file=file,
-            data=corpus,
-            features=features,
-            storage=storage,
-            out=request.out,
-            row=SEARCH_ROW,
-            trials=SEARCH_TRIALS,
-            workers=request.workers,
-        )
-    )
-    say(searched.summary)
-    print((request.out / "table.md").read_text(encoding="utf-8"))
+    write_atomically(out / "audit.md", [f"```\n{published.text()}\n```\n".encode()])
+    write_atomically(out / "audit.csv", [published.csv().encode()])
+    log(optimize(OptimizeRequest(sources, SEARCH_ROW, SEARCH_TRIALS), pool).summary)
+    print((out / "table.md").read_text(encoding="utf-8"))
     print(f"{written}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
     return status
 

@@ -6,7 +6,7 @@
 from study.engine.encode import encode_backbones
 from study.engine.execute import execute, score
 from study.engine.plan import Cell, State, plan
-from study.engine.pool import Pool, default_workers
+from study.engine.pool import Pool
 from study.engine.preflight import (
     Inputs,
     Sources,
@@ -39,7 +39,6 @@ __all__ = [
     "check_splits",
     "check_writable",
     "collect_errors",
-    "default_workers",
     "encode_backbones",
     "execute",
     "identify",

@@ -4,16 +4,11 @@ It is the only process that writes the database. One worker computes in this ver
 local Dask cluster, or the workers of a running one (`cluster`).
 """
 
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from study.engine.execute import execute
 from study.engine.provenance import command_line
@@ -21,34 +16,12 @@ from study.engine.tasks import Failure, Jobs, Outcome, Stopped, Task, failure_of
 from study.engine.workspace import Workspace
 from study.store import Database, Run
 from study.terminal import Event, Show, task_progress
-from whisq_core.device import resolve_auto
+from whisq_core.device import default_workers, resolve_auto
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec
 
 if TYPE_CHECKING:
     from study.engine.cluster import Cluster
-
-_WORKER_BYTES = 1.5 * 2**30  # memory that a training process may need
-
-
-def default_workers() -> int:
-    """One worker per GPU where there are GPUs, else per core, as far as memory goes."""
-    gpus = _num_gpus()
-    if gpus:
-        return gpus
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return cores
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores, int(memory / _WORKER_BYTES)))
-
-
-def _num_gpus() -> int:
-    if not Path("/dev/nvidiactl").exists():  # torch takes a second to import
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
 
 
 class Pool:
@@ -102,9 +75,9 @@ class Pool:
     def run(self, jobs: Jobs, workspace: Workspace, database: Database, title: str, total: int) -> None:
         """Compute what `jobs` gives until it gives nothing more; store each finished run at once.
 
-        Ctrl-C and SIGTERM end it within seconds as KeyboardInterrupt: what has finished is stored.
+        Ctrl-C ends it within seconds as KeyboardInterrupt: what has finished is stored.
         """
-        with terminated_as_interrupt(), task_progress(title, total) as show:
+        with task_progress(title, total) as show:
             settle = _settler(jobs, database, show)
             if self.workers == 1 and not self._scheduler:
                 _run_here(jobs, workspace, settle, show)
@@ -160,22 +133,3 @@ def _settler(jobs: Jobs, database: Database, show: Show) -> Callable[[Task, Outc
             show(Event("failed", "", task.title, text=outcome.reason))
 
     return settle
-
-
-@contextmanager
-def terminated_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM, a batch system's notice, like Ctrl-C."""
-
-    def interrupt(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: its signals are not ours
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        sys.stderr.flush()

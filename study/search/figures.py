@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from study.config import Search, param_name
+from study.config import Search
 from study.search.importance import Importances
 from study.search.objective import objective_name
+from study.search.params import param_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

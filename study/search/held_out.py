@@ -13,9 +13,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from study.config import to_settings
 from study.engine import Failure, Pool, Stopped, Task, Workspace, identify
 from study.search.objective import objective_name, objective_value
+from study.search.params import to_settings
 from study.search.study import SearchPlan, best_first
 from study.store import Database, Run
 from whisq_core.spec import with_settings

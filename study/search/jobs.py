@@ -9,10 +9,10 @@ from functools import partial
 import optuna
 from optuna.trial import TrialState
 
-from study.config import suggest
 from study.dashboard import attach_run, retried, shown_metrics
 from study.engine import Failure, Stopped, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride
+from study.search.params import suggest
 from study.search.sampler import fixed_sampler, make_sampler
 from study.search.study import SearchPlan, finished_trials, settings_of, wanted_params
 from study.store import Database, Run

@@ -8,10 +8,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import AblationFile, Row, Search, difference, param_name, to_params, to_settings
+from study.config import AblationFile, Row, Search, difference
 from study.dashboard import open_storage, open_study, retried
 from study.engine import Identity, collect_errors
 from study.search.objective import objective_name
+from study.search.params import param_name, to_params, to_settings
 from study.store import Database
 from whisq_core.errors import InputError, did_you_mean, raise_all
 from whisq_core.spec import RunSpec, differences

@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.config import (
-    Range,
-    Search,
-    difference,
-    read_ablation_file,
-    search_mistakes,
-    suggest,
-    to_params,
-    to_settings,
-)
+from study.config import Range, Search, difference, read_ablation_file, search_mistakes
 from study.config.search_space import DEFAULT_SPACE
+from study.search.params import suggest, to_params, to_settings
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, setting_mistakes
 
