@@ -46,7 +46,7 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
     path.write_text(page, encoding="utf-8")
 
 
-def importance_figure(found: Importances, warning: str) -> "Figure":
+def importance_figure(found: Importances, warning: str = "") -> "Figure":
     """The share of the objective's variance that each searched setting explains; `warning` is the table's."""
     import plotly.graph_objects as go
 

@@ -8,16 +8,13 @@ parameters over their plain range (of 1e-5..1e-1 all but a thousandth lies above
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.search.study import best_first
-
-if TYPE_CHECKING:
-    pass
 
 MIN_TRIALS = 20  # complete ones; a forest on fewer fits noise
 NUM_FORESTS = 20

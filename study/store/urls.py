@@ -86,8 +86,15 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """SQLAlchemy engine options for many short transactions, one of them writing at a time."""
-    if sqlite_path(url) is not None:
+    """SQLAlchemy engine options for many short transactions, one of them writing at a time.
+
+    A SQLite file that cannot be written is opened as it is, for reading alone.
+    """
+    path = sqlite_path(url)
+    if path is not None and path.exists() and not _writable(path):
+        address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        return {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
+    if path is not None:
         return {"connect_args": {"timeout": _WAIT_FOR_LOCK}}
     return {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 3, "connect_args": {"connect_timeout": 10}}
 
@@ -95,23 +102,17 @@ def engine_options(url: str) -> dict[str, Any]:
 def create_engine(url: str) -> sa.Engine:
     """An engine for our tables. Nothing is made on disk before the first write.
 
-    A SQLite file in a folder that cannot be written is opened as it is, for reading alone.
-
     Raises
     ------
     InputError
         When the driver is missing.
     """
-    path = sqlite_path(url)
     options = engine_options(url)
-    if path is not None and path.exists() and not _writable(path):
-        address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
-        options = {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
     try:
         engine = sa.create_engine(parse(url), **options)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise open_error(url, error) from None
-    if path is not None and "creator" not in options:
+    if engine.dialect.name == "sqlite" and "creator" not in options:
         sa.event.listen(engine, "connect", _configure)
     return engine
 

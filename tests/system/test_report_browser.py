@@ -5,7 +5,8 @@ from helpers import browser
 from helpers.results import quick_judgement, synthetic_results, untrained
 
 from study.report import write_report
-from study.search.importance import Importance, Importances, importance_figure
+from study.search import importance_figure
+from study.search.importance import Importance, Importances
 
 pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
 

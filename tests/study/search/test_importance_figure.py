@@ -1,4 +1,5 @@
-from study.search.importance import Importance, Importances, importance_figure
+from study.search import importance_figure
+from study.search.importance import Importance, Importances
 
 FOUND = Importances(
     (Importance("train.learning_rate", 0.7, 0.05, 1.0), Importance("train.momentum", 0.02, 0.02, 0.4)),
