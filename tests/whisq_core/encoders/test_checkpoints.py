@@ -277,6 +277,12 @@ def test_a_missing_hub_gives_one_line_with_the_command(tmp_path):
     )
 
 
+def test_a_name_that_the_hub_cannot_have_is_one_line(tmp_path):
+    assert offline("owner/model--1", tmp_path).stderr.startswith(
+        "checkpoint 'owner/model--1': not in the Hugging Face cache and not to be had from the hub (HFValidationError: "
+    )
+
+
 def test_a_download_that_was_cut_off_is_not_taken_for_whole(folder, tmp_path):
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors").rename(folder / shards["a"])
