@@ -11,7 +11,7 @@ import numpy as np
 
 from study.store.records import Scored, StoredCorpus, StoredRun
 from whisq_core.controls import predict_control
-from whisq_core.corpus.table import (
+from whisq_core.corpus import (
     Corpus,
     Split,
     check_audio_files,
