@@ -70,19 +70,24 @@ class StorageLock:
         sqlalchemy.exc.OperationalError
             While the database is away.
         """
-        if self._depth == 0 or self._path is not None:
+        if self._depth == 0 or self._path is not None or self._answers():
             return
+        self._session = None
+        self._engine.dispose()
+        if not self._try():
+            raise InputError(
+                f"storage '{self._name}': while it was away another command took over writing ({self.holder()}). "
+                "What is stored stays. Run the same command again when that one has finished."
+            )
+
+    def _answers(self) -> bool:
+        """Whether the session that holds the advisory lock is still there."""
         try:
-            assert self._session is not None
-            self._session.execute(sa.text("SELECT 1"))
+            if self._session is not None:
+                self._session.execute(sa.text("SELECT 1"))
         except DBAPIError:
-            self._session = None
-            self._engine.dispose()
-            if not self._try():
-                raise InputError(
-                    f"storage '{self._name}': while it was away another command took over writing ({self.holder()}). "
-                    "What is stored stays. Run the same command again when that one has finished."
-                ) from None
+            return False
+        return self._session is not None
 
     def holder(self) -> str | None:
         """Who holds the lock, in words, or None when nobody does."""
