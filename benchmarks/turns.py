@@ -43,7 +43,7 @@ class Turns:
 
 
 def compare(revision: str, command: list[str], repeats: int) -> Turns:
-    """Time what `command` serves, by this version and by another commit in turn; the first round warms up and is not counted."""
+    """Time what `command` serves, by this version and another commit in turn; the first round only warms up."""
     with ExitStack() as stack:
         other = stack.enter_context(_checked_out(revision))
         servers = [stack.enter_context(_server(tree, command)) for tree in (other, ROOT)]
