@@ -24,8 +24,8 @@ from whisq_core.training import fit, predict
 GOLDEN = Path(__file__).with_name("golden_run.json")
 WRITE = "WHISQ_WRITE_GOLDEN"
 ADVICE = (
-    "\nThe same settings give other numbers than before. If that is meant, raise NUMERICS_VERSION in study/engine/runs.py, "
-    "else stored runs of the old program are taken for new ones; then run: "
+    "\nThe same settings give other numbers than before. If that is meant, raise NUMERICS_VERSION in "
+    "study/engine/runs.py, else stored runs of the old program are taken for new ones; then run: "
     f"{WRITE}=1 pytest tests/study/engine/test_golden_run.py"
 )
 NUM_CLIPS, NUM_PROMPTS, AUDIO_DIM, TEXT_DIM = 14, 5, 16, 12
