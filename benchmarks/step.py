@@ -120,7 +120,7 @@ def main() -> None:
         settings["loss.ot_weight"] = 0
     spec = with_settings(RunSpec(), settings)
     torch.set_num_threads(arguments.threads)
-    if arguments.against:
+    if arguments.against and not arguments.serve:
         turns = compare(arguments.against, [__file__, *sys.argv[1:], "--serve"], arguments.repeats)
         print(json.dumps(asdict(turns), indent=1) if arguments.json else turns.text())
         return

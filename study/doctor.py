@@ -101,8 +101,8 @@ def _kernels() -> Finding:
     if os.environ.get(SWITCH):
         return Finding(f"kernels: PyTorch, as {SWITCH} asks")
     return Finding(
-        "kernels: PyTorch, since there was no C compiler when whisq-study was installed; training on a CPU is about "
-        "1.5 times as fast after installing gcc or clang and then whisq-study again"
+        "kernels: PyTorch, since there was no C compiler when whisq-study was installed; training on a CPU is two "
+        "to three times as fast after installing gcc or clang and then whisq-study again"
     )
 
 

@@ -1,4 +1,4 @@
-"""Predictors that hear nothing: what a number is worth that a model does not beat.
+"""Controls, which use neither audio nor text: what a number is worth that a model does not beat.
 
 Train and dev share their systems, and a system's train mean predicts a clip as well as the paper's model does.
 """
@@ -16,10 +16,17 @@ def predict_control(
     train_systems: Sequence[str],
     systems: Sequence[str],
 ) -> Float64[np.ndarray, "clips 2"]:
-    """Predictions (OMQ, TA) for clips of `systems`, without audio and text.
+    """Predictions (OMQ, TA) for clips of `systems`.
 
-    `constant` predicts the train mean, `system_lookup` the train mean of the clip's system, and of a system without
-    train clips the train mean.
+    Parameters
+    ----------
+    name
+        `constant` predicts the train mean, `system_lookup` the per-system mean of train: that of the clip's system,
+        and for a system without train clips the train mean.
+    train_omq_ta, train_systems
+        Labels and systems of the train clips.
+    systems
+        The system of each clip to predict.
     """
     assert len(train_omq_ta) == len(train_systems) > 0
     overall = train_omq_ta.mean(axis=0)

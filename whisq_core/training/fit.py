@@ -133,11 +133,14 @@ def save(folder: Path, model: TrainedModel) -> None:
 
 
 def load(folder: Path) -> TrainedModel:
-    """The model that `save` wrote, on the device of its run."""
+    """The model that `save` wrote: on the device of its run, or on the CPU where that device is not there."""
     from safetensors.torch import load_file
 
     sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
     spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
+    if spec.train.device == "cuda" and not torch.cuda.is_available():
+        elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
+        spec = spec.model_copy(update={"train": elsewhere})
     network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return TrainedModel(network.to(spec.train.device), spec)

@@ -151,7 +151,8 @@ def test_in_bf16_only_what_frames_differ_in_is_rounded(tmp_path: Path, attention
         for name, gradient in rounded.items()
         if exact[name].norm() > 1e-4 * largest
     }
-    assert 0 < max(errors.values()) < 0.05, errors
+    # Autograd also rounds the gradients of softmaxes, which the kernels keep in float32.
+    assert 0 < max(errors.values()) < (0.05 if by_kernels else 0.1), errors
 
 
 def test_threads_divide_the_work_and_nothing_else(tmp_path: Path) -> None:

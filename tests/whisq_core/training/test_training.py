@@ -249,6 +249,15 @@ def test_a_saved_model_predicts_the_same_bits(data: Dataset, tmp_path: Path) -> 
         assert predict(loaded, data).tobytes() == predict(result.model, data).tobytes()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its device is there")
+def test_a_model_of_a_gpu_predicts_on_a_machine_without_one(data: Dataset, tmp_path: Path) -> None:
+    result = fit(SMALL, data)
+    on_gpu = with_settings(SMALL, {"train.device": "cuda", "train.precision": "float16"})
+    save(tmp_path / "model", replace(result.model, spec=on_gpu))
+
+    assert predict(load(tmp_path / "model"), data).tobytes() == predict(result.model, data).tobytes()
+
+
 def test_neighbours_and_order_do_not_change_predictions(data: Dataset) -> None:
     model = fit(SMALL, data).model
     order = np.random.default_rng(0).permutation(len(data))
