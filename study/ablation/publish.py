@@ -20,7 +20,7 @@ def is_published(results: TableResults, out: Path) -> bool:
 
 def write_results(results: TableResults, out: Path) -> None:
     """Write the tables as they stand, without verdicts: these take seconds, and cells are still to come."""
-    from study.report import write_tables
+    from study.tables import write_tables
 
     write_tables(results, None, out)
 
@@ -28,7 +28,8 @@ def write_results(results: TableResults, out: Path) -> None:
 def publish(results: TableResults, database: Database, out: Path) -> None:
     """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
     from study.dashboard import annotate, show_table  # Optuna, plotly: seconds that an unchanged table saves
-    from study.report import figures, judge_table, write_tables
+    from study.report import figures
+    from study.tables import judge_table, write_tables
 
     judgement = judge_table(results)
     write_tables(results, judgement, out)
@@ -40,8 +41,9 @@ def publish(results: TableResults, database: Database, out: Path) -> None:
 
 def write_report_files(file: AblationFile, database: Database, out: Path) -> str:
     """Tables, figures and the page from what is stored; returns what to open."""
-    from study.report import judge_table, warning_of, write_report, write_tables
+    from study.report import write_report
     from study.search import importance_figure, importances, largest_search
+    from study.tables import judge_table, warning_of, write_tables
 
     results = collect(file, database)
     judgement = judge_table(results)

@@ -39,14 +39,21 @@ class System:
     house: str  # the style it plays when it loses the prompt
 
 
+KINDS = (
+    ("noise", "low_pass"),
+    ("clipping", "noise"),
+    ("low_pass", "wrong_notes"),
+    ("noise", "dropouts"),
+    ("low_pass", "clipping"),
+)
+
+
 def _systems() -> tuple[System, ...]:
     """Every pair of the two traits; kinds of damage and house styles in turn, independent of them."""
     numbers = (1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18)  # four of them demo systems, as in MusicEval
-    kinds = [("noise", "low_pass"), ("clipping", "noise"), ("low_pass", "wrong_notes"), ("noise", "dropouts")]
-    kinds.append(("low_pass", "clipping"))
     traits = product((0.95, 0.70, 0.40, 0.12), (0.05, 0.65, 0.22, 0.42))
     return tuple(
-        System(f"S{number:03d}", *pair, kinds[place % 5], ("film", "arcade")[(place + place // 4) % 2])
+        System(f"S{number:03d}", *pair, KINDS[place % len(KINDS)], ("film", "arcade")[(place + place // 4) % 2])
         for place, (number, pair) in enumerate(zip(numbers, traits, strict=True))
     )
 

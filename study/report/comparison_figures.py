@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.frame import TableFrame, TableRow
 from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
 from study.results import TableResults
+from study.tables import TableFrame, TableRow
 from whisq_core.metrics import higher_is_better, title
 
 _SPLIT = 0.16  # of a row's height, between its two intervals

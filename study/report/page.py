@@ -10,11 +10,9 @@ from markupsafe import Markup
 
 from study.audit import place_row, why_not_comparable
 from study.published import NUM_SYSTEMS
-from study.report.frame import TableFrame, table_frame
-from study.report.html import STYLE, Placed, listed, tables, warnings
-from study.report.numbers import number
 from study.results import TableResults
 from study.stats import Interval, Judgement
+from study.tables import STYLE, Placed, TableFrame, html_tables, listed, number, table_frame, warnings
 from whisq_core.files import write_atomically
 from whisq_core.metrics import title
 
@@ -87,7 +85,7 @@ def write_report(
 
     frame = table_frame(results, judgement)
     placed, note = _published(results, frame)
-    verdict_table, *metric_tables = map(Markup, tables(frame, placed))
+    verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
     drawn = figures(results, judgement) | dict(extra or {})
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,

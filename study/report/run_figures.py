@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.frame import TableFrame
 from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, short, style_of, translucent
 from study.results import TableResults
+from study.tables import TableFrame
 from whisq_core.metrics import TARGETS, group_means
 
 TERMS = {

@@ -11,10 +11,10 @@ import pandas as pd
 
 import study
 from study.config import AblationFile, Row, read_ablation_file
-from study.report.verdicts import evidence
 from study.results import TableResults
 from study.stats import Judgement, judge
 from study.store.records import StoredCorpus
+from study.tables.verdicts import evidence
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
 TABLE_II = Path(study.__file__).with_name("config") / "ablations.yaml"

@@ -8,11 +8,17 @@ import pytest
 from helpers.command import ENVIRONMENT, run, run_script
 from helpers.studies import Place, copied_to
 
-from study import cli
-from study.store.urls import MAX_SQLITE_WORKERS
-
 COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "doctor", "dashboard")
-UNNEEDED = {"torch", "transformers", "optuna", "scipy.stats", "plotly", "sklearn", "geomloss"}  # where nothing is to do
+UNNEEDED = {
+    "torch",
+    "transformers",
+    "optuna",
+    "scipy.stats",
+    "plotly",
+    "sklearn",
+    "geomloss",
+    "dask",
+}  # where nothing is to do
 HEAVY = UNNEEDED | {"pandas", "numpy", "scipy", "sqlalchemy", "yaml", "rich", "pydantic"}
 
 
@@ -117,7 +123,7 @@ def test_the_plan_of_a_named_row_shows_its_settings_and_how_it_differs(finished_
 def test_the_plan_says_what_the_number_of_seeds_cannot_decide(finished_study: Place) -> None:
     finished = run(finished_study.folder, *finished_study.ablate, "--plan")
 
-    assert "24 done; about 0.0 minutes with 1 worker(s)\n" in finished.out
+    assert "24 done; about 0.0 minutes with 1 worker(s), encoding not included\n" in finished.out
     assert "note: table.yaml:" in finished.out.replace(f"{finished_study.folder}/", "")
     assert "6 comparisons need at least 8 seeds." in finished.out
 
@@ -133,8 +139,5 @@ def test_the_file_here_is_taken_and_else_the_shipped_one(finished_study: Place, 
     assert "2 new" in here.out
 
 
-def test_no_more_workers_are_started_on_sqlite_than_it_bears() -> None:
-    assert cli._MOST_ON_SQLITE == MAX_SQLITE_WORKERS
-    assert cli._workers(None, "sqlite:///results/whisq.db") <= MAX_SQLITE_WORKERS
-    assert cli._workers(None, "postgresql+psycopg://host/db") == cli._workers(None)
-    assert cli._workers(3, "sqlite:///results/whisq.db") == 3
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").out.startswith("whisq-study ")

@@ -116,7 +116,7 @@ def test_digests_are_remembered_until_a_file_changes_and_made_anew_where_they_ca
     file.write_bytes(b"other")
     assert FileDigests(memory).known(file) is None
     assert FileDigests(memory).of(file) != first
-    memory.write_bytes(b'{"torn')
+    memory.write_bytes(b'{"truncated')
     assert FileDigests(memory).known(file) is None
 
 

@@ -11,7 +11,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,16 +184,14 @@ def _from_hub(name: str) -> Path:
     repo, revision = match["repo"], match["revision"] or "main"
     fetch = f"hf download {repo}" + (f" --revision {match['revision']}" if match["revision"] else "")
     way_out = f"Run `{fetch}` where there is a connection, or give a local folder."
+    fetched = partial(snapshot_download, repo, revision=revision, etag_timeout=_TIMEOUT)
     try:
-        cached = Path(snapshot_download(repo, revision=revision, allow_patterns="config.json", local_files_only=True))
-        if _is_whole(cached):
-            return cached
-    except LocalEntryNotFoundError:
-        pass
-    try:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(fetched(allow_patterns="config.json", local_files_only=True))
+            if _is_whole(folder):
+                return folder
         for weights in (*_WEIGHTS[1:], _WEIGHTS[0]):  # each only where there is none before it
-            patterns = [*_SMALL_FILES, weights]
-            folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, etag_timeout=_TIMEOUT))
+            folder = Path(fetched(allow_patterns=[*_SMALL_FILES, weights]))
             if _is_whole(folder):
                 return folder
     except Exception as error:  # whatever the hub's client raises, the user needs one line and a way out

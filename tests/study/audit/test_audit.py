@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study.audit import Audit, audit, place, place_row, why_not_comparable
+from study.audit import Audit, audit, place_row, why_not_comparable
 from study.audit.cells import sampling_interval
+from study.audit.placement import place
 from study.published import PUBLISHED
 from whisq_core.errors import InputError
 

@@ -75,7 +75,7 @@ def test_files_are_read_again_only_when_their_size_or_time_changes(folder, tmp_p
 
 def test_a_broken_digest_cache_is_written_anew(folder, tmp_path):
     before = resolve(str(folder), tmp_path).digest
-    (tmp_path / "digests.json").write_text('{"torn')
+    (tmp_path / "digests.json").write_text('{"truncated')
     assert resolve(str(folder), tmp_path).digest == before
     assert json.loads((tmp_path / "digests.json").read_text())
 
@@ -96,7 +96,7 @@ def test_whisper_base_is_joined_from_its_packages_and_mended(tmp_path):
     assert (found.format, found.family) == ("ctranslate2", "whisper")
     model = found.folder / "model.bin"
     assert hashlib.sha256(model.read_bytes()).hexdigest() == WHISPER_BASE_SHA256
-    model.write_bytes(b"torn")
+    model.write_bytes(b"truncated")
     assert resolve("pypi:whisper-base", tmp_path) == found
     assert model.stat().st_size == 145_217_532
 
@@ -274,6 +274,12 @@ def test_a_missing_hub_gives_one_line_with_the_command(tmp_path):
     )
     assert lines[0].endswith(
         "). Run `hf download openai/whisper-base --revision v2` where there is a connection, or give a local folder."
+    )
+
+
+def test_a_name_that_the_hub_cannot_have_is_one_line(tmp_path):
+    assert offline("owner/model--1", tmp_path).stderr.startswith(
+        "checkpoint 'owner/model--1': not in the Hugging Face cache and not to be had from the hub (HFValidationError: "
     )
 
 

@@ -426,7 +426,7 @@ def test_weights_may_lack_only_what_the_features_do_not_use(copied, tmp_path, fa
     )
 
 
-def test_torn_weights_are_one_line(copied, tmp_path):
+def test_truncated_weights_are_one_line(copied, tmp_path):
     folder = copied("bert")
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from study.report.frame import TableFrame, TableRow
-from study.report.numbers import amount, interval, mean_sd, p_value, percent, signed
 from study.stats import Interval
+from study.tables.frame import TableFrame, TableRow
+from study.tables.numbers import amount, interval, mean_sd, p_value, percent, signed
 from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
 
 Kind = Literal[

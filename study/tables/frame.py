@@ -8,9 +8,9 @@ import pandas as pd
 
 from study.config import Row
 from study.published import PUBLISHED, PublishedRow
-from study.report.method import Mark, marks, row_marks, sentences, warning_of
 from study.results import TableResults
 from study.stats import Comparison, Decision, Interval, Judgement, summarise
+from study.tables.method import Mark, marks, row_marks, sentences, warning_of
 from whisq_core.metrics import EXTRA, METRICS
 
 _SIZES = ("num_trainable", "num_total", "macs")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from study.report.frame import TableFrame, TableRow
-from study.report.views import Column, View, views
+from study.tables.frame import TableFrame, TableRow
+from study.tables.views import Column, View, views
 
 
 def markdown(frame: TableFrame) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from study.report.frame import TableFrame, TableRow
-from study.report.numbers import deviation, number
-from study.report.views import Column, View, views
+from study.tables.frame import TableFrame, TableRow
+from study.tables.numbers import deviation, number
+from study.tables.views import Column, View, views
 
 STYLE = """
 :root { color-scheme: light; }
@@ -51,7 +51,7 @@ def html(frame: TableFrame) -> str:
     """A self-contained page: warnings, verdicts, both targets, sizes, checks, protocol."""
     heading = escape(frame.heading)
     notes = "\n".join(listed(name, texts) for name, texts in frame.notes.items())
-    body = "\n".join([f"<h1>{heading}</h1>", warnings(frame), *tables(frame), notes])
+    body = "\n".join([f"<h1>{heading}</h1>", warnings(frame), *html_tables(frame), notes])
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{heading}</title>\n'
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
@@ -63,7 +63,7 @@ def warnings(frame: TableFrame) -> str:
     return "\n".join(f'<p class="warning">{mark.symbol} {escape(mark.text)}</p>' for mark in frame.marks)
 
 
-def tables(frame: TableFrame, placed: Mapping[tuple[str, str], Placed] | None = None) -> list[str]:
+def html_tables(frame: TableFrame, placed: Mapping[tuple[str, str], Placed] | None = None) -> list[str]:
     """Every table for readers, the verdicts first; `placed` says how a row's published number of a metric is shown."""
     return [_table(frame, view, placed or {}) for view in views(frame)]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from study.report.frame import TableFrame, TableRow, table_frame
-from study.report.html import html
-from study.report.latex import latex
-from study.report.markdown import markdown
-from study.report.method import untrained_rows
-from study.report.views import Column, columns
 from study.results import TableResults
 from study.stats import Interval, Judgement
+from study.tables.frame import TableFrame, TableRow, table_frame
+from study.tables.html import html
+from study.tables.latex import latex
+from study.tables.markdown import markdown
+from study.tables.method import untrained_rows
+from study.tables.views import Column, columns
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from study.published import PUBLISHED
-from study.report.frame import table_frame
-from study.report.html import html
-from study.report.latex import bold_rows, escape, latex
-from study.report.markdown import markdown
-from study.report.tables import FORMATS, long_csv, wide_csv, write_tables
-from study.report.views import columns, views
+from study.tables.formats import FORMATS, long_csv, wide_csv, write_tables
+from study.tables.frame import table_frame
+from study.tables.html import html
+from study.tables.latex import bold_rows, escape, latex
+from study.tables.markdown import markdown
+from study.tables.views import columns, views
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from study.report.frame import TableFrame, TableRow
-from study.report.numbers import UNDEFINED, amount, number
-from study.report.views import Column, Kind, View, views
 from study.stats import Interval
+from study.tables.frame import TableFrame, TableRow
+from study.tables.numbers import UNDEFINED, amount, number
+from study.tables.views import Column, Kind, View, views
 
 _ESCAPES = str.maketrans(
     {
@@ -66,7 +66,7 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
-    return _float("verdicts", frame, caption, [_SEPARATE, r"\setlength{\tabcolsep}{3pt}", tabular], notes)
+    return _float("verdicts", frame, caption, [_SEPARATE, r"\setlength{\tabcolsep}{2.7pt}", tabular], notes)
 
 
 def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:

@@ -1,0 +1,27 @@
+"""A table of stored results in every format: Markdown, LaTeX, HTML and two CSV files.
+
+`judge_table` gives the verdicts, `write_tables` the files; `table_frame` gathers what all formats show. Nothing here
+draws or loads a plotting library: tables are written anew after every cell.
+"""
+
+from study.tables.formats import write_tables
+from study.tables.frame import TableFrame, TableRow, table_frame
+from study.tables.html import STYLE, Placed, html_tables, listed, warnings
+from study.tables.method import warning_of
+from study.tables.numbers import number
+from study.tables.verdicts import judge_table
+
+__all__ = [
+    "STYLE",
+    "Placed",
+    "TableFrame",
+    "TableRow",
+    "html_tables",
+    "judge_table",
+    "listed",
+    "number",
+    "table_frame",
+    "warning_of",
+    "warnings",
+    "write_tables",
+]
