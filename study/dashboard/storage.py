@@ -74,8 +74,9 @@ def retried(action: Callable[[], Result]) -> Result:
         try:
             return action()
         except StorageInternalError as error:
-            if isinstance(error.__cause__, OperationalError | InterfaceError):
-                raise error.__cause__ from None
-            raise
+            cause = error.__cause__
+            while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
+                cause = cause.__cause__ or cause.__context__  # what Optuna tried next may hide the loss a second time
+            raise cause or error from None
 
     return with_retry(attempt)
