@@ -12,9 +12,9 @@ from study.engine import (
     Cell,
     Failure,
     Inputs,
+    Jobs,
     Pool,
     Sources,
-    Stopped,
     Task,
     encode_backbones,
     identify,
@@ -142,42 +142,19 @@ def _backbones(cells: Iterable[Cell]) -> list[BackboneSpec]:
     return [cell.spec.backbone for cell in cells if cell.spec.uses_features]
 
 
-class _CellJobs:
+class _CellJobs(Jobs):
     """The cells of a table, one after the other; the tables are rewritten every few seconds."""
 
-    ahead = 1  # a worker finds its next cell waiting
-
     def __init__(self, prepared: Prepared, todo: Sequence[Cell]) -> None:
-        self._prepared, self._file = prepared, prepared.file
         # Two rows may be the same runs under two names: each run is computed once.
-        self._waiting = list({cell.run_id: cell for cell in todo}.values())[::-1]
+        super().__init__({cell.run_id: _task(cell, prepared) for cell in todo}.values())
+        self._prepared, self._file = prepared, prepared.file
         self._written = time.monotonic()
-
-    def next(self) -> Task | None:
-        if not self._waiting:
-            return None
-        cell = self._waiting.pop()
-        assert cell.run_id is not None, "a blocked cell cannot run"
-        models = self._prepared.inputs.out / "models" if self._prepared.request.save_models else None
-        return Task(
-            run_id=cell.run_id,
-            title=f"{cell.row} seed {cell.seed}",
-            spec=cell.spec,
-            table=self._file.name,
-            row=cell.row,
-            models=None if models is None else (models / f"{cell.row}-seed{cell.seed}").resolve(),
-        )
-
-    def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
-        raise AssertionError("cells are not watched")
 
     def done(self, task: Task, run: Run) -> str:
         self._rewrite()
         value = run.scored[self._file.base.data.score[0]].metrics[self._file.metric]
         return f"{self._file.metric} {value:.4f}"
-
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        raise AssertionError("cells are not pruned")
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._prepared.database.save_run(
@@ -199,6 +176,14 @@ class _CellJobs:
             inputs = self._prepared.inputs
             write_results(collect(self._file, inputs.database, inputs.workspace.digest), inputs.out)
             self._written = time.monotonic()
+
+
+def _task(cell: Cell, prepared: Prepared) -> Task:
+    assert cell.run_id is not None, "a blocked cell cannot run"
+    title, models = f"{cell.row} seed {cell.seed}", None
+    if prepared.request.save_models:
+        models = (prepared.inputs.out / "models" / f"{cell.row}-seed{cell.seed}").resolve()
+    return Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row, models=models)
 
 
 def encode(sources: Sources, workers: int) -> int:

@@ -1,9 +1,11 @@
 """What the coordinator asks of workers, what comes back, and who decides what happens then."""
 
 import traceback
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from study.store import Run
 from whisq_core.errors import InputError
@@ -54,23 +56,30 @@ class Failure:
 Outcome = Run | Stopped | Failure
 
 
-class Jobs(Protocol):
-    """A stream of tasks and what becomes of them. Called in the coordinator's main thread only.
+class Jobs:
+    """Tasks, one after the other, and what becomes of them: the base of a table's cells and a search's trials.
 
-    Any method may raise `InputError` to stop everything; what has finished is stored.
+    Called in the coordinator's main thread only. Any method may raise `InputError` to stop everything; what has
+    finished is stored.
     """
 
-    ahead: int
+    ahead = 1
     """How many tasks may wait for each worker beyond the one that it computes."""
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self._waiting = deque(tasks)
 
     def next(self) -> Task | None:
         """The next task, asked for whenever a worker is free; None: there is none now."""
+        return self._waiting.popleft() if self._waiting else None
 
     def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
         """The watched metrics of a running task; returns the reason to stop it, or None."""
+        return None
 
     def done(self, task: Task, run: Run) -> str:
         """A run has just been stored; returns what to show of it."""
+        return ""
 
     def stopped(self, task: Task, stop: Stopped) -> None:
         """A training that `report` stopped has ended."""

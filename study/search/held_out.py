@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from study.engine import Failure, Pool, Stopped, Task, Workspace, identify
+from study.engine import Jobs, Pool, Task, Workspace, identify
 from study.search.objective import objective_name, objective_value
 from study.search.params import to_settings
 from study.search.study import SearchPlan, best_first
@@ -77,28 +77,15 @@ def winner(candidates: Sequence[Candidate], study: optuna.Study) -> Candidate | 
     return min(sound, key=lambda candidate: (sign * candidate.mean, candidate.number), default=None)
 
 
-class _HeldOutJobs:
-    """Plain runs, one after the other."""
-
-    ahead = 1
+class _HeldOutJobs(Jobs):
+    """Plain runs. A candidate whose run fails has no value; the next start tries again."""
 
     def __init__(self, todo: Sequence[Task], plan: SearchPlan) -> None:
-        self._waiting, self._plan = list(todo)[::-1], plan
-
-    def next(self) -> Task | None:
-        return self._waiting.pop() if self._waiting else None
-
-    def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
-        raise AssertionError("these runs are not watched")
+        super().__init__(todo)
+        self._plan = plan
 
     def done(self, task: Task, run: Run) -> str:
         return f"{objective_name(self._plan.search.objective)} {_value(run, self._plan):.4f}"
-
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        raise AssertionError("these runs are not pruned")
-
-    def failed(self, task: Task, failure: Failure) -> None:
-        """The candidate has no value then; the next start tries again."""
 
 
 def _task(trial: FrozenTrial, seed: int, plan: SearchPlan, workspace: Workspace) -> Task:

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from study.dashboard import attach_run, retried, shown_metrics
-from study.engine import Failure, Stopped, Task, Watch, Workspace, identify
+from study.engine import Failure, Jobs, Stopped, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride
 from study.search.params import suggest
 from study.search.sampler import fixed_sampler, make_sampler
@@ -30,7 +30,7 @@ class _Running:
     last_epoch: int = 0
 
 
-class SearchJobs:
+class SearchJobs(Jobs):
     """Trials until `total` have finished, none begun after `deadline` (seconds since the epoch).
 
     Each call leaves Optuna's storage in a state that the next start of the same search can go on from.

@@ -4,41 +4,30 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from study.engine import Failure, Stopped, Task, Workspace, identify
+from study.engine import Failure, Jobs, Task, Workspace, identify
 from study.store import Run
 from whisq_core.spec import RunSpec, with_settings
 
 CONSTANT = with_settings(RunSpec(), {"model.predictor": "constant"})
 
 
-class ControlJobs:
+class ControlJobs(Jobs):
     """`count` runs of the constant predictor; `after` is called with each finished run."""
 
-    ahead = 1
-
     def __init__(self, workspace: Workspace, count: int, after: Callable[[Run], None] = lambda run: None) -> None:
-        self._workspace, self._after = workspace, after
-        self._waiting = list(range(count))[::-1]
+        specs = (CONSTANT.model_copy(update={"seed": seed}) for seed in range(count))
+        super().__init__(
+            Task(identify(spec, workspace).run_id, f"seed {spec.seed}", spec, "table", "constant") for spec in specs
+        )
+        self._after = after
         self.finished: list[int] = []
         self.failures: list[Failure] = []
-
-    def next(self) -> Task | None:
-        if not self._waiting:
-            return None
-        spec = CONSTANT.model_copy(update={"seed": self._waiting.pop()})
-        return Task(identify(spec, self._workspace).run_id, f"seed {spec.seed}", spec, "table", "constant")
-
-    def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
-        raise AssertionError("controls report nothing")
 
     def done(self, task: Task, run: Run) -> str:
         assert threading.current_thread() is threading.main_thread()
         self.finished.append(run.seed)
         self._after(run)
         return ""
-
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        raise AssertionError("controls are not stopped")
 
     def failed(self, task: Task, failure: Failure) -> None:
         self.failures.append(failure)

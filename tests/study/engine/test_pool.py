@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
-from study.engine import Failure, Pool, Stopped, Task, Watch, Workspace, identify
+from study.engine import Jobs, Pool, Stopped, Task, Watch, Workspace, identify
 from study.engine.tasks import failure_of
 from study.store import Database, Run
 from whisq_core.errors import InputError
@@ -132,29 +132,22 @@ def test_a_pool_that_makes_no_sense_is_refused(options: dict[str, object], messa
         Pool(**options)  # type: ignore[arg-type]
 
 
-class OneTraining:
+class OneTraining(Jobs):
     """One training that is watched and, at its second report, stopped."""
 
     ahead = 0
 
     def __init__(self, task: Task) -> None:
-        self.waiting, self.reports, self.ended = [task], [], []
-
-    def next(self) -> Task | None:
-        return self.waiting.pop() if self.waiting else None
+        super().__init__([task])
+        self.reports: list[tuple[int, list[str]]] = []
+        self.ended: list[tuple[int, str]] = []
 
     def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
         self.reports.append((epoch, sorted(metrics)))
         return "enough" if len(self.reports) == 2 else None
 
-    def done(self, task: Task, run: Run) -> str:
-        raise AssertionError("it is stopped")
-
     def stopped(self, task: Task, stop: Stopped) -> None:
         self.ended.append((stop.epoch, stop.reason))
-
-    def failed(self, task: Task, failure: Failure) -> None:
-        self.ended.append(failure)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
