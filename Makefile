@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-long lint calibration bench clean
 
 help:
-	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (6 to 10 minutes cold)"
+	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (about ten minutes cold)"
 	@echo "make test         lint, types, import contracts and all tests (under 10 minutes)"
 	@echo "make test-long    tests that take minutes each"
 	@echo "make calibration  5,000 simulated tables: how often a verdict is wrong (about half an hour)"
@@ -30,6 +30,7 @@ help:
 
 demo: .venv/demo
 	@$(BIN)/whisq-study demo
+	@echo "command  . .venv/bin/activate puts whisq-study on your PATH"
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -50,6 +51,7 @@ bench: .venv/test
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/search_overhead.py
 	$(BIN)/python benchmarks/scale.py
 

@@ -13,7 +13,7 @@ from typing import Any
 from study.store import masked
 from whisq_core.kernels import chosen
 
-_PACKAGES = ("whisq-study", "torch", "transformers", "geomloss", "optuna", "distributed", "numpy", "scipy")
+_PACKAGES = ("whisq-study", "torch", "transformers", "optuna", "distributed", "numpy", "scipy")
 
 
 def manifest(**facts: Any) -> dict[str, Any]:
