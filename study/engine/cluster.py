@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +43,17 @@ _CONFIG = {
 
 
 class Cluster:
-    """Workers and the connection to them; `workers` are local processes, None with a `scheduler`."""
+    """Workers and the connection to them: local processes, or those of a running cluster's `scheduler`."""
 
-    def __init__(self, workers: int | None, scheduler: str | None) -> None:
-        self._scheduler, self._most = scheduler, workers
+    def __init__(self, scheduler: str | None) -> None:
+        self._scheduler = scheduler
         self._local: LocalCluster | None = None
         self._client: Client | None = None
         self._inbox: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._topic = f"whisq-{uuid.uuid4().hex}"
 
     def grow(self, wanted: int) -> None:
-        """Have at least `wanted` local workers, up to the number asked for; a running cluster is connected to."""
+        """Have at least `wanted` local workers; a running cluster is connected to and has its own."""
         if self._client is None:
             with dask.config.set(_CONFIG), _deaf_to_interrupts():
                 self._connect(wanted)
@@ -105,9 +105,7 @@ class Cluster:
         InputError
             When there is no worker, or they differ.
         """
-        client = self._connected()
-        self._wait_for_a_worker(client)
-        answers = client.run(resolve_here, train)
+        answers = self._wait_for_a_worker().run(resolve_here, train)
         refused = next((answer for answer in answers.values() if isinstance(answer, str)), None)
         if refused is not None:
             raise InputError(refused)
@@ -123,100 +121,93 @@ class Cluster:
 
     def run(self, jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:
         """Keep every worker busy until `jobs` gives nothing more and all that it gave has ended."""
-        flights: dict[str, _Flight] = {}
+        assert self._client is not None, "grow() connects"
         places = (workspace.data.resolve(), workspace.features.resolve())
-        try:
-            while True:
-                self._fill(jobs, flights, places)
-                if not flights:
-                    return
-                self._listen(jobs, flights, settle, show)
-        finally:
-            for flight in flights.values():
-                flight.future.cancel(force=True)
+        _Round(self._client, self._inbox, self._topic, places, jobs, settle, show).run()
 
-    def _fill(self, jobs: Jobs, flights: "dict[str, _Flight]", places: tuple[Path, Path]) -> None:
-        client = self._connected()
-        capacity = (1 + jobs.ahead) * max(1, sum(client.nthreads().values()))
-        while len(flights) < capacity and (task := jobs.next()) is not None:
-            key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
-            future = client.submit(
-                compute_remotely, task, *places, self._topic, key, package_versions(), key=key, pure=False, retries=0
-            )
-            flights[key] = _Flight(task, future)
-            future.add_done_callback(lambda future: self._inbox.put(("ended", future.key)))
-
-    def _listen(
-        self, jobs: Jobs, flights: "dict[str, _Flight]", settle: Callable[[Task, Outcome], None], show: Show
-    ) -> None:
-        """Wait for one message, or a moment: workers may have joined in between."""
-        try:
-            kind, message = self._inbox.get(timeout=2.0)
-        except queue.Empty:
-            self._look_around()
-            return
-        key = message if kind == "ended" else message["key"]
-        flight = flights.get(key)
-        if flight is None:
-            return
-        if kind == "ended":
-            outcome = flight.outcome()
-            if outcome is None:  # the scheduler forgot it, such as after its own restart
-                flights.pop(key)
-                raise InputError("the Dask scheduler lost its tasks. What has finished is stored; run it again.")
-            flights.pop(key)
-            settle(flight.task, outcome)
-        elif kind == "start":
-            self._started(flight, message, flights, settle, show)
-        elif kind == "epoch":
-            task = flight.task
-            text, epoch = message["text"], message["epoch"]
-            show(Event("epoch", message["worker"], task.title, epoch, task.spec.train.epochs, text))
-        elif kind == "report":
-            reason = jobs.report(flight.task, message["epoch"], message["metrics"])
-            Queue(message["attempt"], client=self._connected()).put(reason)
-
-    def _started(
-        self,
-        flight: "_Flight",
-        message: dict[str, Any],
-        flights: "dict[str, _Flight]",
-        settle: Callable[[Task, Outcome], None],
-        show: Show,
-    ) -> None:
-        """A task that starts again has lost its worker; after too many losses it is given up."""
-        task, worker = flight.task, message["worker"]
-        flight.starts += 1
-        show(Event("start", worker, task.title, 0, task.spec.train.epochs))
-        if flight.starts == 1:
-            return
-        show(Event("requeued", worker, task.title, text="its worker was killed, it runs again on another"))
-        if flight.starts > MAX_DEATHS:
-            flight.future.cancel(force=True)
-            flights.pop(message["key"])
-            settle(task, died(task.spec, MAX_DEATHS))
-
-    def _look_around(self) -> None:
-        client = self._connected()
-        if client.status not in ("running", "connecting"):
-            raise InputError("the Dask scheduler is gone. What has finished is stored; start it and run this again.")
-        self._wait_for_a_worker(client)
-
-    def _wait_for_a_worker(self, client: Client) -> None:
-        told = False
-        while not client.nthreads():
-            if not told:
-                log(f"waiting for workers at {self._scheduler or 'this machine'}")
-                told = True
+    def _wait_for_a_worker(self) -> Client:
+        assert self._client is not None, "grow() connects"
+        if not self._client.nthreads():
+            log(f"waiting for workers at {self._scheduler}")
+        while not self._client.nthreads():
             time.sleep(0.5)
+        return self._client
 
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
         self._inbox.put((message["kind"], message))
 
-    def _connected(self) -> Client:
-        assert self._client is not None, "grow() connects"
-        return self._client
+
+@dataclass
+class _Round:
+    """One stream of tasks on the workers; `places` are the absolute folders of corpus and features."""
+
+    client: Client
+    inbox: "queue.Queue[tuple[str, Any]]"
+    topic: str
+    places: tuple[Path, Path]
+    jobs: Jobs
+    settle: Callable[[Task, Outcome], None]
+    show: Show
+    flights: "dict[str, _Flight]" = field(default_factory=dict)
+
+    def run(self) -> None:
+        try:
+            self._fill()
+            while self.flights:
+                if self._listen():
+                    self._fill()
+        finally:
+            for flight in self.flights.values():
+                flight.future.cancel(force=True)
+
+    def _fill(self) -> None:
+        """Hand out tasks while workers are free."""
+        if self.client.status not in ("running", "connecting"):
+            raise InputError("the Dask scheduler is gone. What has finished is stored; start it and run this again.")
+        capacity = (1 + self.jobs.ahead) * max(1, sum(self.client.nthreads().values()))
+        while len(self.flights) < capacity and (task := self.jobs.next()) is not None:
+            key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
+            arguments = (task, *self.places, self.topic, key, package_versions())
+            future = self.client.submit(compute_remotely, *arguments, key=key, pure=False, retries=0)
+            future.add_done_callback(lambda future: self.inbox.put(("ended", {"key": future.key})))
+            self.flights[key] = _Flight(task, future)
+
+    def _listen(self) -> bool:
+        """Wait for one message; whether workers may be free: a task has ended, or others may have joined meanwhile."""
+        try:
+            kind, message = self.inbox.get(timeout=2.0)
+        except queue.Empty:
+            return True
+        flight = self.flights.get(message["key"])
+        if flight is None:  # of a task that was given up, or of an earlier stream
+            return False
+        task = flight.task
+        if kind == "ended":
+            del self.flights[message["key"]]
+            self.settle(task, flight.outcome())
+        elif kind == "start":
+            self._started(flight, message)
+        elif kind == "epoch":
+            epochs = task.spec.train.epochs
+            self.show(Event("epoch", message["worker"], task.title, message["epoch"], epochs, message["text"]))
+        else:
+            assert kind == "report", kind
+            reason = self.jobs.report(task, message["epoch"], message["metrics"])
+            Queue(message["attempt"], client=self.client).put(reason)
+        return message["key"] not in self.flights
+
+    def _started(self, flight: "_Flight", message: dict[str, Any]) -> None:
+        """A task that starts again has lost its worker; after too many losses it is given up."""
+        task, worker = flight.task, message["worker"]
+        flight.starts += 1
+        self.show(Event("start", worker, task.title, 0, task.spec.train.epochs))
+        if flight.starts > 1:
+            self.show(Event("requeued", worker, task.title, text="its worker was killed, it runs again on another"))
+        if flight.starts > MAX_DEATHS:
+            flight.future.cancel(force=True)
+            del self.flights[message["key"]]
+            self.settle(task, died(task.spec, MAX_DEATHS))
 
 
 @dataclass
@@ -227,19 +218,19 @@ class _Flight:
     future: Any
     starts: int = 0
 
-    def outcome(self) -> Outcome | None:
-        """What it ended with; None when the scheduler does not know it any more.
+    def outcome(self) -> Outcome:
+        """What it ended with.
 
         Raises
         ------
         InputError
-            What a worker says of itself: other versions than here.
+            What a worker says of itself, such as other versions than here; or the scheduler has forgotten the task.
         """
         if self.future.status == "finished":
             result: Outcome = self.future.result()
             return result
-        if self.future.status != "error":
-            return None
+        if self.future.status != "error":  # such as after the scheduler's own restart
+            raise InputError("the Dask scheduler lost its tasks. What has finished is stored; run it again.")
         error = self.future.exception()
         if isinstance(error, InputError):
             raise error

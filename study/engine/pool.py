@@ -88,7 +88,7 @@ class Pool:
         if self._cluster is None:
             from study.engine.cluster import Cluster  # Dask: seconds that a table with nothing to run saves
 
-            self._cluster = Cluster(None if self._scheduler else self.workers, self._scheduler)
+            self._cluster = Cluster(self._scheduler)
         self._cluster.grow(wanted)
         return self._cluster
 
