@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from study.engine.runs import Workspace, score
 
-from study.ablation.ablate import AblateRequest, prepare
+from study.ablation import AblateRequest, prepare
 from study.config import SHIPPED_FILE
-from study.engine.plan import Cell
+from study.engine import Cell, Pool, Sources, Workspace, identify, score
 from study.store import CellEntry, Run, Scored
 from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
 from whisq_core.features.file import ItemKey, _crc, _header, file_bytes, frames_offset
@@ -88,33 +87,29 @@ def _write_store(root: Path, key: FeatureKey, items: Sequence[str], num_frames: 
             file.truncate(file_bytes(dim, num_frames))
 
 
-def fill_database(request: AblateRequest, num_runs: int) -> None:
+def fill_database(sources: Sources, num_runs: int) -> None:
     """Finished runs of one table: its cells but those of the row mlp_only, and older runs with other learning rates."""
-    prepared = prepare(request)
-    database, workspace = prepared.database, prepared.workspace
-    cells = [planned.cell for planned in prepared.cells]
-    entries = [
-        CellEntry(cell.row.id, cell.seed, cell.identity.run_id, None, workspace.digest)
-        for cell in cells
-        if cell.identity
-    ]
-    database.save_corpus(workspace.stored_corpus())
-    database.save_cells(prepared.file.name, entries)
-    done = [cell for cell in cells if cell.row.id != "mlp_only"]
-    for number in range(num_runs):
-        is_current = number < len(done)
-        cell = done[number] if is_current else cells[number % len(cells)]
-        run = _run(cell, workspace, number, {} if is_current else {"train.learning_rate": 1e-6 * number})
-        database.save_run(run)
+    prepared = prepare(AblateRequest(sources), Pool(1))
+    database, workspace = prepared.database, prepared.inputs.workspace
+    cells = [cell for cell in prepared.cells if cell.run_id]
+    done = [cell for cell in cells if cell.row != "mlp_only"]
+    with database.writing("benchmark"):
+        database.save_corpus(workspace.stored_corpus())
+        entries = [CellEntry(cell.row, cell.seed, cell.run_id, None, workspace.digest) for cell in cells]
+        database.save_cells(prepared.file.name, entries)
+        for number in range(num_runs):
+            is_current = number < len(done)
+            cell = done[number] if is_current else cells[number % len(cells)]
+            other = {} if is_current else {"train.learning_rate": 1e-6 * number}
+            database.save_run(_run(cell, workspace, number, other))
 
 
 def _run(cell: Cell, workspace: Workspace, number: int, other: dict[str, float]) -> Run:
-    assert cell.identity is not None
-    parts = {**cell.identity.parts, **other}
+    parts = {**identify(cell.spec, workspace).parts, **other}
     return Run(
         run_id=digest(parts),
         table_name="table2",
-        row=cell.row.id,
+        row=cell.row,
         seed=cell.seed,
         state="done",
         identity=parts,

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from study.engine.runs import Workspace, execute
 
 from study.config import read_ablation_file
-from study.demo.run import DEMO_FILE
-from study.engine.encode import encode_backbones
-from study.store.records import Scored
+from study.demo import DEMO_FILE
+from study.engine import Task, Workspace, encode_backbones, execute, identify
+from study.store import Scored
 from whisq_core import kernels
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec, with_settings
@@ -120,9 +119,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def _scored(spec: RunSpec, workspace: Workspace, kernels: str | None = None) -> Scored:
-    with kernels.using(kernels or os.environ.get(kernels.SWITCH, "")):
-        return execute(spec, workspace, lambda record, predicted: None).scored[_SPLIT]
+def _scored(spec: RunSpec, workspace: Workspace, chosen: str | None = None) -> Scored:
+    with kernels.using(chosen or os.environ.get(kernels.SWITCH, "")):
+        task = Task(identify(spec, workspace).run_id, "benchmark", spec, "benchmark", "row")
+        return execute(task, workspace).scored[_SPLIT]
 
 
 def _text(result: Result) -> str:

@@ -25,11 +25,9 @@ from pathlib import Path
 
 import numpy as np
 from big_study import fill_database, write_corpus, write_features, write_file
-from study.engine.runs import Workspace
 
-from study.ablation.ablate import AblateRequest
 from study.config import read_ablation_file
-from study.engine.preflight import resolved
+from study.engine import Sources, Workspace, resolved
 
 _COMMAND = Path(sys.executable).with_name("whisq-study")
 _GIB = 2**30
@@ -87,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(folder: Path, num_runs: int) -> AblateRequest:
+def build(folder: Path, num_runs: int) -> Sources:
     """Corpus, features and database in `folder`, unless they are there."""
     request = _request(folder)
     if not (folder / "complete").exists():
@@ -101,12 +99,12 @@ def build(folder: Path, num_runs: int) -> AblateRequest:
     return request
 
 
-def _request(folder: Path) -> AblateRequest:
+def _request(folder: Path) -> Sources:
     storage = f"sqlite:///{folder}/whisq.db"
-    return AblateRequest(folder / "table.yaml", folder / "corpus.csv", folder / "features", storage, folder / "out")
+    return Sources(folder / "table.yaml", folder / "corpus.csv", folder / "features", storage, folder / "out")
 
 
-def measure(folder: Path, request: AblateRequest, arguments: argparse.Namespace) -> Result:
+def measure(folder: Path, request: Sources, arguments: argparse.Namespace) -> Result:
     """All of it, one process after the other."""
     where = ("--storage", request.storage, "--out", f"{request.out}")
     data = ("--data", f"{request.data}", "--features", f"{request.features}")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from step import Sizes, synthetic_dataset
 
-from study.engine.preflight import resolved
+from study.engine import resolved
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training.step import Trainer
 
