@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from helpers.searches import request, write_data
 
 from study.dashboard import open_storage
