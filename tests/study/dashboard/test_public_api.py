@@ -1,4 +1,4 @@
-"""Optuna is used through its public API, and only where DESIGN says: its private names change without a word."""
+"""Optuna is used through its public API, and in three rooms only: its private names change without a word."""
 
 import re
 from pathlib import Path
