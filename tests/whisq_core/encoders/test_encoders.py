@@ -197,7 +197,7 @@ def test_untrained_prompts_differ(tmp_path):
     assert encoder.prepare("a piano").array.tolist() != encoder.prepare("a flute").array.tolist()
 
 
-# Parameters: the encoders' own model cards and FACTS of the paper's table. Whisper's operations by hand:
+# Parameters: the encoders' own model cards and the paper's table. Whisper's operations by hand:
 # two convolutions, and per layer 4 d^2 + 2 d f for each frame and 2 d for each pair of frames.
 WHISPER_MACS = 3000 * 240 * 512 + 1500 * 1536 * 512 + 6 * (1500 * (4 * 512**2 + 2 * 512 * 2048) + 2 * 512 * 1500**2)
 PAPER_ENCODERS = {
