@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test test-long lint calibration bench clean
 
 help:
-	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (about ten minutes cold)"
+	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (a quarter of an hour cold)"
 	@echo "make test         lint, types, import contracts and all tests (under 10 minutes)"
 	@echo "make test-long    tests that take minutes each"
 	@echo "make calibration  5,000 simulated tables: how often a verdict is wrong (about half an hour)"
