@@ -4,10 +4,28 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study.options import (
+    DEFAULT_FEATURES,
+    DEFAULT_STORAGE,
+    BaseOption,
+    DataOption,
+    FeaturesOption,
+    FileArgument,
+    JsonOption,
+    OutOption,
+    RowsOption,
+    SchedulerOption,
+    SeedsOption,
+    StorageOption,
+    SystemTruth,
+    VersionOption,
+    WaitOption,
+    WorkersOption,
+)
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,72 +33,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="whisq-study",
-    help="Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-FileArgument = Annotated[
-    Path | None,
-    typer.Argument(help="Ablation file. Default: ablations.yaml here, else the Table II file shipped inside."),
-]
-DataOption = Annotated[Path, typer.Option("--data", help="MusicEval folder or CSV manifest.", show_default=False)]
-StorageOption = Annotated[
-    str,
-    typer.Option(
-        "--storage",
-        envvar="WHISQ_STORAGE",
-        help="Where runs are stored: sqlite:///FILE.db, or postgresql+psycopg://USER:PASSWORD@HOST/DB.",
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder for tables. Default: results/<name of the file>.")
-]
-FeaturesOption = Annotated[
-    Path, typer.Option("--features", envvar="WHISQ_FEATURES", help="Root of the feature stores, shared by all studies.")
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", help="Processes on this machine. Default: one per GPU, else per core; 1: this process."),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler", help="Compute on a running Dask cluster: its address (tcp://HOST:8786) or scheduler file."
-    ),
-]
-WaitOption = Annotated[
-    bool, typer.Option("--wait", help="Wait while another command writes to the storage, instead of stopping.")
-]
-RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows: whisq,no_ot.")]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the file's seeds: 0-9 or 0,1,5.")]
-BaseOption = Annotated[
-    Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")
-]
-SystemTruth = Literal["clips", "csv"]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-
-DEFAULT_STORAGE = "sqlite:///results/whisq.db"
-DEFAULT_FEATURES = Path("results/features")
+_ENCODER = "hub id, folder, untrained:NAME"
 _INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"whisq-study {version('whisq-study')}")
-        raise typer.Exit
-
-
 @app.callback()
-def whisq_study(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
+def whisq_study(version: VersionOption = False) -> None:
     """Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table."""
 
 
@@ -89,12 +53,8 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for corpus, features, database and tables.")] = Path(
         "results/demo"
     ),
-    audio: Annotated[
-        str | None, typer.Option("--audio", help="Another audio encoder: hub id, folder, untrained:NAME.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option("--text", help="Another text encoder: hub id, folder, untrained:NAME.")
-    ] = None,
+    audio: Annotated[str | None, typer.Option("--audio", help=f"Another audio encoder: {_ENCODER}.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help=f"Another text encoder: {_ENCODER}.")] = None,
     workers: WorkersOption = None,
 ) -> None:
     """Table, report and search on a small built-in corpus.

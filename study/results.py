@@ -76,9 +76,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
             lines.append(_line(row, seed, position, state, reason, run, scoring))
     shown = [(row, seed, run) for row, found in done.items() for seed, run in found]
     split = scoring.split
-    first = next((run.scored[split].clip_indices for _, _, run in shown), None)
-    indices = np.flatnonzero(corpus.clips["split"] == split) if first is None else first
-    scored_clips = corpus.clips.iloc[indices]
+    scored_clips = scoring.clips(shown[0][2] if shown else None)
     newest = max(runs.values(), key=lambda run: run.finished_at, default=None)
     return TableResults(
         file=file,
@@ -106,6 +104,12 @@ class _Scoring:
         self._convention = file.base.data.system_truth
         systems = corpus.clips.loc[corpus.clips["split"] == self.split, "system"]
         self.truth = system_truth(corpus, self._convention, systems)
+
+    def clips(self, run: Run | None) -> pd.DataFrame:
+        """The clips that a run scored; those of the split where there is no run."""
+        if run is None:
+            return self._corpus.clips[self._corpus.clips["split"] == self.split]
+        return self._corpus.clips.iloc[run.scored[self.split].clip_indices]
 
     def metrics(self, run: Run) -> dict[str, float]:
         """The stored metrics; computed anew where they are of the other convention or of an older program."""

@@ -4,8 +4,6 @@ A finished run is written in one transaction. Only the holder of the storage's l
 """
 
 import json
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,10 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from study.store.lock import StorageLock
 from study.store.records import CellEntry, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.retry import with_retry
 from study.store.schema import SCHEMA_VERSION, cells, corpora, metrics, predictions, read_version, runs, schema, tables
 from study.store.schema import tuned as tuned_rows
 from study.store.urls import create_engine, masked, open_error, sqlite_path
@@ -25,41 +24,8 @@ from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
 _MAX_PARAMETERS = 1000
-_PATIENCE = 3600.0  # seconds that a database may be away
-_PASSING = ("locked", "busy")  # what SQLite says while another program writes
 
 Result = TypeVar("Result")
-
-
-def with_retry(action: Callable[[], Result]) -> Result:
-    """Run `action` again while the database is away or locked, waiting 0.1 s, 0.2 s, ... 30 s between tries.
-
-    Raises
-    ------
-    InputError
-        When it stays away for an hour, or fails for a reason that waiting does not mend (disk full, read-only).
-    """
-    pause, deadline = 0.1, time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return action()
-        except (OperationalError, InterfaceError) as error:
-            if not _passes(error) or time.monotonic() + pause > deadline:
-                raise InputError(
-                    f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}. What was stored before "
-                    "is safe. Mend that, then run the same command again."
-                ) from error
-            if pause > 1.0:
-                print(f"the database does not answer, trying again: {error.orig}", file=sys.stderr)
-            time.sleep(pause)
-            pause = min(2 * pause, 30.0)
-
-
-def _passes(error: DBAPIError) -> bool:
-    """Whether it is worth waiting: a server that is away comes back, a full disk does not."""
-    if type(error.orig).__module__.startswith("sqlite3"):
-        return any(word in str(error.orig) for word in _PASSING)
-    return True
 
 
 class Database:

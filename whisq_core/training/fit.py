@@ -51,7 +51,7 @@ def fit(
     inner: Dataset | None = None,
     on_epoch: Callable[[EpochRecord, Float[np.ndarray, "clips 2"] | None], None] = lambda record, predicted: None,
 ) -> FitResult:
-    """Train the model of a run (Eqs. 8-10); same spec and clips, same bits, whatever else runs on the machine.
+    """Train the model of a run (Eqs. 8-10): bit-identical for the same spec and clips, whatever else runs here.
 
     Parameters
     ----------
@@ -62,15 +62,9 @@ def fit(
     watch
         Clips that are predicted after every epoch, for `on_epoch`.
     inner
-        What `train.patience` watches: the epoch with the lowest task loss on it is kept. Given if and only if
-        `train.patience` is.
+        What `train.patience` watches, and given with it alone: the epoch of the lowest task loss on it is kept.
     on_epoch
         Called after every epoch with its record and the predictions on `watch`; it may raise to stop.
-
-    Returns
-    -------
-    FitResult
-        The model and one record per epoch.
 
     Raises
     ------
