@@ -3,6 +3,7 @@
     python benchmarks/engine.py                                    # this version, SQLite, 1 and 2 workers
     python benchmarks/engine.py --against f7560f6 --cells 100,1000  # in turns with an older commit that had tickets
     python benchmarks/engine.py --storage postgresql+psycopg://...  # another database; its tables are added to
+    python benchmarks/engine.py --view 200                        # the dashboard's view of so many cells, apart
 
 The cell is the constant predictor, whose run takes two milliseconds; each seed is a cell of its own. Only the first
 cells of a long table are computed, since the question is what those that wait cost.
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2", help="how many workers compute, one after the other")
     parser.add_argument("--against", help="a commit before the coordinator, measured in turns")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--view", type=int, metavar="CELLS", help="only this: bring the dashboard's view up to date")
     parser.add_argument("--one", nargs=2, metavar=("CELLS", "WORKERS"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -65,6 +67,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
+        if asked.view:
+            show(folder, asked.storage or f"sqlite:///{folder}/view.db", asked.view)
+            return
         with contextlib.ExitStack() as stack:
             old = stack.enter_context(checkout(asked.against, folder)) if asked.against else None
             for cells in map(int, asked.cells.split(",")):
@@ -126,6 +131,29 @@ def prepare(folder: Path) -> None:
         "seeds: 0\nsections:\n- title: Controls\n  rows:\n"
         "  - {id: constant, label: Constant, set: {model.predictor: constant}}\n"
     )
+
+
+def show(folder: Path, url: str, cells: int) -> None:
+    """Print what a cell costs in the dashboard's view: its trial, metrics and files; then with nothing new."""
+    from helpers.controls import ControlJobs
+
+    from study.config import read_ablation_file
+    from study.dashboard import show_table
+    from study.engine import Pool, Workspace
+    from study.store import CellEntry, Database, Run
+
+    runs: list[Run] = []
+    workspace, database = Workspace(folder / "corpus", folder / "features"), Database(url)
+    file = read_ablation_file(folder / "bench.yaml", seeds=tuple(range(cells)))
+    with database.writing("benchmark"), Pool(1) as pool:
+        pool.run(ControlJobs(workspace, cells, runs.append), workspace, database, "benchmark", cells)
+        database.save_corpus(workspace.stored_corpus())
+        entries = [CellEntry("constant", run.seed, run.run_id, None, workspace.digest) for run in runs]
+        database.save_cells(file.name, entries)
+        for what in ("new cells", "nothing new"):
+            began = time.perf_counter()
+            show_table(database, file)
+            print(f"view, {cells} {what}: {1000 * (time.perf_counter() - began) / cells:.1f} ms per cell")
 
 
 def measure(folder: Path, url: str, cells: int, workers: int) -> dict[str, float]:
