@@ -14,7 +14,7 @@ _STATES = get_args(State)
 
 def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int) -> str:
     """What each row lacks, the reason once, and the minutes on one worker; then the sum, and what the design lacks."""
-    lines = [f"{'row':<20} {'cells':>5}  {'state':<8} {'minutes':>7}  reason"]
+    lines = [f"{'row':<20} {'seeds':<8} {'state':<8} {'minutes':>7}  reason"]
     total = 0.0
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
@@ -22,7 +22,7 @@ def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, worke
     for (row, state, reason), members in groups.items():
         minutes = sum(costs.minutes(cell.spec) for cell in members if cell.to_run)
         total += minutes
-        lines.append(f"{row:<20} {len(members):>5}  {state:<8} {minutes:>7.2f}  {_where(members)}{reason}".rstrip())
+        lines.append(f"{row:<20} {_seeds(members):<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s), encoding not included")
@@ -30,11 +30,15 @@ def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, worke
     return "\n".join(lines)
 
 
-def _where(members: Sequence[Cell]) -> str:
-    """Which seeds of a row a line is about."""
-    seeds = [str(cell.seed) for cell in members]
-    shown = seeds if len(seeds) <= 10 else [*seeds[:9], "..."]
-    return f"seed{'s' if len(seeds) > 1 else ''} {' '.join(shown)}: " if members[0].reason else ""
+def _seeds(members: Sequence[Cell]) -> str:
+    """The seeds of some cells as a file writes them: 0-9,12."""
+    parts: list[list[int]] = []
+    for seed in sorted(cell.seed for cell in members):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], seed]
+        else:
+            parts.append([seed])
+    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def settings_text(file: AblationFile, cells: Sequence[Cell]) -> str:

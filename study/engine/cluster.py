@@ -31,7 +31,10 @@ from whisq_core.spec import TrainSpec
 MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
 _CONNECT_SECONDS = 30
 
+_LOOPBACK = "127.0.0.1:0"  # Dask serves a page of its state wherever it is not told otherwise; ours are empty
 _CONFIG = {
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
     "distributed.worker.memory.target": False,  # Dask guards against too many results; ours are small
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -68,7 +71,8 @@ class Cluster:
             security = Security.temporary()  # no other user of this machine can send code to the workers
             self._local = LocalCluster(
                 n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
-                security=security, dashboard_address=None, memory_limit=0, silence_logs="CRITICAL",
+                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
+                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
             )  # fmt: skip
             self._client = Client(self._local)
             return

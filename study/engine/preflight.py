@@ -129,17 +129,24 @@ def open_database(url: str, writes: bool, made_by: str) -> Database:
         When it cannot be opened, cannot be written and should be, or is not there and should be.
     """
     path = sqlite_path(url)
-    if path is not None and not writes and not path.exists():
+    if path is None:
+        return Database(url)
+    if not writes and not path.exists():
         raise InputError(f"storage '{url}': there is no {path}. Give the --storage of your runs, or run: {made_by}.")
-    if path is not None and writes:
-        problem = _unwritable(path.parent)
-        if problem is None and path.exists() and not os.access(path, os.W_OK):
-            problem = f"{path} is read-only"
-        if problem:
-            raise InputError(
-                f"storage '{url}': cannot be written, {problem}. Give another --storage sqlite:///FILE.db."
-            )
-    return Database(url)
+    problem = f"{path} is a folder" if path.is_dir() else _unwritable(path.parent) if writes else None
+    if writes and problem is None and path.exists() and not os.access(path, os.W_OK):
+        problem = f"{path} is read-only"
+    database = None
+    try:
+        database = None if problem else Database(url)
+    except InputError as error:
+        if "not a database" not in str(error):
+            raise
+        problem = f"{path} is not a SQLite database"
+    if database is None or problem:
+        remedy = "Give another file: --storage sqlite:///FILE.db."
+        raise InputError(f"storage '{url}': cannot be opened, {problem}. {remedy}") from None
+    return database
 
 
 def check_writable(folder: Path, option: str) -> None:

@@ -97,7 +97,8 @@ def read_version(connection: sa.Connection, name: str) -> int:
                     f"{', '.join(sorted(missing))}). Give another --storage."
                 )
     version = connection.scalar(sa.select(tables.c.version)) if tables.name in found else 1
-    if version is None or version > SCHEMA_VERSION:
+    version = 1 if version is None else version  # another process is writing it just now
+    if version > SCHEMA_VERSION:
         raise InputError(
             f"storage '{name}': made by another whisq-study (schema {version}; this program knows up to "
             f"{SCHEMA_VERSION}). Use that program, or give another --storage."

@@ -63,9 +63,8 @@ def masked(url: str) -> str:
         return url if _is_harmless(url) else "(a storage URL with what may be a password, not shown)"
     if parsed.drivername.startswith("sqlite"):
         return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
-    certain = parsed.drivername.startswith("postgres") and "@" not in (parsed.host or "") + (parsed.database or "")
-    if not certain or (url.count("@") > 1) or not url.startswith(parsed.drivername):
-        return f"{parsed.drivername}://(not shown: it may hold a password)"
+    if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or "@" in (parsed.database or ""):
+        return "(a storage URL with what may be a password, not shown)"
     shown = parsed.set(query={name: "***" if _SECRET.search(name) else value for name, value in parsed.query.items()})
     return shown.render_as_string(hide_password=True)
 

@@ -65,10 +65,7 @@ OPTIONS = {
     ("--base", "best.yaml"): ["best.yaml: cannot be read: No such file or directory. Check the path."],
     ("--out", "table.yaml/x"): [f"--out table.yaml/x: cannot be written, {NOT_A_FOLDER}"],
     ("--features", "table.yaml/x"): [f"--features table.yaml/x: cannot be written, {NOT_A_FOLDER}"],
-    ("--workers", "9"): [
-        "--workers: found 9, SQLite is kept to at most 8 local workers. "
-        f"For more use PostgreSQL: --storage {POSTGRESQL}."
-    ],
+    ("--workers", "-1"): ["--workers: found -1, allowed: 1 or more."],
     ("--storage", "results.db"): [
         f"storage 'results.db': not a storage URL. Allowed: sqlite:///FILE.db or {POSTGRESQL}."
     ],
@@ -113,12 +110,11 @@ def test_mistakes_of_file_corpus_and_options_are_told_together(spoilt: Path) -> 
     table("feature_dim", "feature_dimm")(spoilt)
     first_line(f"{FIRST}.wav,3.4")(spoilt)
 
-    found = mistakes(spoilt, *ABLATE, "--out", "table.yaml/x", "--features", "table.yaml/x", "--workers", 9)
+    found = mistakes(spoilt, *ABLATE, "--out", "table.yaml/x", "--features", "table.yaml/x")
 
     assert found == [
         *FILES["an unknown setting"][1].splitlines(),
         *OPTIONS["--out", "table.yaml/x"],
-        *OPTIONS["--workers", "9"],
         f"{TRAIN}:1: found 2 fields in '{FIRST}.wav,3.4', allowed: 3 (name.wav,OMQ,TA).",
         *OPTIONS["--features", "table.yaml/x"],
     ]
@@ -151,8 +147,8 @@ OTHER_COMMANDS = {
     "optimize table.yaml --data corpus --row wisq": ["table.yaml: unknown row 'wisq'. Did you mean 'whisq'?"],
     "optimize table.yaml --data corpus --trials 0 --out table.yaml/x --storage sqlite:///corpus": [
         "--trials: found 0, allowed: 1 or more. It is the total of the search.",
-        *OPTIONS["--storage", "sqlite:///corpus"],
         *OPTIONS["--out", "table.yaml/x"],
+        *OPTIONS["--storage", "sqlite:///corpus"],
     ],
     "report table.yaml --out table.yaml/x": [
         *OPTIONS["--out", "table.yaml/x"],
@@ -172,7 +168,7 @@ def test_every_command_refuses_bad_input_alike(spoilt: Path, command: str) -> No
 USAGE = {
     "ablate table.yaml": "Error: Missing option '--data'.",
     "ablate table.yaml --data corpus --wrokers 2": "Error: No such option: --wrokers",
-    "ablate table.yaml --data corpus --workers 0": "Error: Invalid value for '--workers'",
+    "ablate table.yaml --data corpus --workers 0": "error: --workers: found 0, allowed: 1 or more.",
     "ablate table.yaml --data corpus --workers two": "Error: Invalid value for '--workers'",
     "evaluate answer.txt --data corpus --system-truth mean": "Error: Invalid value for '--system-truth'",
     "ablat": "Error: No such command 'ablat'. Did you mean 'ablate'",

@@ -13,6 +13,7 @@ from helpers.command import run
 from helpers.studies import Place, beginning_in, changed, copied_to, row
 
 from study.config import SHIPPED_FILE, read_ablation_file
+from study.config.seeds import expand_seeds
 from study.published import PUBLISHED
 from study.store.database import Database
 from study.store.records import Run
@@ -39,7 +40,8 @@ def planned(place: Place, *options: object) -> dict[str, tuple[str, str]]:
     for line in finished.out.splitlines()[1:]:
         words = line.split(maxsplit=4)
         if len(words) > 3 and words[2] in ("new", "stale", "done", "blocked"):
-            cells[f"{words[0]} {words[1]}"] = (words[2], words[4] if len(words) > 4 else "")
+            for seed in expand_seeds(words[1].split(",")):
+                cells[f"{words[0]} {seed}"] = (words[2], words[4] if len(words) > 4 else "")
     return cells
 
 

@@ -26,25 +26,34 @@ def asked(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> OptimizeR
 
 
 def change(asked: OptimizeRequest, **values: Any) -> None:
-    content = yaml.safe_load(asked.file.read_text(encoding="utf-8"))
-    asked.file.write_text(yaml.safe_dump(content | values, sort_keys=False), encoding="utf-8")
+    content = yaml.safe_load(asked.sources.file.read_text(encoding="utf-8"))
+    asked.sources.file.write_text(yaml.safe_dump(content | values, sort_keys=False), encoding="utf-8")
 
 
 def command(asked: OptimizeRequest, name: str, *options: object) -> Finished:
     """A command on this study, in its folder, with one worker."""
-    where = ("--data", asked.data, "--features", asked.features, "--storage", asked.storage, "--out", asked.out)
-    return run(asked.file.parent, name, asked.file, *where, "--workers", 1, *options)
+    where = (
+        "--data",
+        asked.sources.data,
+        "--features",
+        asked.sources.features,
+        "--storage",
+        asked.sources.storage,
+        "--out",
+        asked.sources.out,
+    )
+    return run(asked.sources.file.parent, name, asked.sources.file, *where, "--workers", 1, *options)
 
 
 def table(asked: OptimizeRequest) -> str:
-    return (asked.out / "table.md").read_text(encoding="utf-8")
+    return (asked.sources.out / "table.md").read_text(encoding="utf-8")
 
 
 def test_each_row_is_searched_alike_and_trained_with_what_its_own_search_chose(asked: OptimizeRequest) -> None:
     finished = command(asked, "ablate")
 
     assert finished.status == 0, finished.err
-    database = Database(asked.storage)
+    database = Database(asked.sources.storage)
     tuned, cells = database.tuned("tiny_tuned"), database.cells("tiny_tuned")
     assert {row: choice.num_trials for row, choice in tuned.items()} == {"whisq": 3, "no_ot": 3, "constant": 0}
     runs = database.runs([cell.run_id for cell in cells.values() if cell.run_id])
@@ -64,9 +73,9 @@ def identity_of(runs: dict[str, Any], cells: dict[tuple[str, int], Any], row: st
 
 def test_a_tuned_table_run_again_trains_nothing_and_keeps_every_byte(asked: OptimizeRequest) -> None:
     command(asked, "ablate")
-    database = Database(asked.storage)
+    database = Database(asked.sources.storage)
     runs, searched = database.count_runs(), trials(asked, "tiny_tuned-no_ot")
-    before = {path.name: path.read_bytes() for path in asked.out.glob("table*")}
+    before = {path.name: path.read_bytes() for path in asked.sources.out.glob("table*")}
 
     planned = command(asked, "ablate", "--plan")
     again = command(asked, "ablate")
@@ -75,13 +84,13 @@ def test_a_tuned_table_run_again_trains_nothing_and_keeps_every_byte(asked: Opti
     assert (again.status, again.err) == (0, "")
     assert database.count_runs() == runs
     assert trials(asked, "tiny_tuned-no_ot") == searched
-    assert {path.name: path.read_bytes() for path in asked.out.glob("table*")} == before
+    assert {path.name: path.read_bytes() for path in asked.sources.out.glob("table*")} == before
 
 
 def test_a_tuned_table_tells_for_each_row_its_trials_and_its_own_settings(asked: OptimizeRequest) -> None:
     command(asked, "ablate")
 
-    text, tuned = table(asked), Database(asked.storage).tuned("tiny_tuned")
+    text, tuned = table(asked), Database(asked.sources.storage).tuned("tiny_tuned")
     assert "SGD, learning rate tuned, momentum tuned, batch 16, huber loss, optimal-transport weight 0.0001" in text
     assert "each tuned row has its own search of 3 trials, judged on an inner split of the training clips" in text
     own = {
@@ -91,8 +100,8 @@ def test_a_tuned_table_tells_for_each_row_its_trials_and_its_own_settings(asked:
     }
     assert f"Tuned settings. WhisQ, 3 trials: {own['whisq']}; Without OT, 3 trials: {own['no_ot']}." in text
     for name in ("table.html", "table.tex"):
-        assert f"WhisQ, 3 trials: {own['whisq']}" in (asked.out / name).read_text(encoding="utf-8"), name
-    with (asked.out / "table.csv").open(encoding="utf-8") as file:
+        assert f"WhisQ, 3 trials: {own['whisq']}" in (asked.sources.out / name).read_text(encoding="utf-8"), name
+    with (asked.sources.out / "table.csv").open(encoding="utf-8") as file:
         assert {line["row"]: line["num_trials"] for line in csv.DictReader(file)} == {
             "whisq": "3",
             "no_ot": "3",
@@ -112,7 +121,7 @@ def test_unequal_budgets_are_said_aloud(asked: OptimizeRequest) -> None:
 
 
 def test_a_search_on_the_scored_clips_is_admitted(asked: OptimizeRequest) -> None:
-    content = yaml.safe_load(asked.file.read_text(encoding="utf-8"))
+    content = yaml.safe_load(asked.sources.file.read_text(encoding="utf-8"))
     change(asked, search=content["search"] | {"data.score": "dev"})
 
     assert command(asked, "ablate", "--rows", "no_ot").status == 0
@@ -122,19 +131,19 @@ def test_a_search_on_the_scored_clips_is_admitted(asked: OptimizeRequest) -> Non
 
 
 def test_a_repeated_row_shares_the_search_of_the_row_it_repeats(asked: OptimizeRequest) -> None:
-    content = yaml.safe_load(asked.file.read_text(encoding="utf-8"))
+    content = yaml.safe_load(asked.sources.file.read_text(encoding="utf-8"))
     content["sections"][0]["rows"].append({"id": "aa", "label": "Other seeds", "extends": "whisq", "seeds": [7, 8]})
     change(asked, sections=content["sections"])
 
     assert command(asked, "ablate", "--rows", "whisq,aa").status == 0
 
-    tuned = Database(asked.storage).tuned("tiny_tuned")
+    tuned = Database(asked.sources.storage).tuned("tiny_tuned")
     assert tuned["aa"] == tuned["whisq"]
-    assert not (asked.out / "tiny_tuned-aa").exists()
+    assert not (asked.sources.out / "tiny_tuned-aa").exists()
 
 
 def test_no_row_is_searched_while_another_cannot_be(asked: OptimizeRequest) -> None:
-    content = yaml.safe_load(asked.file.read_text(encoding="utf-8"))
+    content = yaml.safe_load(asked.sources.file.read_text(encoding="utf-8"))
     content["sections"][0]["rows"][1]["seeds"] = [1_000_000]
     change(asked, sections=content["sections"])
 
@@ -143,13 +152,13 @@ def test_no_row_is_searched_while_another_cannot_be(asked: OptimizeRequest) -> N
     assert finished.status == 2
     (error,) = finished.errors
     assert error.endswith("row 'no_ot': seed 1000000 is one of those that searches use. Give the table other seeds.")
-    assert Database(asked.storage).count_runs() == 0
+    assert Database(asked.sources.storage).count_runs() == 0
 
 
 def test_tuned_rows_make_a_table_of_their_own(asked: OptimizeRequest) -> None:
-    tuned = read_ablation_file(asked.file).name
+    tuned = read_ablation_file(asked.sources.file).name
     change(asked, hyperparameters="shared")
-    shared = read_ablation_file(asked.file).name
+    shared = read_ablation_file(asked.sources.file).name
     change(asked, hyperparameters="tuned", name="tiny_tuned")
 
-    assert (shared, tuned, read_ablation_file(asked.file).name) == ("tiny", "tiny_tuned", "tiny_tuned")
+    assert (shared, tuned, read_ablation_file(asked.sources.file).name) == ("tiny", "tiny_tuned", "tiny_tuned")
