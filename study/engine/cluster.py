@@ -6,6 +6,7 @@ queue of its own.
 """
 
 import asyncio
+import math
 import queue
 import signal
 import time
@@ -30,6 +31,7 @@ from whisq_core.spec import TrainSpec
 
 MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
 _CONNECT_SECONDS = 30
+_COUNT_SECONDS = 1.0  # how old the number of workers may be
 
 _LOOPBACK = "127.0.0.1:0"  # Dask serves a page of its state wherever it is not told otherwise; ours are empty
 _CONFIG = {
@@ -154,6 +156,8 @@ class _Round:
     settle: Callable[[Task, Outcome], None]
     show: Show
     flights: "dict[str, _Flight]" = field(default_factory=dict)
+    workers: int = 1
+    counted: float = -math.inf  # when they were
 
     def run(self) -> None:
         try:
@@ -169,8 +173,9 @@ class _Round:
         """Hand out tasks while workers are free."""
         if self.client.status not in ("running", "connecting"):
             raise InputError("the Dask scheduler is gone. What has finished is stored; start it and run this again.")
-        capacity = (1 + self.jobs.ahead) * max(1, sum(self.client.nthreads().values()))
-        while len(self.flights) < capacity and (task := self.jobs.next()) is not None:
+        if time.monotonic() - self.counted > _COUNT_SECONDS:
+            self.counted, self.workers = time.monotonic(), max(1, sum(self.client.nthreads().values()))
+        while len(self.flights) < (1 + self.jobs.ahead) * self.workers and (task := self.jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
             arguments = (task, *self.places, self.topic, key, package_versions())
             future = self.client.submit(compute_remotely, *arguments, key=key, pure=False, retries=0)
