@@ -38,7 +38,7 @@ def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: st
     """Compute one task on a worker."""
     worker = get_worker()
     name, attempt = str(worker.name), uuid.uuid4().hex
-    _check_versions(name, versions)
+    check_versions(name, versions)
 
     def tell(kind: str, **facts: Any) -> None:
         worker.log_event(topic, {"kind": kind, "key": key, "worker": name, "attempt": attempt, **facts})
@@ -74,7 +74,7 @@ def _known(task: Task, data: Path, features: Path) -> Workspace:
     return workspace
 
 
-def _check_versions(worker: str, wanted: dict[str, str]) -> None:
+def check_versions(worker: str, wanted: dict[str, str]) -> None:
     here = package_versions()
     differing = [
         f"{name} {here.get(name)} instead of {wanted.get(name)}" for name in _SAME if here.get(name) != wanted.get(name)

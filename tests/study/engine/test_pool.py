@@ -1,6 +1,7 @@
 """Tasks are computed once each, here, in local processes or on a running cluster, and stored by the coordinator."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
 from study.engine import Jobs, Pool, Stopped, Task, Watch, Workspace, identify
+from study.engine.provenance import package_versions
 from study.engine.tasks import failure_of
+from study.engine.worker import check_versions
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, with_settings
@@ -194,6 +197,14 @@ def test_another_corpus_on_a_worker_is_found_before_anything_is_computed(
 
     assert [failure.kind for failure in jobs.failures] == ["input"]
     assert "corpus, features or program differ" in jobs.failures[0].reason
+
+
+def test_a_worker_with_other_versions_is_refused_by_name() -> None:
+    here = package_versions()
+    check_versions("7", here)
+
+    with pytest.raises(InputError, match=rf"worker 7 has torch {re.escape(here['torch'])} instead of 0\.1"):
+        check_versions("7", {**here, "torch": "0.1"})
 
 
 def test_memory_that_runs_out_is_told_with_a_batch_that_may_fit() -> None:
