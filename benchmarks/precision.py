@@ -120,9 +120,14 @@ def _value(text: str) -> Any:
 
 
 def _scored(spec: RunSpec, workspace: Workspace, chosen: str | None = None) -> Scored:
-    with kernels.using(chosen or os.environ.get(kernels.SWITCH, "")):
-        task = Task(identify(spec, workspace).run_id, "benchmark", spec, "benchmark", "row")
-        return execute(task, workspace).scored[_SPLIT]
+    before = os.environ.get(kernels.SWITCH, "")
+    os.environ[kernels.SWITCH] = chosen or before
+    kernels.chosen.cache_clear()
+    task = Task(identify(spec, workspace).run_id, "benchmark", spec, "benchmark", "row")
+    scored = execute(task, workspace).scored[_SPLIT]
+    os.environ[kernels.SWITCH] = before
+    kernels.chosen.cache_clear()
+    return scored
 
 
 def _text(result: Result) -> str:

@@ -180,9 +180,9 @@ def report(
 
     Nothing is trained. The page is self-contained: it opens offline and can be sent to anyone.
     """
-    from study.ablation import report as publish
+    from study import ablation
 
-    typer.echo(publish(_sources(file, storage=storage, out=out)))
+    typer.echo(ablation.report(_sources(file, storage=storage, out=out)))
 
 
 @app.command()

@@ -6,8 +6,7 @@ computes the same, more slowly; `chosen` says which of the two a process uses.
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -90,21 +89,3 @@ def _libraries(name: str) -> list[Path]:
     if name not in VARIANTS:
         return [Path(name)]
     return [Path(__file__).with_name(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]
-
-
-@contextmanager
-def using(name: str) -> Iterator[None]:
-    """Inside, this process computes with the kernels of this name, as `SWITCH` takes it."""
-    before = os.environ.get(SWITCH, "")
-    os.environ[SWITCH] = name
-    chosen.cache_clear()
-    try:
-        yield
-    finally:
-        os.environ[SWITCH] = before
-        chosen.cache_clear()
-
-
-def serves(dim: int) -> bool:
-    """Whether there are kernels for frames of this size."""
-    return dim % DIM_STEP == 0 and chosen()[1] is not None

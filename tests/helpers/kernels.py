@@ -1,5 +1,6 @@
 """The kernels that this machine has, one after the other."""
 
+import os
 import platform
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ def all_kernels() -> list[str]:
 @contextmanager
 def kernels_in_use(name: str, folder: Path) -> Iterator[None]:
     """Inside, this process computes with these kernels; those that have to be built lie in `folder`."""
-    with kernels.using(str(_build_wide(folder)) if name == WIDE else name):
+    with using(str(_build_wide(folder)) if name == WIDE else name):
         yield
 
 
@@ -48,3 +49,16 @@ def _build_wide(folder: Path) -> Path:
         command = [compiler(), "-O1", *flags, "-DVL=16", "-Wno-psabi", "-shared", "-fPIC", SOURCE, "-o", library]
         subprocess.run([str(part) for part in command if part], check=True)
     return library
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Inside, this process computes with the kernels of this name, as `WHISQ_KERNELS` takes it."""
+    before = os.environ.get(kernels.SWITCH, "")
+    os.environ[kernels.SWITCH] = name
+    kernels.chosen.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ[kernels.SWITCH] = before
+        kernels.chosen.cache_clear()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.features import write_table
+from helpers.kernels import using
 from reference.textbook import PaddedBatch, TextbookLoss, TextbookWhisQ, pad
 
 from whisq_core import kernels
@@ -98,7 +99,7 @@ def test_fifty_steps_follow_textbook(data: Dataset, attention: str, audio_frames
     expected = textbook_curve(spec, batch, TEXT_DIM)
 
     for form in FORMS:
-        with kernels.using(form):
+        with using(form):
             ours = [record.loss - audio_term(spec, batch) for record in fit(spec, data).curve]
         assert ours == pytest.approx(expected, rel=1e-4), form
     assert expected[-1] < 0.9 * expected[0], "there was something to follow"
@@ -122,7 +123,7 @@ def test_the_first_gradient_is_that_of_textbook(data: Dataset, form: str, attent
                                 "train.clip_scope": "none"})  # fmt: skip
     textbook = TextbookWhisQ(WhisQ(spec.model, DIM, TEXT_DIM, spec.seed))
     TextbookLoss(spec.loss)(textbook, textbook_batch(spec, data)).backward()
-    with kernels.using(form):
+    with using(form):
         trainer = Trainer(spec, data)
         before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         trainer.epoch(1)

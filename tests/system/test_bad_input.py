@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from helpers.command import run, run_script
+from helpers.kernels import using
 from helpers.refused import ABLATE, FIRST, TABLE, TRAIN, edited, first_line, mistakes, table
-
-from whisq_core import kernels
 
 FILES = {
     "no YAML": (
@@ -94,7 +93,7 @@ def test_an_option_that_cannot_be_right_is_refused(spoilt: Path, option: tuple[s
 
 @pytest.mark.parametrize("command", ["ablate", "optimize"])
 def test_kernels_that_are_not_there_are_refused_before_anything_starts(spoilt: Path, command: str) -> None:
-    with kernels.using("sse9"):
+    with using("sse9"):
         (line,) = mistakes(spoilt, command, "table.yaml", "--data", "corpus")
 
     assert line.startswith("WHISQ_KERNELS=sse9: no such kernels")

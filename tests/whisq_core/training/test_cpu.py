@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.features import write_table
-from helpers.kernels import all_kernels, kernels_in_use
+from helpers.kernels import all_kernels, kernels_in_use, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisq_core import kernels
 from whisq_core.features.store import Dataset
 from whisq_core.model import WhisQ
 from whisq_core.spec import RunSpec, with_settings
@@ -232,5 +231,5 @@ def test_so_do_projected_audio_sizes_that_do_not_fill_a_vector_and_the_switch() 
     spec = with_settings(RunSpec(), CPU)
     assert not cpu.serve(spec, audio_dim=2 * DIM)
     assert not cpu.serve(with_settings(spec, {"model.feature_dim": 500}), audio_dim=500)
-    with kernels.using("pytorch"):
+    with using("pytorch"):
         assert not cpu.serve(spec, DIM)
