@@ -171,11 +171,7 @@ def optimize(
 
 
 @app.command()
-def report(
-    file: FileArgument = None,
-    storage: StorageOption = DEFAULT_STORAGE,
-    out: OutOption = None,
-) -> None:
+def report(file: FileArgument = None, storage: StorageOption = DEFAULT_STORAGE, out: OutOption = None) -> None:
     """Write tables, figures and an HTML page from what is stored.
 
     Nothing is trained. The page is self-contained: it opens offline and can be sent to anyone.
