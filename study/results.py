@@ -53,12 +53,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
     InputError
         When the database holds nothing of this table.
     """
-    entries = database.cells(file.name)
-    if not entries:
-        raise InputError(
-            f"storage '{database.masked_url}': holds nothing of table '{file.name}'. "
-            f"Run: whisq-study ablate {file.path} --data DIR."
-        )
+    entries = _entries(file, database)
     tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
     file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
     runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
@@ -94,6 +89,16 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
         trials={row: choice.num_trials for row, choice in tuned.items()},
         computed_in=tuple(sorted({text for _, _, run in shown for text in _computed_in(run)})),
     )
+
+
+def _entries(file: AblationFile, database: Database) -> dict[tuple[str, int], CellEntry]:
+    entries = database.cells(file.name)
+    if not entries:
+        raise InputError(
+            f"storage '{database.masked_url}': holds nothing of table '{file.name}'. "
+            f"Run: whisq-study ablate {file.path} --data DIR."
+        )
+    return entries
 
 
 class _Scoring:
