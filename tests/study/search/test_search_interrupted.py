@@ -128,10 +128,15 @@ def test_ctrl_c_closes_the_running_trial_and_the_search_goes_on_with_it(data: Pa
 def test_a_search_killed_on_its_held_out_seeds_trains_only_those_that_are_left(data: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    straight = replace(request(data, tmp_path / "a", top=2, train={"epochs": 60}), trials=2)
-    asked = replace(request(data, tmp_path / "b", top=2, train={"epochs": 60}), trials=2)
+    straight = replace(request(data, tmp_path / "a", top=2, train={"epochs": 400}), trials=2)
+    asked = replace(request(data, tmp_path / "b", top=2, train={"epochs": 400}), trials=2)
     process = start(asked)
-    wait_for(asked, process, lambda found: len(runs_of(asked, "tiny-whisq-held-out")) > 0)
+    for _ in range(6000):
+        with suppress(sa.exc.OperationalError):  # the tables are not there yet
+            if runs_of(asked, "tiny-whisq-held-out"):
+                break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
     process.kill()
     process.communicate()
     searched, held_out = finished_at(asked, "tiny-whisq"), finished_at(asked, "tiny-whisq-held-out")
