@@ -5,7 +5,7 @@
     python benchmarks/engine.py --storage postgresql+psycopg://...  # another database; its tables are added to
     python benchmarks/engine.py --view 200                        # the dashboard's view of so many cells, apart
 
-The cell is the constant predictor, whose run takes two milliseconds; each seed is a cell of its own. Only the first
+The cell is the constant predictor; each seed is a cell of its own. Only the first
 cells of a long table are computed, since the question is what those that wait cost.
 """
 

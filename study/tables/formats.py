@@ -27,7 +27,7 @@ from whisq_core.metrics import EXTRA, METRICS
 def write_tables(results: TableResults, judgement: Judgement | None, out: Path) -> list[Path]:
     """Write a table in all formats, each file replaced whole.
 
-    Called after every cell: without a judgement the table has its numbers and no verdicts yet.
+    Called while cells finish: without a judgement the table has its numbers and no verdicts yet.
 
     Parameters
     ----------

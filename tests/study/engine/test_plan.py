@@ -1,6 +1,5 @@
 """A plan compares a table's cells with the runs that are stored: new, stale, done or blocked, and why."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,18 +25,6 @@ TABLE = {
         }
     ],
 }
-
-
-@pytest.fixture
-def workspace(small_corpus: Path, tmp_path: Path) -> Workspace:
-    return Workspace(small_corpus, tmp_path / "features")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/whisq.db")
-    with database.writing("test"):
-        yield database
 
 
 class Planner:

@@ -23,18 +23,6 @@ from whisq_core.spec import RunSpec, with_settings
 
 
 @pytest.fixture
-def workspace(small_corpus: Path, tmp_path: Path) -> Workspace:
-    return Workspace(small_corpus, tmp_path / "features")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/whisq.db")
-    with database.writing("test"):
-        yield database
-
-
-@pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[bytes]]]]:
     """A scheduler and two workers that were started by hand, on this machine."""
     file = tmp_path / "scheduler.json"
