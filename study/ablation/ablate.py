@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
@@ -21,6 +22,7 @@ from study.engine import (
     plan,
     preflight,
 )
+from study.models import finish_models, is_saved, model_folder, unsaved
 from study.results import TableResults, collect, failures
 from study.store import CellEntry, Database, Run
 from study.terminal import log
@@ -70,7 +72,17 @@ def prepare(request: AblateRequest, pool: Pool) -> Prepared:
 
 def _planned(request: AblateRequest, inputs: Inputs, file: AblationFile, pool: Pool) -> Prepared:
     rows = tuple(file.row(row.id) for row in inputs.rows)
-    return Prepared(request, inputs, file, rows, plan(file, rows, inputs.workspace, pool, inputs.database))
+    cells = plan(file, rows, inputs.workspace, pool, inputs.database)
+    if request.save_models:
+        cells = tuple(_to_be_saved(cell, inputs.out) for cell in cells)
+    return Prepared(request, inputs, file, rows, cells)
+
+
+def _to_be_saved(cell: Cell, out: Path) -> Cell:
+    """The cell, to be computed again where its run is stored without its model."""
+    if cell.state != "done" or not cell.spec.uses_features or is_saved(out, cell.row, cell.seed, cell.run_id):
+        return cell
+    return replace(cell, state="stale", reason="its model is not saved: trained again, to predict what is stored")
 
 
 def _with_tuned_settings(file: AblationFile, database: Database) -> AblationFile:
@@ -107,6 +119,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
             jobs = _CellJobs(prepared, todo)
             pool.run(jobs, workspace, database, f"{file.name}: cells", len(todo))
         results = collect(file, database, digest)
+        if request.save_models:
+            finish_models(results, inputs.out)
         if todo or not is_published(results, inputs.out):
             publish(results, database, inputs.out)
         return results
@@ -147,7 +161,9 @@ class _CellJobs(Jobs):
 
     def __init__(self, prepared: Prepared, todo: Sequence[Cell]) -> None:
         # Two rows may be the same runs under two names: each run is computed once.
-        super().__init__({cell.run_id: _task(cell, prepared) for cell in todo}.values())
+        cells = {str(cell.run_id): cell for cell in todo}
+        stored = prepared.database.runs(list(cells)) if prepared.request.save_models else {}
+        super().__init__(_task(cell, prepared, stored.get(run_id)) for run_id, cell in cells.items())
         self._prepared, self._file = prepared, prepared.file
         self._written = time.monotonic()
 
@@ -178,12 +194,14 @@ class _CellJobs(Jobs):
             self._written = time.monotonic()
 
 
-def _task(cell: Cell, prepared: Prepared) -> Task:
+def _task(cell: Cell, prepared: Prepared, stored: Run | None) -> Task:
     assert cell.run_id is not None, "a blocked cell cannot run"
-    title, models = f"{cell.row} seed {cell.seed}", None
-    if prepared.request.save_models:
-        models = (prepared.inputs.out / "models" / f"{cell.row}-seed{cell.seed}").resolve()
-    return Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row, models=models)
+    title = f"{cell.row} seed {cell.seed}"
+    task = Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row)
+    if not prepared.request.save_models:
+        return task
+    predicted = {} if stored is None else {name: scored.predicted for name, scored in stored.scored.items()}
+    return replace(task, models=model_folder(prepared.inputs.out, cell.row, cell.seed).resolve(), stored=predicted)
 
 
 def encode(sources: Sources, workers: int) -> int:
@@ -194,8 +212,10 @@ def encode(sources: Sources, workers: int) -> int:
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:
-    """0 when every cell asked for is there, 1 when some failed; the failures are named on stderr."""
+    """0 when every cell and model asked for is there, 1 when some failed; the failures are named on stderr."""
     failed = failures(results, sorted({cell.row for cell in prepared.cells}))
+    if prepared.request.save_models:
+        failed += unsaved(results, prepared.inputs.out, {(cell.row, cell.seed) for cell in prepared.cells})
     for line in failed:
         log(f"failed: {line}")
     return 1 if failed else 0

@@ -1,5 +1,6 @@
 """Commands that look at results, ours or published ones; none of them trains."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,3 +64,35 @@ def audit(
 
     outcome = check(table, systems)
     typer.echo(outcome.json() if as_json else outcome.text())
+
+
+@app.command(rich_help_panel="Results")
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a saved model, or table/row/seed; table/row: mean of seeds.")],
+    clips: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Sound files, folders, or a CSV: audio,prompt.")
+    ],
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The text that the clips were made from.")] = None,
+    audio: Annotated[str | None, typer.Option("--audio", help="Where the audio encoder lies, if elsewhere.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Where the text encoder lies, if elsewhere.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write instead of the terminal.")] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Keep encoded clips in this folder. Default: keep nothing.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Clips that are encoded at the same time.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict OMQ and TA of any clips with a saved model.
+
+    Models come from `ablate --save-models`. The answer is a CSV: audio,prompt,omq,ta, and with all seeds of a row their
+    mean and standard deviation. Other encoder weights than those of the training are refused.
+    """
+    from study.models import Model, clips_of, write_predictions
+    from study.terminal import item_progress, log
+
+    wanted = clips_of(clips, prompt)
+    loaded = Model.from_folder(model, audio, text)
+    if loaded.warning:
+        log(f"warning: {loaded.warning}")
+    with item_progress("predict") as move:
+        write_predictions(loaded.batches(wanted, features, workers, move), out, as_json, sys.stdout)

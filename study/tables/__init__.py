@@ -7,7 +7,7 @@ draws or loads a plotting library: tables are written anew after every cell.
 from study.tables.formats import write_tables
 from study.tables.frame import TableFrame, TableRow, table_frame
 from study.tables.html import STYLE, Placed, html_tables, listed, warnings
-from study.tables.method import warning_of
+from study.tables.method import marks, row_marks, sentences, warning_of
 from study.tables.numbers import number
 from study.tables.verdicts import judge_table
 
@@ -19,7 +19,10 @@ __all__ = [
     "html_tables",
     "judge_table",
     "listed",
+    "marks",
     "number",
+    "row_marks",
+    "sentences",
     "table_frame",
     "warning_of",
     "warnings",

@@ -3,7 +3,20 @@
 `fit`, `predict`, `save` and `load` are the doors; they import torch, and so does this package.
 """
 
-from whisq_core.training.fit import Diverged, FitResult, TrainedModel, fit, load, predict, save
+from whisq_core.training.fit import Diverged, FitResult, fit, predict
+from whisq_core.training.saved import CONFIG, WEIGHTS, TrainedModel, load, read_config, save
 from whisq_core.training.step import EpochRecord
 
-__all__ = ["Diverged", "EpochRecord", "FitResult", "TrainedModel", "fit", "load", "predict", "save"]
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "Diverged",
+    "EpochRecord",
+    "FitResult",
+    "TrainedModel",
+    "fit",
+    "load",
+    "predict",
+    "read_config",
+    "save",
+]

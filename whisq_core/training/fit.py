@@ -1,12 +1,10 @@
-"""Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out; and models as folders."""
+"""Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out."""
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +13,8 @@ from torch import Tensor
 
 from whisq_core.device import resolve_auto
 from whisq_core.features.store import Dataset
-from whisq_core.model import WhisQ
 from whisq_core.spec import RunSpec
+from whisq_core.training.saved import TrainedModel
 from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss
 
 
@@ -26,14 +24,6 @@ class Diverged(RuntimeError):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss is not finite in epoch {epoch}")
         self.epoch = epoch
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A network and the resolved run that made it."""
-
-    network: WhisQ
-    spec: RunSpec
 
 
 @dataclass(frozen=True)
@@ -112,32 +102,6 @@ def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     """
     with _num_threads(model.spec.train.threads):
         return _predictor(model, data)()
-
-
-def save(folder: Path, model: TrainedModel) -> None:
-    """Write `model.safetensors`, `spec.json` and, last, `sizes.json`: a folder without it is not whole."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = model.network.state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
-    (folder / "spec.json").write_text(model.spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    sizes = {"audio_dim": model.network.audio_dim, "text_dim": model.network.text_dim}
-    (folder / "sizes.json").write_text(json.dumps(sizes) + "\n", encoding="utf-8")
-
-
-def load(folder: Path) -> TrainedModel:
-    """The model that `save` wrote: on the device of its run, or on the CPU where that device is not there."""
-    from safetensors.torch import load_file
-
-    sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-    spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    if spec.train.device == "cuda" and not torch.cuda.is_available():
-        elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
-        spec = spec.model_copy(update={"train": elsewhere})
-    network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    return TrainedModel(network.to(spec.train.device), spec)
 
 
 @contextmanager
