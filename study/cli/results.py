@@ -40,7 +40,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """The 16 metrics of a predictions file, ours or anybody's."""
-    from study.evaluate import score_file
+    from study.scoring import score_file
 
     scores = score_file(predictions, data, split, system_truth)
     typer.echo(scores.to_json() if as_json else scores.to_text())
