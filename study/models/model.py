@@ -115,7 +115,8 @@ class Model:
                 part = slice(start, start + BATCH)
 
                 def show(now: Progress, before: int = start) -> None:
-                    move(before + (now.done if now.kind == "audio" else 0), len(clips), f"{now.rate:.1f}/s")
+                    if now.kind == "audio":
+                        move(before + now.done, len(clips), f"{now.rate:.1f}/s")
 
                 with TemporaryDirectory(dir=root) if features is None else nullcontext(root) as store:
                     yield self._predicted(clips[part], digests[part], backbone, Path(store), workers, show)

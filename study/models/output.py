@@ -1,5 +1,6 @@
 """Predictions as CSV, written batch by batch, or as JSON."""
 
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import chain
@@ -22,7 +23,7 @@ def write_predictions(batches: Iterator[pd.DataFrame], out: Path | None, as_json
     batches = chain([next(batches)], batches)
     with nullcontext(stdout) if out is None else _opened(out) as file:
         if as_json:
-            file.write(pd.concat(batches).to_json(orient="records", indent=1, double_precision=15) + "\n")
+            file.write(json.dumps(pd.concat(batches).to_dict("records"), indent=1, ensure_ascii=False) + "\n")
             return
         for number, frame in enumerate(batches):
             frame.to_csv(file, index=False, header=number == 0, lineterminator="\n")
