@@ -35,6 +35,7 @@ class TableResults:
     seeds_done: dict[str, tuple[int, ...]]
     truth: np.ndarray
     systems: tuple[str, ...]
+    prompts: tuple[str, ...] | None
     utterances: tuple[str, ...]
     system_truth: dict[str, tuple[float, float]] | None
     curves: dict[tuple[str, int], list[dict[str, float]]]
@@ -82,6 +83,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
         seeds_done={row: tuple(seed for seed, _ in found) for row, found in done.items()},
         truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
         systems=tuple(scored_clips["system"]),
+        prompts=tuple(scored_clips["prompt"]) if "prompt" in scored_clips else None,
         utterances=tuple(scored_clips["utterance"]),
         system_truth=scoring.truth,
         curves={(row, seed): run.curve for row, seed, run in shown},

@@ -152,7 +152,6 @@ def facts(results: TableResults, judgement: Judgement) -> Iterator[tuple[str, st
     yield "scored clips", f"{judgement.num_clips:,} of {judgement.num_systems} systems, split {results.split}"
     yield "cells", ", ".join(f"{count} {state}" for state, count in cells["state"].value_counts().items())
     yield "time of all runs", f"{cells['seconds'].sum() / 60:.1f} minutes of training"
-    yield "bootstrap", f"{judgement.num_draws:,} draws of systems, seed {judgement.bootstrap_seed}"
     yield from _flat("", results.manifest)
 
 

@@ -120,7 +120,7 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
         "Checks": _checks(results, judgement),
         "Cells without a result": _incomplete(results),
-        "Protocol": sentences(results),
+        "Protocol": sentences(results, judgement.procedure if judgement else ""),
     }
     return TableFrame(
         name=results.file.name,

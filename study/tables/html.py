@@ -36,7 +36,7 @@ tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
 .word.these-systems-only { background: #fbf3c8; color: #5e5200; }
 """
 
-_WITH_MINUS = ("published", "difference", "percent", "interval")  # numbers; a hyphen in words is none
+_WITH_MINUS = ("published", "difference", "percent", "interval", "at_level")  # numbers; a hyphen in words is none
 
 
 class Placed(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from study.stats import Interval
 from study.tables.frame import TableFrame, TableRow
-from study.tables.numbers import UNDEFINED, amount, number
+from study.tables.numbers import UNDEFINED, amount, interval, number
 from study.tables.views import Column, Kind, View, views
 
 _ESCAPES = str.maketrans(
@@ -28,8 +28,7 @@ _NUMBERS: dict[Kind, str] = {
 }
 _HEADINGS = {
     "label": "Configuration",
-    "by_seeds": r"95\,\% (seeds)",
-    "by_systems": r"95\,\% (systems)",
+    "interval": "Interval of both errors",
     "p_holm": "{$p$ (Holm)}",
 }
 
@@ -101,7 +100,7 @@ def _tabular(frame: TableFrame, columns: Mapping[str, Column], headings: Mapping
     bold = bold_rows(frame) if "verdict" in columns else frozenset()
     shown = list(columns.values())
     header = [headings.get(key) or _heading(column) for key, column in columns.items()]
-    kinds = "".join("c" if column.kind == "interval" else _NUMBERS.get(column.kind, "l") for column in shown)
+    kinds = "".join("c" if column.kind == "at_level" else _NUMBERS.get(column.kind, "l") for column in shown)
     body = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", _line(header), r"\midrule"]
     for index, section in enumerate(frame.sections):
         note = f" ({escape(section.note)})" if section.note else ""
@@ -134,8 +133,8 @@ def _cell(column: Column, row: TableRow, bold: bool) -> str:
             return _estimate(value, bold)
         case "difference":
             return "{--}" if math.isnan(value) else text
-        case "interval":
-            return "--" if text == UNDEFINED else f"${text}$"
+        case "at_level":
+            return "--" if text == UNDEFINED else f"${interval(value[0])}$"
         case "verdict":
             return escape(value[0])
     return text if column.kind == "published" else escape(text)

@@ -61,7 +61,7 @@ def untrained_rows(results: TableResults) -> frozenset[str]:
     return frozenset(row.id for row in results.file.rows if row.id in found | named and row.spec.uses_features)
 
 
-def sentences(results: TableResults) -> tuple[str, ...]:
+def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
     """The protocol, one fact a sentence, in the order in which a reviewer asks for it."""
     return (
         _data(results),
@@ -72,7 +72,7 @@ def sentences(results: TableResults) -> tuple[str, ...]:
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
-        _comparison(results.file),
+        _comparison(results.file, f"{procedure} " if procedure else ""),
         *_published(results),
     )
 
@@ -194,17 +194,14 @@ def _system_truth(results: TableResults) -> str:
     return "A system's true score is that of the corpus's system_mos file (convention of the official baseline)."
 
 
-def _comparison(file: AblationFile) -> str:
+def _comparison(file: AblationFile, procedure: str) -> str:
     if file.compare is None:
         return "No comparison was declared, so there is no verdict: every difference is exploratory."
     compare = file.compare
     reference = file.row(compare.to).label
     return (
         f"Verdicts: {title(compare.metric)} against '{reference}', declared beforehand for {len(compare.rows)} rows. "
-        "p is the largest of an exact sign-flip test over paired seeds, a bootstrap over systems and a test of both at "
-        "once, Holm-corrected over the declared rows, at level .05; equivalent means that both 90 % intervals lie "
-        f"within ±{compare.equivalence_margin:g}. "
-        "Every other number is exploratory."
+        f"{procedure}Every other number is exploratory."
     )
 
 

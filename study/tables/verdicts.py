@@ -32,10 +32,12 @@ def evidence(results: TableResults) -> Evidence:
     shown = [row for row in file.rows if row.id in results.predictions]
     return Evidence(
         predictions=results.predictions,
-        positions={row.id: tuple(row.seeds.index(seed) for seed in results.seeds_done[row.id]) for row in shown},
+        seeds=results.seeds_done,
+        num_seeds={row.id: len(row.seeds) for row in file.rows},
         truth=results.truth,
-        systems=results.systems,
-        system_truth=results.system_truth,
+        groups=results.systems,
+        second_groups=results.prompts,
+        group_truth=results.system_truth,
         reference=reference.id if reference else None,
         compared=compare.rows if compare else (),
         metric=file.metric,
@@ -44,6 +46,7 @@ def evidence(results: TableResults) -> Evidence:
         placeholders=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
         ta_only=tuple(row.id for row in shown if reference and _must_agree_on_omq(results, row, reference)),
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
+        group_means=next((row.id for row in shown if row.spec.model.predictor == "system_lookup"), None),
         clip_scope=file.base.train.clip_scope,
     )
 

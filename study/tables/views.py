@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from study.stats import Interval
+from study.stats import LEVEL, Interval
 from study.tables.frame import TableFrame, TableRow
-from study.tables.numbers import amount, interval, mean_sd, p_value, percent, signed
+from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, percent, signed
 from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
 
 Kind = Literal[
-    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "p", "verdict", "count"
+    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "at_level", "p", "verdict", "count"
 ]
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -74,6 +74,7 @@ _PLAIN: dict[Kind, Callable[[Any], str]] = {
     "difference": signed,
     "percent": percent,
     "interval": interval,
+    "at_level": at_level,
     "p": p_value,
     "verdict": lambda value: ": ".join(filter(None, value)),
     "count": amount,
@@ -100,10 +101,12 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
+        "interval": Column("interval of both", "at_level", _both, ("both_low", "both_high", "both_level")),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
         "by_systems": _compared("95 % systems", "interval", lambda found: found.systems, "systems_low", "systems_high"),
         "p_seed": _compared("p (seeds)", "p", lambda found: found.p_seed, "p_seed"),
         "p_system": _compared("p (systems)", "p", lambda found: found.p_system, "p_system"),
+        "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
     }
     for metric in METRICS + EXTRA:
@@ -124,7 +127,7 @@ def views(frame: TableFrame) -> list[View]:
     against = f", differences from {frame.reference.label}" if frame.reference else ""
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
-        f"{frame.metric}.published", "difference", "relative", "by_seeds", "by_systems", "p_holm", "verdict",
+        f"{frame.metric}.published", "difference", "relative", "interval", "p_holm", "verdict",
     )  # fmt: skip
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
     targets = [
@@ -145,6 +148,13 @@ def _size(name: str) -> Callable[[TableRow], int | None]:
 def _compared(heading: str, kind: Kind, value: Callable[[Any], Any], *fields: str) -> Column:
     """A column of the comparison with the reference, empty where nothing was compared."""
     return Column(heading, kind, lambda row: value(row.comparison) if row.comparison else None, fields)
+
+
+def _both(row: TableRow) -> tuple[Interval, float] | None:
+    """The interval of both errors at the level that the verdict uses; at 95 % where there is none."""
+    if row.decision:
+        return row.decision.interval, row.decision.level
+    return (row.comparison.interval(), LEVEL) if row.comparison else None
 
 
 def _metric(metric: str) -> dict[str, Column]:

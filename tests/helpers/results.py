@@ -12,9 +12,7 @@ import pandas as pd
 import study
 from study.config import AblationFile, Row, read_ablation_file
 from study.results import TableResults
-from study.stats import Judgement, judge
 from study.store.records import StoredCorpus
-from study.tables.verdicts import evidence
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
 TABLE_II = Path(study.__file__).with_name("config") / "ablations.yaml"
@@ -53,6 +51,7 @@ def synthetic_results(
         seeds_done={row.id: row.seeds for row in file.rows},
         truth=truth,
         systems=tuple(systems),
+        prompts=None,
         utterances=tuple(clips["utterance"]),
         system_truth=None,
         curves={
@@ -69,11 +68,6 @@ def synthetic_results(
             "packages": {"torch": "2.13.0", "ctranslate2": None},
         },
     )
-
-
-def quick_judgement(results: TableResults) -> Judgement:
-    """The verdicts from few bootstrap draws: for tests of how they are shown, not of what they are."""
-    return judge(replace(evidence(results), num_draws=200))
 
 
 def with_cell(results: TableResults, row: str, position: int, state: str, reason: str) -> TableResults:

@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, with_cell
 
 from study.report import figures
 from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
+from study.tables import judge_table
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
-JUDGEMENT = quick_judgement(RESULTS)
+JUDGEMENT = judge_table(RESULTS)
 FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT)
 
 

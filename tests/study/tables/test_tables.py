@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, with_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -24,10 +24,11 @@ from study.tables.html import html
 from study.tables.latex import bold_rows, escape, latex
 from study.tables.markdown import markdown
 from study.tables.views import columns, views
+from study.tables import judge_table
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
-JUDGEMENT = quick_judgement(RESULTS)
+JUDGEMENT = judge_table(RESULTS)
 
 
 def lines_of(text):
@@ -132,7 +133,7 @@ def test_one_undefined_seed_makes_the_mean_undefined():
 
 def test_a_failed_cell_is_counted_and_its_reason_is_told_in_every_format():
     failed = with_cell(RESULTS, "cross", 3, "failed", "loss is not finite (epoch 7) & <stopped>")
-    texts = all_texts(failed, quick_judgement(failed))
+    texts = all_texts(failed, judge_table(failed))
     assert markdown_cells(texts["table.md"], "Cross-Attention w/ OT †")[0][1] == "7/8, 1 failed"
     said = "Cross-Attention w/ OT, seed 3: failed (loss is not finite (epoch 7) & <stopped>)"
     assert f"- {said}" in texts["table.md"]

@@ -1,0 +1,154 @@
+"""What more of seeds or test systems would settle, at 80 % power by the noncentral t, and what a design can resolve."""
+
+import math
+from collections.abc import Callable
+
+from study.stats import student
+from study.stats.items import MIN_GROUPS, Error
+from study.stats.uncertainty import ALPHA, Comparison, seeds_needed, smallest_p
+
+POWER = 0.8
+MANY = 100_000  # beyond this a number is no advice
+# Of a difference of two utterance-level correlations near .6 on MusicEval-like tables (results/calibration.csv):
+TYPICAL_SEED_ERROR = 0.014  # times 1 / sqrt(seeds)
+TYPICAL_SYSTEM_ERROR = 0.33  # times 1 / sqrt(systems), errors of two unrelated rows
+SHARED_SYSTEM_ERROR = 0.13  # of rows that make mostly the same errors
+_EFFECTS = (0.02, 0.05, 0.1, 0.15, 0.2)
+
+
+def scaled(error: Error, now: int, then: int) -> Error:
+    """What an error over `now` seeds or systems becomes over `then`."""
+    return Error(error.value * math.sqrt(now / then), error.freedom * then / now)
+
+
+def power(distance: float, error: Error, level: float) -> float:
+    """How often a two-sided test finds a true difference; a difference without any error always."""
+    if error.value == 0:
+        return float(distance != 0)
+    steps = min(abs(distance) / error.value, 30.0)  # farther out it is 1
+    return float(student.power(min(error.freedom, 1e6), steps, level))
+
+
+def equivalence_power(distance: float, margin: float, error: Error, level: float) -> float:
+    """How often both one-sided tests pass when the true difference is `distance`, at least."""
+    if error.value == 0:
+        return float(abs(distance) < margin)
+    freedom = min(error.freedom, 1e6)
+    bound = float(student.quantile(freedom, 1 - level))
+    sides = (min((margin - side * distance) / error.value, 30.0) for side in (1, -1))
+    return 1 - sum(1 - student.power_one_sided(freedom, distance, bound) for distance in sides)
+
+
+def more_systems(found: Comparison, level: float, margin: float) -> tuple[int | None, str]:
+    """The systems with which the difference, if it stays what it is, or equivalence would be found; and what of that."""
+
+    def aim(by_seeds: Error, same: bool) -> int | None:
+        def enough(count: int) -> bool:
+            error = by_seeds + scaled(found.by_systems, found.num_systems, count)
+            chance = equivalence_power(found.mean, margin, error, level) if same else power(found.mean, error, level)
+            return chance >= POWER
+
+        return _smallest(enough, found.num_systems + 1)
+
+    for by_seeds, more in ((found.by_seeds, ""), (Error(0.0, 1), ", with more seeds")):
+        aims = [(aim(by_seeds, same=False), more)]
+        if abs(found.mean) < margin:
+            aims.append((aim(by_seeds, same=True), f", as equivalent within ±{margin:g}{more}"))
+        reached = [(count, words) for count, words in aims if count is not None]
+        if reached:
+            return min(reached)
+    return None, ""
+
+
+def more_seeds(found: Comparison, level: float, fewest: int) -> int | None:
+    """The seeds with which the difference would be found on as many systems; None when no number of them would do."""
+
+    def different(count: int) -> bool:
+        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.by_systems, level) >= POWER
+
+    return _smallest(different, max(found.n + 1, fewest))
+
+
+def _smallest(enough: Callable[[int], bool], low: int) -> int | None:
+    """The smallest count that is enough: counts are doubled until one is, then halved in between."""
+    high = low
+    while not enough(high):
+        low, high = high + 1, 2 * high
+        if low > MANY:
+            return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def resolved(error: Error, level: float) -> float:
+    """The difference that is found at 80 % power."""
+    low, high = 0.0, 30.0 * error.value
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, error, level) < POWER else (low, middle)
+    return high
+
+
+def typical(num_seeds: int, num_systems: int, shared: bool) -> Error:
+    """The error of a difference of two utterance-level correlations before anything is known of the rows."""
+    size = SHARED_SYSTEM_ERROR if shared else TYPICAL_SYSTEM_ERROR
+    by_seeds = Error(TYPICAL_SEED_ERROR / math.sqrt(num_seeds), max(num_seeds - 1, 1))
+    return by_seeds + Error(size / math.sqrt(num_systems), num_systems - 1)
+
+
+def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[Error] | None = None) -> tuple[str, ...]:
+    """What a table can decide whatever comes out of it, in sentences.
+
+    Parameters
+    ----------
+    num_comparisons, num_seeds, num_systems
+        The declared rows, the seeds of each, and the systems whose clips are scored.
+    errors
+        The combined errors of the declared rows, where they are known; before that those of like tables are taken.
+    """
+    needed, level = seeds_needed(num_comparisons), ALPHA / num_comparisons
+    rows = f"{num_comparisons} comparison{'s need' if num_comparisons > 1 else ' needs'}"
+    first = (
+        f"{rows} at least {needed} seeds (the smallest p of {needed} sign flips, {smallest_p(needed):.2g}, is within "
+        f".05/{num_comparisons} = {level:.2g}); this table has {num_seeds}."
+    )
+    if num_seeds < needed:
+        return first, "No verdict 'better' or 'worse' can come out; 'equivalent' still can."
+    if num_systems < MIN_GROUPS:
+        return first, f"{num_systems} test systems are too few for verdicts beyond them: at least {MIN_GROUPS} are needed."
+    if errors is not None:
+        known = [resolved(error, level) for error in errors if not math.isnan(error.value)]
+        if not known:
+            return (first,)
+        return first, f"At 80 % power these rows resolve differences above {_range(known)} (by their measured errors)."
+    apart, alike = (resolved(typical(num_seeds, num_systems, shared), level) for shared in (False, True))
+    return first, (
+        f"At 80 % power {num_seeds} seeds and {num_systems} test systems resolve a difference of utterance-level "
+        f"correlations above about {apart:.2g} between rows with unrelated errors, {alike:.2g} between rows with mostly "
+        "shared errors."
+    )
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def power_curve(num_comparisons: int, num_seeds: int, num_systems: int) -> list[str]:
+    """A small table: how often one of the declared rows is found, by difference, seeds, systems and kind of rows."""
+    if num_systems < MIN_GROUPS or num_seeds < 2:
+        return []
+    designs = dict.fromkeys(
+        [(num_seeds, num_systems), (2 * num_seeds, num_systems), (num_seeds, 2 * num_systems), (num_seeds, 4 * num_systems)]
+    )
+    level = ALPHA / num_comparisons
+    lines = [f"{'power to find a difference of':<42}" + "".join(f"{effect:>6.2f}" for effect in _EFFECTS)]
+    for shared, kind in ((False, "unrelated errors"), (True, "mostly shared errors")):
+        for seeds, systems in designs:
+            enough = seeds >= seeds_needed(num_comparisons)
+            error = typical(seeds, systems, shared)
+            cells = (f"{100 * power(effect, error, level) if enough else 0:>4.0f} %" for effect in _EFFECTS)
+            lines.append(f"{f'  {seeds} seeds, {systems} systems, {kind}':<42}" + "".join(cells))
+    return lines
