@@ -94,7 +94,7 @@ def _use(audio: str, text: str) -> str:
 
 def _origin(results: TableResults, row_id: str, own: Any) -> Iterator[str]:
     row = results.file.row(row_id)
-    yield from sentences(results)[:3]
+    yield from sentences(results, "")[:3]
     different = results.file.difference_from_base(row)
     yield f"This row: {'; '.join(different)} (base -> row)." if different else "This row has the settings of base."
     yield f"Run {own['run_id']}; `config.json` has every setting."

@@ -3,5 +3,17 @@
 from study.scoring.corpus_scores import Scores, score_file
 from study.scoring.files import numbered_rows, read_files
 from study.scoring.predictions import MEANINGS, Predictions, read_frame
+from study.scoring.verdicts import MARGIN, JudgedTable, judge
 
-__all__ = ["MEANINGS", "Predictions", "Scores", "numbered_rows", "read_files", "read_frame", "score_file"]
+__all__ = [
+    "MARGIN",
+    "MEANINGS",
+    "JudgedTable",
+    "Predictions",
+    "Scores",
+    "judge",
+    "numbered_rows",
+    "read_files",
+    "read_frame",
+    "score_file",
+]

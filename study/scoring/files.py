@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from study.scoring.corpus_scores import Mistakes, answer_content, labelled_clips, match, raise_mistakes
-from study.scoring.predictions import Predictions, Where, meanings_of, read_frame
+from study.scoring.predictions import Predictions, Where, meanings_of, nouns_of, read_frame
 from whisq_core.errors import InputError, raise_all
 from whisq_core.metrics import TARGETS
 
@@ -53,9 +53,10 @@ def read_files(
     names = names_of(paths, pattern)
     clips = None if data is None else labelled_clips(data, split)[1]
     frames, mistakes = [], list[str]()
+    nouns = ("systems", "prompts") if data is not None else None
     for path, (row, seed) in zip(paths, names, strict=True):
         try:
-            frame = _read(path, columns, clips, split)
+            frame, found = _read(path, columns, clips, split)
         except InputError as error:
             mistakes += error.mistakes
             continue
@@ -63,9 +64,10 @@ def read_files(
             if name not in frame:
                 frame[name] = value
         frames.append(frame)
+        nouns = nouns or nouns_of(found)
     raise_all(mistakes)
     lines = pd.concat(frames, ignore_index=True)
-    return read_frame(lines.drop(columns="_where"), None, _where(lines["_where"]), accuracy)
+    return read_frame(lines.drop(columns="_where"), None, _where(lines["_where"]), accuracy, nouns)
 
 
 def names_of(paths: Sequence[Path], pattern: str | None) -> list[tuple[str, str]]:
@@ -120,8 +122,10 @@ def _by_habit(path: Path) -> tuple[str, str]:
     return (found["row"], found["seed"]) if found else (parts[-1], "0")
 
 
-def _read(path: Path, columns: Mapping[str, str] | None, clips: pd.DataFrame | None, split: str) -> pd.DataFrame:
-    """One file as lines, columns under their meanings, and `_where` each stands."""
+def _read(
+    path: Path, columns: Mapping[str, str] | None, clips: pd.DataFrame | None, split: str
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """One file as lines, columns under their meanings, and `_where` each stands; and what the meanings were called."""
     mistakes: Mistakes = defaultdict(list)
     label, content = answer_content(path, mistakes["lines that cannot be read"])
     raise_mistakes(mistakes)
@@ -135,7 +139,7 @@ def _read(path: Path, columns: Mapping[str, str] | None, clips: pd.DataFrame | N
         header = [column for column in frame.columns if column != "_where"]
     found = meanings_of(header, columns)
     if clips is not None and not {"row", "prediction"} <= set(found):
-        return _answers(path, clips, split)
+        return _answers(path, clips, split), found
     if "prediction" not in found:
         raise InputError(
             f"{label}:1: found the columns {', '.join(header)}, allowed: prediction and, as there are, item, row, "
@@ -143,7 +147,7 @@ def _read(path: Path, columns: Mapping[str, str] | None, clips: pd.DataFrame | N
             "prediction=NAME; an answer file utterance,OMQ,TA needs the labels of its corpus: --data DIR."
         )
     named = frame[[*found.values(), "_where"]].set_axis([*found, "_where"], axis=1)
-    return named if clips is None else _with_labels(named, clips, split)
+    return (named if clips is None else _with_labels(named, clips, split)), found
 
 
 def _csv(label: str, content: bytes) -> pd.DataFrame:

@@ -6,7 +6,7 @@ crossed with it (a prompt). `MEANINGS` are the names by which the columns are kn
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ class Predictions:
     """Checked predictions, on the items that every run has.
 
     `predicted` is row -> float64 [seeds, items, targets]; `truth` [items, targets] or None. `notes` say what a reader
-    of the verdicts must know of the data.
+    of the verdicts must know of the data, `nouns` what groups and second groups are.
     """
 
     predicted: Mapping[str, np.ndarray]
@@ -60,12 +60,14 @@ class Predictions:
     truth: np.ndarray | None
     groups: tuple[str, ...] | None
     second_groups: tuple[str, ...] | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    nouns: tuple[str, str] = ("groups", "second groups")
 
 
 def read_frame(
-    frame: pd.DataFrame, columns: Mapping[str, str] | None = None, where: Where | None = None, accuracy: bool = False
-) -> Predictions:
+    frame: pd.DataFrame, columns: Mapping[str, str] | None = None, where: Where | None = None, accuracy: bool = False,
+    nouns: tuple[str, str] | None = None,
+) -> Predictions:  # fmt: skip
     """Check a table of predictions.
 
     Parameters
@@ -78,6 +80,8 @@ def read_frame(
         Names a line in messages.
     accuracy
         Whether a prediction counts as 1 where it equals the truth, as text or number, and as 0 elsewhere.
+    nouns
+        What groups and second groups are, in the plural; by default after the names of their columns.
 
     Raises
     ------
@@ -94,7 +98,8 @@ def read_frame(
         if column in numbers:
             _check_same(numbers, column, name)
     kept, lacking = _common_items(numbers)
-    return _arrays(kept, notes + lacking)
+    found = meanings_of([str(column) for column in frame.columns], columns)
+    return replace(_arrays(kept, notes + lacking), nouns=nouns or nouns_of(found))
 
 
 def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
@@ -103,6 +108,15 @@ def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict
     if "target" in header and "target" not in found.values():  # a truth has another column already
         found["target"] = "target"
     return found
+
+
+def nouns_of(found: Mapping[str, str]) -> tuple[str, str]:
+    """What groups and second groups are: the names of their columns, in the plural."""
+    names = [
+        found.get(meaning, meaning).lower().removesuffix("id").strip(" _-") for meaning in ("group", "second_group")
+    ]
+    first, second = (f"{name[:-1]}ies" if name.endswith("y") else f"{name}s" for name in names)
+    return first.replace("_", " "), second.replace("_", " ")
 
 
 def _named(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> tuple[pd.DataFrame, tuple[str, ...]]:

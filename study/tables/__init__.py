@@ -4,18 +4,21 @@
 draws or loads a plotting library: tables are written anew after every cell.
 """
 
-from study.tables.formats import write_tables
-from study.tables.frame import TableFrame, TableRow, table_frame
+from study.tables.formats import FORMATS, write_tables
+from study.tables.frame import Declared, TableFrame, TableRow, TableSection, table_frame
 from study.tables.html import STYLE, Placed, html_tables, listed, warnings
 from study.tables.method import marks, row_marks, sentences, warning_of
 from study.tables.numbers import number
 from study.tables.verdicts import judge_table
 
 __all__ = [
+    "FORMATS",
     "STYLE",
+    "Declared",
     "Placed",
     "TableFrame",
     "TableRow",
+    "TableSection",
     "html_tables",
     "judge_table",
     "listed",

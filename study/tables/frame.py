@@ -1,7 +1,8 @@
 """One table as values, before any format shows it: its rows, and the sentences around them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,22 @@ from whisq_core.metrics import EXTRA, METRICS
 _SIZES = ("num_trainable", "num_total", "macs")
 
 
+class Declared(Protocol):
+    """What a table needs to know of a row: one of an ablation file, or anybody's."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def section(self) -> str: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+
+
 @dataclass(frozen=True)
 class TableRow:
-    """One row of ours, with the published row beside it.
+    """One row, with the published row beside it.
 
     `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
     while no seed is done. `comparison` is the row minus the reference on the primary metric: None for the reference,
@@ -26,7 +40,7 @@ class TableRow:
     num_trainable and num_total (parameters), macs (per clip) and num_trials (of the row's own search).
     """
 
-    declared: Row
+    declared: Declared
     marks: str
     num_done: int
     num_failed: int
@@ -35,7 +49,7 @@ class TableRow:
     comparison: Comparison | None
     decision: Decision | None
     is_reference: bool
-    sizes: dict[str, int | None]
+    sizes: Mapping[str, int | None]
 
     @property
     def label(self) -> str:
@@ -76,6 +90,7 @@ class TableSection:
 class TableFrame:
     """The whole table. `notes` are the sentences below its numbers, by heading; there is none without sentences.
 
+    `metrics` are those that it shows. A table that was not `trained_here` has neither sizes nor published rows.
     `warning` must stand wherever a number of this table does; it is empty for trained encoders on people's ratings.
     """
 
@@ -86,6 +101,9 @@ class TableFrame:
     metric: str
     sections: tuple[TableSection, ...]
     notes: dict[str, tuple[str, ...]]
+    metrics: tuple[str, ...] = METRICS + EXTRA
+    lower_is_better: bool = False
+    trained_here: bool = True
 
     @property
     def rows(self) -> Iterator[TableRow]:
@@ -93,7 +111,7 @@ class TableFrame:
         return (row for section in self.sections for row in section.rows)
 
     @property
-    def reference(self) -> Row | None:
+    def reference(self) -> Declared | None:
         """The row that others are compared with."""
         return next((row.declared for row in self.rows if row.is_reference), None)
 

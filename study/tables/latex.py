@@ -35,8 +35,9 @@ _HEADINGS = {
 
 def latex(frame: TableFrame) -> str:
     """Two floats: the verdicts, and our numbers with the published ones beneath; notes carry warnings and protocol."""
-    verdicts, *targets, _ = views(frame)
-    return "\n".join([_PREAMBLE, _verdicts(frame, verdicts), "", _numbers(frame, targets)]) + "\n"
+    verdicts, *targets = (view for view in views(frame) if view.name != "sizes")
+    floats = [_verdicts(frame, verdicts), *([_numbers(frame, targets)] if targets else [])]
+    return "\n".join([_PREAMBLE, "\n\n".join(floats)]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -87,7 +88,7 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
 def _sizes(frame: TableFrame) -> list[str]:
     """One sentence for all rows of one size."""
     rows_of: dict[str, list[str]] = {}
-    for row in frame.rows:
+    for row in frame.rows if frame.trained_here else ():
         trainable, total, macs = (row.sizes[name] for name in ("num_trainable", "num_total", "macs"))
         if trainable is not None:
             of_all = f" of {amount(total)}" if total is not None else ""

@@ -10,10 +10,21 @@ from typing import Any, Literal
 from study.stats import LEVEL, Interval
 from study.tables.frame import TableFrame, TableRow
 from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, percent, signed
-from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
+from whisq_core.metrics import MEAN, higher_is_better, title
 
 Kind = Literal[
-    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "at_level", "p", "verdict", "count"
+    "text",
+    "label",
+    "seeds",
+    "estimate",
+    "published",
+    "difference",
+    "percent",
+    "interval",
+    "at_level",
+    "p",
+    "verdict",
+    "count",
 ]
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -109,8 +120,10 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
     }
-    for metric in METRICS + EXTRA:
-        found |= _metric(metric)
+    for metric in frame.metrics:
+        found |= _metric(frame, metric)
+    if not frame.trained_here:
+        return found
     sizes = {"num_trainable": "trainable parameters", "num_total": "total parameters", "macs": "MACs per clip"}
     if any(row.sizes["num_trials"] is not None for row in frame.rows):
         sizes["num_trials"] = "trials of its own search"
@@ -127,18 +140,22 @@ def views(frame: TableFrame) -> list[View]:
     against = f", differences from {frame.reference.label}" if frame.reference else ""
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
-        f"{frame.metric}.published", "difference", "relative", "interval", "p_holm", "verdict",
+        *([f"{frame.metric}.published"] if frame.trained_here else []), "difference", "relative", "interval", "p_holm",
+        "verdict",
     )  # fmt: skip
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
-    targets = [
-        view(target, name, "label", "seeds", *(metric for metric in METRICS + EXTRA if metric.startswith(target)))
-        for target, name in TARGETS.items()
+    of_targets: dict[str, list[str]] = {}
+    for metric in frame.metrics:
+        of_targets.setdefault(metric.rsplit(".", 2)[0], []).append(metric)
+    shown = [replace(verdicts, columns={**verdicts.columns, frame.metric: primary})]
+    shown += [
+        view(target, TARGETS.get(target, target), "label", "seeds", *metrics)
+        for target, metrics in of_targets.items()
+        if metrics != [frame.metric]
     ]
-    return [
-        replace(verdicts, columns={**verdicts.columns, frame.metric: primary}),
-        *targets,
-        view("sizes", "Size and cost of a row", "label", "num_trainable", "num_total", "macs"),
-    ]
+    if frame.trained_here:
+        shown.append(view("sizes", "Size and cost of a row", "label", "num_trainable", "num_total", "macs"))
+    return shown
 
 
 def _size(name: str) -> Callable[[TableRow], int | None]:
@@ -157,11 +174,15 @@ def _both(row: TableRow) -> tuple[Interval, float] | None:
     return (row.comparison.interval(), LEVEL) if row.comparison else None
 
 
-def _metric(metric: str) -> dict[str, Column]:
+def _metric(frame: TableFrame, metric: str) -> dict[str, Column]:
     """Our estimate, with its heading under one that names the target, and the published number."""
-    published = Column("published", "published", lambda row: row.printed(metric), (f"{metric}.quoted",))
-    heading = f"{title(metric).split(' ', 1)[1]} {'↑' if higher_is_better(metric) else '↓'}"
+    higher = not frame.lower_is_better if metric.endswith(f".{MEAN}") else higher_is_better(metric)
+    target = metric.rsplit(".", 2)[0]
+    heading = f"{title(metric)[len(target) + 1 :]} {'↑' if higher else '↓'}"
     fields = (metric, f"{metric}.sd", f"{metric}.low", f"{metric}.high")
+    if not frame.trained_here:
+        return {metric: Column(heading, "estimate", lambda row: row.estimate(metric), fields)}
+    published = Column("published", "published", lambda row: row.printed(metric), (f"{metric}.quoted",))
     estimate = Column(heading, "estimate", lambda row: row.estimate(metric), fields, published)
     return {metric: estimate, f"{metric}.published": published}
 
