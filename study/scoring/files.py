@@ -4,6 +4,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from whisq_core.errors import InputError, raise_all
 from whisq_core.metrics import TARGETS
 
 _SEED_AT_END = re.compile(r"(?P<row>.+?)[-_./ ]+(?:random)?(?:seed|run|rep|repeat|trial)[-_=. ]*(?P<seed>\d+)", re.I)
-_ONLY_NUMBER = re.compile(r"\d+$")
+_LAST_NUMBER = re.compile(r"[-_.]?\d+$")
 _GENERIC = {"answer", "answers", "prediction", "predictions", "preds", "pred", "output", "outputs", "result", "results"}
 _SEPARATORS = (",", ";", "\t")
 
@@ -70,6 +71,15 @@ def read_files(
     return read_frame(lines.drop(columns="_where"), None, _where(lines["_where"]), accuracy, nouns)
 
 
+def wants_scores(paths: Sequence[Path], pattern: str | None, to: str | None, metric: str | None) -> bool:
+    """Whether it is one answer file, whose metrics are asked for: a table of rows has a column for them."""
+    if len(paths) > 1 or pattern or to or metric:
+        return False
+    with suppress(OSError, UnicodeDecodeError), paths[0].open(encoding="utf-8-sig") as file:
+        return "row" not in meanings_of([name.strip() for name in file.readline().split(",")], None)
+    return True
+
+
 def names_of(paths: Sequence[Path], pattern: str | None) -> list[tuple[str, str]]:
     """Row and seed of each file, from its name.
 
@@ -90,13 +100,18 @@ def names_of(paths: Sequence[Path], pattern: str | None) -> list[tuple[str, str]
     return names
 
 
-def numbered_rows(rows: Sequence[str]) -> tuple[str, ...]:
-    """Rows whose names differ in a last number only: perhaps the seeds of one row."""
-    stems = defaultdict(list)
+def numbered_rows(rows: Sequence[str], paths: Sequence[Path]) -> str:
+    """A hint where file names differ in a last number only: perhaps these are seeds of one row."""
+    stems: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        if _ONLY_NUMBER.search(row):
-            stems[_ONLY_NUMBER.sub("", row)].append(row)
-    return tuple(row for members in stems.values() if len(members) > 1 for row in members)
+        if {row} & {part for path in paths for part in (path.stem, path.parent.name)}:
+            stems[_LAST_NUMBER.sub("", row)].append(row)
+    alike = max(stems.values(), key=len, default=[])
+    if len(alike) < 2:
+        return ""
+    separator = alike[0][len(_LAST_NUMBER.sub("", alike[0])) :].rstrip("0123456789")
+    pattern = f"{{row}}{separator}{{seed}}{paths[0].suffix}"
+    return f"rows {', '.join(alike[:4])} differ in a number only. If these are seeds, give --pattern '{pattern}'."
 
 
 def _by_pattern(path: Path, pattern: str) -> tuple[str, str]:

@@ -38,6 +38,7 @@ MEANINGS: dict[str, tuple[str, ...]] = {
     "target": ("targetname", "scale", "dimension", "aspect"),
 }  # fmt: skip
 _TRUE_FALSE = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+_NO_NUMBER = ("", "nan", "none", "na", "n/a", "null", "<na>", "inf", "-inf")
 _MOST_LINES = 20  # of mistakes listed, of each kind
 _KEYS = ["row", "seed", "item", "target"]
 
@@ -163,16 +164,14 @@ def _correct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _parsed(values: pd.Series, column: str, where: Where, mistakes: list[str]) -> pd.Series:
-    if values.dtype == bool:
-        return values.astype(float)
-    words = values.astype(str).str.strip()
-    numbers = pd.to_numeric(words.str.lower().replace(_TRUE_FALSE), errors="coerce")
-    wrong = np.flatnonzero(~np.isfinite(numbers.to_numpy(np.float64)))
-    missing = ("", "nan", "none", "na", "null", "<na>")
+    numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+    rest = ~np.isfinite(numbers.to_numpy())
+    numbers[rest] = values[rest].astype(str).str.strip().str.lower().map(_TRUE_FALSE)
+    wrong = np.flatnonzero(~np.isfinite(numbers.to_numpy()))
     for position in wrong[:_MOST_LINES]:
-        word = words.iloc[position]
+        word = str(values.iloc[position]).strip()
         advice = "Write decimals with a point."
-        if word.lower() in missing:
+        if word.lower() in _NO_NUMBER:
             advice = "Leave the line out: items that a run lacks are left out of all runs, and the table says so."
         elif not any(character.isdigit() for character in word):
             advice = "Of classes, judge the share that is right: --metric accuracy."
@@ -183,15 +182,18 @@ def _parsed(values: pd.Series, column: str, where: Where, mistakes: list[str]) -
 
 
 def _with_names(table: pd.DataFrame, where: Where, mistakes: list[str]) -> pd.DataFrame:
-    """Names as text; an empty one is a mistake."""
+    """Names as categories of texts, in order of appearance; an empty one is a mistake."""
     for column in ("row", "seed", "item", "target", "group", "second_group"):
         if column not in table:
             continue
-        empty = np.flatnonzero(_empty(table[column]))
+        codes, values = pd.factorize(table[column])
+        texts = ["" if value is None else str(value).strip() for value in values]
+        empty = np.flatnonzero((codes < 0) | np.isin(codes, [code for code, text in enumerate(texts) if not text]))
         if len(empty) == len(table) and column in ("group", "second_group"):
             table = table.drop(columns=column)
             continue
-        table[column] = table[column].astype(str).str.strip()
+        merged, names = pd.factorize(np.array(texts, dtype=object))
+        table[column] = pd.Categorical.from_codes(np.append(merged, -1)[codes], categories=names)
         mistakes += [
             f"{where(int(position))}: {column} is empty, allowed: a name. Fill it in."
             for position in empty[:_MOST_LINES]
@@ -223,13 +225,15 @@ def _check_unique(table: pd.DataFrame, where: Where) -> None:
 def _check_same(table: pd.DataFrame, column: str, where: Where) -> None:
     """Truth and groups belong to the item: every run must say the same."""
     by = ["item", "target"] if column == "truth" else ["item"]
-    first = table.groupby(by, sort=False)[column].transform("first")
-    differing = np.flatnonzero((table[column] != first).to_numpy(bool))
+    values = table[column] if column == "truth" else table[column].cat.codes
+    places = table.groupby(by, sort=False, observed=True).ngroup().to_numpy()
+    first = np.unique(places, return_index=True)[1][places]
+    differing = np.flatnonzero(values.to_numpy() != values.to_numpy()[first])
     raise_all(
         [
             f"{where(int(position))}: {column} of item '{table['item'].iloc[position]}' is "
-            f"{table[column].iloc[position]}, elsewhere {first.iloc[position]}. Items have one {column}: correct one, "
-            "or give different items different names."
+            f"{table[column].iloc[position]}, but {table[column].iloc[first[position]]} at "
+            f"{where(int(first[position]))}. An item has one {column}: correct it, or name these items differently."
             for position in differing[:_MOST_LINES]
         ]
     )
@@ -238,8 +242,8 @@ def _check_same(table: pd.DataFrame, column: str, where: Where) -> None:
 def _common_items(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The lines of the items that every run has, and a note where some runs lack some."""
     num_targets = table["target"].nunique()
-    runs = table.groupby(["row", "seed"], sort=False)["item"].size() / num_targets
-    per_item = table.groupby("item", sort=False).size()
+    runs = table.groupby(["row", "seed"], sort=False, observed=True).size() / num_targets
+    per_item = table.groupby("item", sort=False, observed=True).size()
     complete = per_item.index[per_item == len(runs) * num_targets]
     lacking = runs[runs < len(per_item)]
     if len(complete) < 2:
@@ -260,30 +264,28 @@ def _common_items(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 
 def _arrays(table: pd.DataFrame, notes: tuple[str, ...]) -> Predictions:
-    rows, items, targets = (tuple(dict.fromkeys(table[name])) for name in ("row", "item", "target"))
-    labels = table["seed"].unique()
+    table = table.assign(item=table["item"].cat.remove_unused_categories())
+    items, targets, labels = (tuple(table[name].cat.categories) for name in ("item", "target", "seed"))
+    at_item, at_target, at_label = (table[name].cat.codes.to_numpy() for name in ("item", "target", "seed"))
     whole = all(label.lstrip("-").isdigit() for label in labels)
-    numbers = {label: int(label) if whole else place for place, label in enumerate(sorted(labels))}
-    place = {
-        name: {value: at for at, value in enumerate(values)} for name, values in (("item", items), ("target", targets))
-    }
-    at_item, at_target = (table[name].map(place[name]).to_numpy() for name in ("item", "target"))
+    numbers = np.array([int(label) if whole else sorted(labels).index(label) for label in labels])
     predicted, seeds = {}, {}
-    for row in rows:
-        own = (table["row"] == row).to_numpy()
-        seeds[row] = tuple(sorted({numbers[label] for label in table["seed"][own]}))
-        order = {number: at for at, number in enumerate(seeds[row])}
-        at_seed = table["seed"][own].map(lambda label, order=order: order[numbers[label]]).to_numpy()
-        predicted[row] = np.full((len(order), len(items), len(targets)), np.nan)
-        predicted[row][at_seed, at_item[own], at_target[own]] = table["prediction"][own].to_numpy(np.float64)
+    for code, row in enumerate(table["row"].cat.categories):
+        own = (table["row"].cat.codes == code).to_numpy()
+        runs, at_run = np.unique(numbers[at_label[own]], return_inverse=True)
+        seeds[row] = tuple(int(number) for number in runs)
+        predicted[row] = np.full((len(runs), len(items), len(targets)), np.nan)
+        predicted[row][at_run, at_item[own], at_target[own]] = table["prediction"].to_numpy()[own]
     truth = None
     if "truth" in table:
         truth = np.full((len(items), len(targets)), np.nan)
-        truth[at_item, at_target] = table["truth"].to_numpy(np.float64)
-    return Predictions(
-        predicted, seeds, targets, items, truth, _of_items(table, "group"), _of_items(table, "second_group"), notes
-    )
+        truth[at_item, at_target] = table["truth"].to_numpy()
+    groups, second = (_of_items(table, at_item, name) for name in ("group", "second_group"))
+    return Predictions(predicted, seeds, targets, items, truth, groups, second, notes)
 
 
-def _of_items(table: pd.DataFrame, column: str) -> tuple[str, ...] | None:
-    return tuple(table.groupby("item", sort=False)[column].first()) if column in table else None
+def _of_items(table: pd.DataFrame, at_item: np.ndarray, column: str) -> tuple[str, ...] | None:
+    if column not in table:
+        return None
+    first = np.unique(at_item, return_index=True)[1]
+    return tuple(table[column].iloc[first].astype(str))

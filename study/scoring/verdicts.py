@@ -44,7 +44,11 @@ class JudgedTable:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """One line for each row on the primary metric: mean, difference, intervals, p values, verdict and reason."""
+        """One line for each row on the primary metric: mean, difference, intervals, p values, verdict and reason.
+
+        `low` and `high` bound the difference by both errors at `level`, `systems_low` and `systems_high` at 95 % by
+        that of other groups of items alone, which single runs have too.
+        """
         lines = []
         for row in self.frame.rows:
             found, decision = row.comparison, row.decision
@@ -59,6 +63,8 @@ class JudgedTable:
                     "low": decision.interval.low if decision else np.nan,
                     "high": decision.interval.high if decision else np.nan,
                     "level": decision.level if decision else np.nan,
+                    "systems_low": found.systems.low if found else np.nan,
+                    "systems_high": found.systems.high if found else np.nan,
                     "p_seed": found.p_seed if found else np.nan,
                     "p_system": found.p_system if found else np.nan,
                     "p_both": found.p_both if found else np.nan,
@@ -96,6 +102,10 @@ class JudgedTable:
         for path in paths:
             write_atomically(path, [self.text(path.name).encode()])
         return paths
+
+    def to_json(self) -> str:
+        """`verdicts` as a list of objects; an undefined number is null."""
+        return str(self.verdicts.to_json(orient="records", indent=1, double_precision=15))
 
     def __str__(self) -> str:
         return self.text()
@@ -236,7 +246,7 @@ def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, n
     }
     return TableFrame(
         name=name,
-        heading=f"{name}: {len(predictions.predicted)} rows on {len(predictions.items):,} items",
+        heading=f"{name}: {_count(len(rows), 'row')} on {len(predictions.items):,} items",
         warning="",
         marks=(),
         metric=judgement.metric,
@@ -244,14 +254,20 @@ def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, n
         notes={heading: texts for heading, texts in notes.items() if texts},
         metrics=evidence.all_metrics,
         lower_is_better=evidence.lower_is_better,
+        group_noun=evidence.group_noun,
         trained_here=False,
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _protocol(predictions: Predictions, evidence: Evidence, judgement: Judgement, chosen: bool) -> Iterator[str]:
     counts = sorted({len(seeds) for seeds in predictions.seeds.values()})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    yield f"{len(predictions.predicted)} rows with {seeds} runs each, {len(predictions.items):,} items that all have."
+    rows, runs = _count(len(predictions.predicted), "row"), "run" if seeds == "1" else "runs"
+    yield f"{rows} with {seeds} {runs} each, {len(predictions.items):,} items that all have."
     if predictions.groups is None:
         yield "No groups were given: items count as independent, and p is too small where they are not."
     else:

@@ -18,6 +18,7 @@ from whisq_core.metrics import group_means, ranks
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
 _MIN_WITHIN = 3  # as `whisq_core.metrics.within_group_srcc`
+_PAIRS_AT_ONCE = 512  # items of which all pairs are counted
 
 
 def influence(metric: str, predicted: Array, truth: Array | None, member: Groups, group_truth: Array | None) -> Array:
@@ -79,8 +80,13 @@ def _srcc(predicted: Array, truth: Array) -> Array:
 
 def _ktau(predicted: Array, truth: Array) -> Array:
     """Concordance and untied pairs of each item with all others."""
-    x, y = (np.sign(values[:, None] - values) for values in (predicted, truth))
-    of_xy, of_xx, of_yy = 2 * (x * y).mean(axis=1), 2 * np.abs(x).mean(axis=1), 2 * np.abs(y).mean(axis=1)
+    sums = np.empty((3, len(truth)))
+    for start in range(0, len(truth), _PAIRS_AT_ONCE):  # all pairs of many items would not fit into memory
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        sides = (values[part, None] - values for values in (predicted, truth))
+        x, y = ((differences > 0).astype(np.int8) - (differences < 0) for differences in sides)
+        sums[:, part] = [pairs.sum(axis=1, dtype=np.int64) for pairs in (x * y, np.abs(x), np.abs(y))]
+    of_xy, of_xx, of_yy = 2 * (sums / len(truth))
     return _ratio(of_xy.mean() / 2, of_xx.mean() / 2, of_yy.mean() / 2, of_xy, of_xx, of_yy, degree=2)
 
 

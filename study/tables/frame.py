@@ -103,6 +103,7 @@ class TableFrame:
     notes: dict[str, tuple[str, ...]]
     metrics: tuple[str, ...] = METRICS + EXTRA
     lower_is_better: bool = False
+    group_noun: str = "systems"
     trained_here: bool = True
 
     @property

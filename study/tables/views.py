@@ -114,7 +114,9 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
         "interval": Column("interval of both", "at_level", _both, ("both_low", "both_high", "both_level")),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
-        "by_systems": _compared("95 % systems", "interval", lambda found: found.systems, "systems_low", "systems_high"),
+        "by_systems": _compared(
+            f"95 % {frame.group_noun}", "interval", lambda found: found.systems, "systems_low", "systems_high"
+        ),
         "p_seed": _compared("p (seeds)", "p", lambda found: found.p_seed, "p_seed"),
         "p_system": _compared("p (systems)", "p", lambda found: found.p_system, "p_system"),
         "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
@@ -138,10 +140,11 @@ def views(frame: TableFrame) -> list[View]:
         return View(name, heading, {key: all_columns[key] for key in keys})
 
     against = f", differences from {frame.reference.label}" if frame.reference else ""
+    single = not frame.trained_here and all(row.num_done == 1 for row in frame.rows)  # no error over seeds is known
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
-        *([f"{frame.metric}.published"] if frame.trained_here else []), "difference", "relative", "interval", "p_holm",
-        "verdict",
+        *([f"{frame.metric}.published"] if frame.trained_here else []), "difference", "relative",
+        "by_systems" if single else "interval", "p_holm", "verdict",
     )  # fmt: skip
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
     of_targets: dict[str, list[str]] = {}
