@@ -105,15 +105,16 @@ class _Scoring:
     """The split and the convention of system truth that a table is scored with."""
 
     def __init__(self, file: AblationFile, corpus: StoredCorpus) -> None:
-        self.split, self._corpus = file.base.data.score[0], corpus
-        self._convention = file.base.data.system_truth
-        systems = corpus.clips.loc[corpus.clips["split"] == self.split, "system"]
-        self.truth = system_truth(corpus, self._convention, systems)
+        self.split, self._corpus = file.base.data.scored[0], corpus
+        data = file.base.data
+        self._convention, self._splits = data.system_truth, {data.fit, *data.score} if data.folds else {self.split}
+        self.truth = system_truth(corpus, self._convention, self.clips(None)["system"])
 
     def clips(self, run: Run | None) -> pd.DataFrame:
         """The clips that a run scored; those of the split where there is no run."""
         if run is None:
-            return self._corpus.clips[self._corpus.clips["split"] == self.split]
+            clips = self._corpus.clips
+            return clips[clips["split"].isin(self._splits)]
         return self._corpus.clips.iloc[run.scored[self.split].clip_indices]
 
     def metrics(self, run: Run) -> dict[str, float]:

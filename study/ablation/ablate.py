@@ -24,6 +24,7 @@ from study.engine import (
 from study.results import TableResults, collect, failures
 from study.store import CellEntry, Database, Run
 from study.terminal import log
+from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -65,6 +66,11 @@ def prepare(request: AblateRequest, pool: Pool) -> Prepared:
     """
     inputs = preflight(request.sources)
     file = _with_tuned_settings(inputs.file, inputs.database)
+    if request.save_models and file.base.data.folds is not None:
+        raise InputError(
+            f"--save-models: {file.path} has data.folds: {file.base.data.folds}, so that each run has as many models "
+            "and none of them is the row's. Leave out one of both."
+        )
     return _planned(request, inputs, file, pool)
 
 
@@ -153,7 +159,7 @@ class _CellJobs(Jobs):
 
     def done(self, task: Task, run: Run) -> str:
         self._rewrite()
-        value = run.scored[self._file.base.data.score[0]].metrics[self._file.metric]
+        value = run.scored[self._file.base.data.scored[0]].metrics[self._file.metric]
         return f"{self._file.metric} {value:.4f}"
 
     def failed(self, task: Task, failure: Failure) -> None:

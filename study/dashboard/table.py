@@ -47,7 +47,7 @@ def show_table(database: Database, file: AblationFile) -> None:
 
 
 def _reconcile(database: Database, storage: RDBStorage, file: AblationFile, cells: Mapping[Key, CellEntry]) -> None:
-    metric, split = file.metric, file.base.data.score[0]
+    metric, split = file.metric, file.base.data.scored[0]
     rows, seeds = [row.id for row in file.rows], [seed for _, seed in cells]
     columns: Columns = {"row": CategoricalDistribution(rows), "seed": IntDistribution(min(seeds), max(seeds))}
     shows = [metric, split, rows, [min(seeds), max(seeds)]]
