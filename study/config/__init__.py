@@ -3,6 +3,7 @@
 `read_ablation_file` is the door; `Search` says what the search room varies.
 """
 
+from study.config.document import parse_settings
 from study.config.file import AblationFile, Row, Section, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
 from study.config.schema import Compare
@@ -13,7 +14,7 @@ from study.config.search_space import (
     difference,
     search_mistakes,
 )
-from study.config.seeds import parse_seeds
+from study.config.seeds import parse_seeds, seeds_text
 
 __all__ = [
     "PRIMARY_METRIC",
@@ -27,7 +28,9 @@ __all__ = [
     "default_file",
     "difference",
     "parse_seeds",
+    "parse_settings",
     "read_ablation_file",
     "search_mistakes",
+    "seeds_text",
     "settings_yaml",
 ]

@@ -1,7 +1,7 @@
 """Reads `ablations.yaml` into an `AblationFile` in two rounds: keys and types, then what they mean."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from study.config.checks import (
     row_mistakes,
     twin_warnings,
 )
-from study.config.document import Document, Position, read_yaml
+from study.config.document import CommandLine, Document, Position, read_yaml
 from study.config.file import AblationFile, Row, Section
 from study.config.schema import FileKeys, RowKeys, checked_keys
 from study.config.search_space import search_mistakes
@@ -33,7 +33,7 @@ def default_file(given: Path | None) -> Path:
 
 
 def read_ablation_file(
-    path: Path, base_override: Path | None = None, seeds: tuple[int, ...] | None = None
+    path: Path, base_override: Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> AblationFile:
     """Read an ablation file.
 
@@ -43,8 +43,8 @@ def read_ablation_file(
         The file, as the README describes it.
     base_override
         A YAML file of settings (nested or dotted) that goes over the file's base: `best.yaml` of a search.
-    seeds
-        Replaces the file's seeds; a row with seeds of its own keeps as many of them, from the first.
+    settings
+        Dotted settings that go over both: those of `--set`.
 
     Raises
     ------
@@ -52,14 +52,17 @@ def read_ablation_file(
         With every mistake in the keys and types of both files; where there is none, with every mistake in meaning.
     """
     document = read_yaml(path)
-    override = read_yaml(base_override) if base_override else None
+    overrides = [read_yaml(base_override)] if base_override else []
     keys = checked_keys(FileKeys, document)
-    if override is not None and not isinstance(override.data, dict):
-        override.report((), "settings are needed, such as 'loss.ot_weight: 0.001'.")
-    documents = [document] if override is None else [override, document]
+    for override in overrides:
+        if not isinstance(override.data, dict):
+            override.report((), "settings are needed, such as 'loss.ot_weight: 0.001'.")
+    if settings:
+        overrides.append(CommandLine(path, dict(settings), {(name,): 0 for name in settings} | {(): 0}))
+    documents = [*overrides, document]
     _raise_mistakes(documents)
     assert keys is not None, "no mistake was found"
-    reader = _Reader(document, override, keys, seeds)
+    reader = _Reader(document, overrides, keys)
     _raise_mistakes(documents)
     return reader.file()
 
@@ -70,23 +73,25 @@ def _raise_mistakes(documents: Iterable[Document]) -> None:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Settings, and the whole run with them: None where they, or those that they go over, are wrong."""
+    """Settings, and the whole run with them: None where they, or those that they go over, are wrong.
+
+    `own` are those written at this place, `settings` those below as well.
+    """
 
     settings: Mapping[str, Any]
     spec: RunSpec | None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Reader:
     """Applies each layer of settings once and reports to the documents; what is wrong below is not repeated above."""
 
-    def __init__(
-        self, document: Document, override: Document | None, keys: FileKeys, seeds: tuple[int, ...] | None
-    ) -> None:
-        self.document, self.keys, self.new_seeds = document, keys, seeds
-        self.seeds = seeds or keys.seeds
+    def __init__(self, document: Document, overrides: Iterable[Document], keys: FileKeys) -> None:
+        self.document, self.keys, self.override = document, keys, dict[str, Any]()
         base = _over(_Layer({}, RunSpec()), RunSpec(), document, ("base",), keys.base, base_mistakes)
-        if override is not None:
+        for override in overrides:
             base = _over(base, RunSpec(), override, (), override.data, base_mistakes)
+            self.override |= base.own
         self.base = base.spec
         self.places: dict[Position, RowKeys] = {
             ("sections", number, "rows", index): row
@@ -122,8 +127,7 @@ class _Reader:
 
     def _row(self, place: Position) -> Row:
         row, compare, layer = self.places[place], self.keys.compare, self.layers[place]
-        own_seeds = row.seeds[: len(self.new_seeds)] if row.seeds and self.new_seeds else row.seeds
-        seeds = own_seeds or self.seeds
+        seeds = row.seeds or self.keys.seeds
         spec = layer.spec or RunSpec()  # of a wrong row, which is reported and never returned
         return Row(
             id=row.id,
@@ -166,7 +170,8 @@ class _Reader:
             path=self.document.path,
             name=self._name(),
             base=self.base,
-            seeds=self.seeds,
+            override=self.override,
+            seeds=keys.seeds,
             hyperparameters=keys.hyperparameters,
             compare=keys.compare,
             sections=sections,
@@ -208,7 +213,7 @@ def _over(
         spec, found = None, [(name, text) for name, text in found if name in own]
     for name, text in (*found, *check(own, spec)):
         document.report(document.setting(position, name), text)
-    return _Layer(settings, spec)
+    return _Layer(settings, spec, own)
 
 
 def _flat(document: Document, position: Position, data: Mapping[str, Any]) -> dict[str, Any]:

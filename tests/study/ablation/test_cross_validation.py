@@ -36,7 +36,7 @@ def crossed(finished_study: Place, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def results(crossed: Place) -> TableResults:
-    return collect(read_ablation_file(crossed.file, seeds=(0, 1)), Database(crossed.storage))
+    return collect(read_ablation_file(crossed.file), Database(crossed.storage))
 
 
 def test_every_clip_is_scored_by_a_model_that_has_not_seen_it(crossed: Place, results: TableResults) -> None:

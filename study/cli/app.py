@@ -1,0 +1,102 @@
+"""The application: its groups of commands, what they share, and how a mistake ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from study.options import VersionOption
+from whisq_core.errors import InputError
+
+if TYPE_CHECKING:
+    from study.engine import Sources
+
+_INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
+
+
+GROUPS = ("Studies", "Results", "Storage")
+"""Of commands, in the order of `--help`; each command names its own as `rich_help_panel`."""
+
+
+class _Groups(TyperGroup):
+    """Help lists the commands under the group that each is declared with."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One block for each group, the commands of all of them aligned."""
+        longest = max(map(len, self.commands))
+        for group in GROUPS:
+            lines = [
+                (name.ljust(longest), command.get_short_help_str(formatter.width - 6 - longest))
+                for name, command in self.commands.items()
+                if getattr(command, "rich_help_panel", None) == group
+            ]
+            with formatter.section(group):
+                formatter.write_dl(lines)
+
+
+app = typer.Typer(
+    name="whisq-study",
+    cls=_Groups,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def whisq_study(version: VersionOption = False) -> None:
+    """Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table."""
+
+
+def sources_of(
+    file: Path | None,
+    data: Path | None = None,
+    features: Path | None = None,
+    storage: str | None = None,
+    out: Path | None = None,
+    rows: str | None = None,
+    seeds: str | None = None,
+    base: Path | None = None,
+    settings: Sequence[str] | None = None,
+    name: str | None = None,
+) -> "Sources":
+    """What the options that all commands share say."""
+    from study.config import default_file, parse_seeds, parse_settings
+    from study.engine import Sources
+
+    return Sources(
+        file=default_file(file),
+        data=data,
+        features=features,
+        storage=storage,
+        out=out,
+        base=base,
+        settings=parse_settings(settings or ()),
+        name=name,
+        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
+        rows=() if rows is None else tuple(name.strip() for name in rows.split(",")),
+    )
+
+
+def main() -> None:
+    """The console script: one clean line per mistake instead of a traceback."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
+    try:
+        app()
+    except InputError as error:
+        for mistake in error.mistakes:
+            print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # such as `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
+        raise
