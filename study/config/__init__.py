@@ -4,9 +4,9 @@
 """
 
 from study.config.document import parse_settings
-from study.config.file import AblationFile, Row, Section, settings_yaml
+from study.config.file import AblationFile, Row, Section, Sweep, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
-from study.config.schema import Compare
+from study.config.schema import Compare, Contrast
 from study.config.search_space import (
     PRIMARY_METRIC,
     Range,
@@ -21,10 +21,12 @@ __all__ = [
     "SHIPPED_FILE",
     "AblationFile",
     "Compare",
+    "Contrast",
     "Range",
     "Row",
     "Search",
     "Section",
+    "Sweep",
     "default_file",
     "difference",
     "parse_seeds",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from study.config.schema import Compare
+from study.config.schema import Compare, Contrast
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.spec import RunSpec, differences, nested, with_settings
@@ -49,6 +49,17 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """One setting at several values: `rows` are the ids of its rows, in the order of `values`."""
+
+    id: str
+    label: str
+    setting: str
+    values: tuple[Any, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class AblationFile:
     """A valid ablation file. `warnings` say what its design cannot decide; they do not stop anything.
 
@@ -63,6 +74,8 @@ class AblationFile:
     hyperparameters: Literal["shared", "tuned"]
     compare: Compare | None
     sections: tuple[Section, ...]
+    sweeps: tuple[Sweep, ...]
+    contrasts: tuple[Contrast, ...]
     search: Search | None
     warnings: tuple[str, ...]
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from study.config.checks import (
     base_mistakes,
     compare_mistakes,
+    contrast_mistakes,
     design_warning,
     name_mistakes,
     row_mistakes,
@@ -15,8 +17,9 @@ from study.config.checks import (
 )
 from study.config.document import CommandLine, Document, Position, read_yaml
 from study.config.file import AblationFile, Row, Section
-from study.config.schema import FileKeys, RowKeys, checked_keys
+from study.config.schema import Compare, FileKeys, checked_keys
 from study.config.search_space import search_mistakes
+from study.config.sweeps import rows_by_place
 from whisq_core.errors import raise_all, shown
 from whisq_core.spec import RunSpec, try_settings
 
@@ -93,11 +96,7 @@ class _Reader:
             base = _over(base, RunSpec(), override, (), override.data, base_mistakes)
             self.override |= base.own
         self.base = base.spec
-        self.places: dict[Position, RowKeys] = {
-            ("sections", number, "rows", index): row
-            for number, section in enumerate(keys.sections)
-            for index, row in enumerate(section.rows)
-        }
+        self.places, self.sweeps = rows_by_place(keys)
         self.place_of = {row.id: place for place, row in reversed(self.places.items())}
         self.layers: dict[Position, _Layer] = {}
         for place in self.places:
@@ -123,10 +122,23 @@ class _Reader:
         below = self.layers.get(parent) if parent is not None else None
         own = self.places[place].set
         start = self.base or RunSpec()
-        return _over(below or _Layer({}, self.base), start, self.document, (*place, "set"), own, row_mistakes)
+        position = place if "sweep" in place else (*place, "set")
+        return _over(below or _Layer({}, self.base), start, self.document, position, own, row_mistakes)
+
+    @cached_property
+    def compare(self) -> Compare | None:
+        """What is declared, row by row; the member of a sweep that is the run it would be compared with is left out."""
+        declared, rows = self.keys.compare, list[str]()
+        if declared is None:
+            return None
+        specs = {self.places[place].id: layer.spec for place, layer in self.layers.items()}
+        for name in declared.rows:
+            members = self.sweeps[name].rows if name in self.sweeps else (name,)
+            rows += [row for row in members if row == name or specs[row] != specs.get(declared.to)]
+        return declared.model_copy(update={"rows": tuple(rows)})
 
     def _row(self, place: Position) -> Row:
-        row, compare, layer = self.places[place], self.keys.compare, self.layers[place]
+        row, compare, layer = self.places[place], self.compare, self.layers[place]
         seeds = row.seeds or self.keys.seeds
         spec = layer.spec or RunSpec()  # of a wrong row, which is reported and never returned
         return Row(
@@ -148,7 +160,8 @@ class _Reader:
         found = list(name_mistakes(self.rows, by_id))
         if keys.compare is not None:
             stand_ins = {row.id for section in keys.sections if section.stand_in for row in section.rows}
-            found += compare_mistakes(keys.compare, by_id, stand_ins)
+            found += compare_mistakes(keys.compare, by_id, self.sweeps, stand_ins)
+        found += contrast_mistakes(keys.contrasts, by_id)
         if keys.search is not None:
             mistakes = search_mistakes(keys.search, self.base or RunSpec())
             found += [(("search", *place), text) for place, text in mistakes]
@@ -173,8 +186,10 @@ class _Reader:
             override=self.override,
             seeds=keys.seeds,
             hyperparameters=keys.hyperparameters,
-            compare=keys.compare,
+            compare=self.compare,
             sections=sections,
+            sweeps=tuple(self.sweeps.values()),
+            contrasts=keys.contrasts,
             search=keys.search,
             warnings=tuple(self._warnings()),
         )
@@ -188,8 +203,9 @@ class _Reader:
         return f"{name}_tuned" if self.keys.hyperparameters == "tuned" and not name.endswith("_tuned") else name
 
     def _warnings(self) -> Iterator[str]:
-        rows, compare, path = list(self.rows.values()), self.keys.compare, self.document.path
-        for text in twin_warnings(rows):
+        rows, compare, path = list(self.rows.values()), self.compare, self.document.path
+        swept = {row for sweep in self.sweeps.values() for row in sweep.rows}
+        for text in twin_warnings(row for row in rows if row.id not in swept):
             yield f"{path}: {text}"
         if compare is not None:
             to = next(row for row in rows if row.id == compare.to)

@@ -106,7 +106,15 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
 def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
     """The rows named by `--rows`, or all."""
     known = {row.id: row for row in file.rows}
-    raise_all([f"--rows: unknown row '{name}'. {did_you_mean(name, known)}" for name in wanted if name not in known])
+    swept = {sweep.id: sweep.rows for sweep in file.sweeps}
+    wanted = [row for name in wanted for row in swept.get(name, (name,))]
+    raise_all(
+        [
+            f"--rows: unknown row '{name}'. {did_you_mean(name, [*known, *swept])}"
+            for name in wanted
+            if name not in known
+        ]
+    )
     return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
 
 
