@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ import pandas as pd
 from whisq_core.corpus.audio import inspect
 from whisq_core.corpus.listings import Corpus, read_manifest
 from whisq_core.corpus.musiceval import read_official
+from whisq_core.corpus.ratings import ratings_file, with_ratings
 from whisq_core.errors import InputError, raise_all
 from whisq_core.files import FileDigests
 from whisq_core.spec import FOLDS, DataSpec, digest
@@ -32,12 +33,16 @@ class Split:
 def read_corpus(path: Path) -> Corpus:
     """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest; texts only.
 
+    Where `ratings_file` is there, its clips have the single ratings too.
+
     Raises
     ------
     InputError : with every mistake of every list, prompt file and csv.
     """
     is_manifest = path.suffix.lower() == ".csv" and not path.is_dir()
-    return read_manifest(path) if is_manifest else read_official(path)
+    corpus = read_manifest(path) if is_manifest else read_official(path)
+    ratings = ratings_file(path)
+    return replace(corpus, clips=with_ratings(corpus.clips, ratings)) if ratings.exists() else corpus
 
 
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
