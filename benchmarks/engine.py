@@ -4,6 +4,7 @@
     python benchmarks/engine.py --against f7560f6 --cells 100,1000  # in turns with an older commit that had tickets
     python benchmarks/engine.py --storage postgresql+psycopg://...  # another database; its tables are added to
     python benchmarks/engine.py --view 200                        # the dashboard's view of so many cells, apart
+    python benchmarks/engine.py --busy 16                         # so many workers with trainings of one epoch
 
 The cell is the constant predictor; each seed is a cell of its own. Only the first
 cells of a long table are computed, since the question is what those that wait cost.
@@ -22,7 +23,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = 60  # cells
+FIRST = 10  # cells that are not measured: imports, the first connection
+BUSY_CELLS = 400
 
 # The same on the commits whose cells were tickets of Optuna, claimed by workers.
 OLD = """
@@ -57,15 +59,20 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2", help="how many workers compute, one after the other")
     parser.add_argument("--against", help="a commit before the coordinator, measured in turns")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--measured", type=int, default=60, help="how many of the cells are computed")
+    parser.add_argument("--busy", type=int, metavar="WORKERS", help="only this: many workers with short trainings")
     parser.add_argument("--view", type=int, metavar="CELLS", help="only this: bring the dashboard's view up to date")
     parser.add_argument("--one", nargs=2, metavar=("CELLS", "WORKERS"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(measure(asked.folder, asked.storage, *map(int, asked.one))))
+        print(json.dumps(measure(asked.folder, asked.storage, *map(int, asked.one), asked.measured)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if asked.busy:
+            busy(folder, asked.storage or f"sqlite:///{folder}/busy.db", asked.busy)
+            return
         prepare(folder)
         if asked.view:
             show(folder, asked.storage or f"sqlite:///{folder}/view.db", asked.view)
@@ -84,13 +91,14 @@ def compare(asked: argparse.Namespace, folder: Path, cells: int, old: Path | Non
         for workers in asked.workers.split(","):
             url = asked.storage or f"sqlite:///{folder}/{turn}-{cells}-{workers}.db"
             command = [sys.executable, __file__, "--one", str(cells), workers, "--folder", folder, "--storage", url]
+            command += ["--measured", asked.measured]
             result = json.loads(run(command, ROOT).splitlines()[-1])
             found.setdefault(f"new, {workers} worker(s)", []).append(result["per_cell"])
             if workers != "1":
                 starts.append(result["start"])
         if old is not None:
             url = asked.storage or f"sqlite:///{folder}/old-{turn}-{cells}.db"
-            arguments = [folder / "corpus", folder / "features", url, folder / "bench.yaml", str(cells), str(MEASURED)]
+            arguments = [folder / "corpus", folder / "features", url, folder / "bench.yaml", cells, asked.measured]
             seconds = float(run([sys.executable, "-c", OLD, *arguments], old).splitlines()[-1])
             found.setdefault("old, 1 worker", []).append(seconds)
     for what, values in found.items():
@@ -156,7 +164,48 @@ def show(folder: Path, url: str, cells: int) -> None:
             print(f"view, {cells} {what}: {1000 * (time.perf_counter() - began) / cells:.1f} ms per cell")
 
 
-def measure(folder: Path, url: str, cells: int, workers: int) -> dict[str, float]:
+def busy(folder: Path, url: str, workers: int) -> None:
+    """Print the throughput of many workers with short trainings, and what was lost."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from helpers.searches import BACKBONE, write_data
+
+    from study.engine import Jobs, Pool, Task, Workspace, execute, identify
+    from study.store import Database
+    from whisq_core.spec import BackboneSpec, RunSpec, with_settings
+
+    data = write_data(folder / "data")
+    workspace, database = Workspace(data / "corpus", data / "features"), Database(url)
+
+    settings = {"train.epochs": 1, "train.device": "cpu", "train.precision": "float32", "train.batch_size": 8}
+
+    def tasks():
+        for seed in range(BUSY_CELLS):
+            spec = with_settings(RunSpec(seed=seed, backbone=BackboneSpec(**BACKBONE)), settings)
+            yield Task(identify(spec, workspace).run_id, f"seed {seed}", spec, "busy", "whisq")
+
+    def seconds() -> float:
+        task = next(iter(tasks()))
+        return sorted(execute(task, workspace).seconds for _ in range(5))[1]  # the first one imports
+
+    alone, times = seconds(), []
+
+    class Timed(Jobs):
+        def done(self, task, run):
+            times.append(time.perf_counter())
+            return ""
+
+    with database.writing("benchmark"), Pool(workers) as pool:
+        pool.run(Timed(tasks()), workspace, database, "busy", BUSY_CELLS)
+    steady = times[len(times) // 4 :]  # while workers start, few compute
+    rate = (len(steady) - 1) / (steady[-1] - steady[0])
+    cores = os.cpu_count() or 1
+    print(
+        f"{workers} workers on {cores} cores, {BUSY_CELLS} cells of {1000 * alone:.0f} ms: {database.count_runs()} "
+        f"stored, {rate:.0f} cells/s, {100 * rate * alone / cores:.0f} % of what the cores alone could train"
+    )
+
+
+def measure(folder: Path, url: str, cells: int, workers: int, measured: int) -> dict[str, float]:
     """Seconds per cell, and until the first one is done."""
     from helpers.controls import ControlJobs
 
@@ -167,14 +216,14 @@ def measure(folder: Path, url: str, cells: int, workers: int) -> dict[str, float
         """Stops after the measured ones; the others wait, as they would in the middle of a table."""
 
         def next(self):
-            return super().next() if len(self.finished) < MEASURED else None
+            return super().next() if len(self.finished) < measured else None
 
     workspace, database, times = Workspace(folder / "corpus", folder / "features"), Database(url), []
     jobs = First(workspace, cells, lambda run: times.append(time.perf_counter()))
     began = time.perf_counter()
     with database.writing("benchmark"), Pool(workers) as pool:
         pool.run(jobs, workspace, database, "benchmark", cells)
-    return {"per_cell": (times[-1] - times[9]) / (len(times) - 10), "start": times[0] - began}
+    return {"per_cell": (times[-1] - times[FIRST - 1]) / (len(times) - FIRST), "start": times[0] - began}
 
 
 if __name__ == "__main__":

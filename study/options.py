@@ -40,8 +40,20 @@ SchedulerOption = Annotated[
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait while another command writes to the storage, instead of stopping.")
 ]
-RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows: whisq,no_ot.")]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Instead of the file's seeds: 0-9 or 0,1,5.")]
+RowsOption = Annotated[
+    str | None, typer.Option("--rows", help="Compute only these rows: whisq,no_ot. The table shows all that is stored.")
+]
+SeedsOption = Annotated[
+    str | None, typer.Option("--seeds", help="Compute only these of the file's seeds: 0-4 or 0,1,5.")
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the table. Default: the file's, with what is different where it is taken."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting over the file's base, as NAME=VALUE; may be given several times."),
+]
 BaseOption = Annotated[
     Path | None, typer.Option("--base", help="Settings over the file's base, such as best.yaml of a search.")
 ]

@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 
 from study.config import AblationFile, Row
-from study.store import CellEntry, Database, Run, StoredCorpus
+from study.store import CellEntry, Conditions, Database, Run, StoredCorpus
 from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 from whisq_core.spec import differences
+
+RESOLVED = ("train.device", "train.precision")
+"""The settings whose `auto` depends on the machine."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,12 @@ class TableResults:
     computed_in: tuple[str, ...] = ()
 
 
-def collect(file: AblationFile, database: Database, corpus_digest: str | None = None) -> TableResults:
-    """Gather the results of `file` on one corpus, by default the newest, for the first split that its base scores.
+def collect(file: AblationFile, database: Database, shared: Conditions | None = None) -> TableResults:
+    """Gather what is stored of the table `file`, for the first split that its base scores.
 
-    A run counts only when its settings are those of the file: results of an edited row are "missing", with the reason.
+    A run counts only when its settings are those of the file and all else is what the table's cells share: results of
+    an edited row are "missing", with the reason. Without `shared`, as a table of an older version has none, it is that
+    of the newest run.
 
     Raises
     ------
@@ -58,7 +63,8 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
     tuned = database.tuned(file.name) if file.hyperparameters == "tuned" else {}
     file = file.with_row_settings({row: choice.settings for row, choice in tuned.items()})
     runs = database.runs([entry.run_id for entry in entries.values() if entry.run_id])
-    corpus = database.corpus(corpus_digest or _newest_corpus(list(entries.values()), runs))
+    shared = shared or _conditions_of_newest(file, list(entries.values()), runs)
+    corpus = database.corpus(shared.corpus)
     scoring = _Scoring(file, corpus)
     lines: list[dict[str, Any]] = []
     done: dict[str, list[tuple[int, Run]]] = {}
@@ -66,7 +72,7 @@ def collect(file: AblationFile, database: Database, corpus_digest: str | None = 
         for position, seed in enumerate(row.seeds):
             entry = entries.get((row.id, seed))
             run = runs.get(entry.run_id) if entry and entry.run_id else None
-            state, reason = _state(row, entry, run, corpus.digest)
+            state, reason = _state(row, entry, run, shared)
             if state == "done" and run is not None:
                 done.setdefault(row.id, []).append((seed, run))
             lines.append(_line(row, seed, position, state, reason, run, scoring))
@@ -107,15 +113,16 @@ class _Scoring:
     """The split and the convention of system truth that a table is scored with."""
 
     def __init__(self, file: AblationFile, corpus: StoredCorpus) -> None:
-        self.split, self._corpus = file.base.data.score[0], corpus
-        self._convention = file.base.data.system_truth
-        systems = corpus.clips.loc[corpus.clips["split"] == self.split, "system"]
-        self.truth = system_truth(corpus, self._convention, systems)
+        self.split, self._corpus = file.base.data.scored[0], corpus
+        data = file.base.data
+        self._convention, self._splits = data.system_truth, {data.fit, *data.score} if data.folds else {self.split}
+        self.truth = system_truth(corpus, self._convention, self.clips(None)["system"])
 
     def clips(self, run: Run | None) -> pd.DataFrame:
         """The clips that a run scored; those of the split where there is no run."""
         if run is None:
-            return self._corpus.clips[self._corpus.clips["split"] == self.split]
+            clips = self._corpus.clips
+            return clips[clips["split"].isin(self._splits)]
         return self._corpus.clips.iloc[run.scored[self.split].clip_indices]
 
     def metrics(self, run: Run) -> dict[str, float]:
@@ -135,34 +142,61 @@ def _computed_in(run: Run) -> set[str]:
     return {f"{run.identity['train.precision']} on {run.identity['train.device']}"}
 
 
-def _newest_corpus(entries: Sequence[CellEntry], runs: Mapping[str, Run]) -> str:
-    """The corpus of the run that was finished last; there are several when only a part was run on a new one."""
-    finished = {run_id: run.finished_at for run_id, run in runs.items()}
-    return max(entries, key=lambda entry: finished.get(entry.run_id or "", 0.0)).corpus_digest
+def _conditions_of_newest(file: AblationFile, entries: Sequence[CellEntry], runs: Mapping[str, Run]) -> Conditions:
+    """What the cells of a table of an older version share, as its newest runs tell."""
+    oldest_first = sorted(runs.values(), key=lambda run: run.finished_at)
+    finished = {run.run_id: run.finished_at for run in oldest_first}
+    features: dict[str, str] = {}
+    base: dict[str, Any] = {}
+    for run in oldest_first:
+        features |= features_of(run.identity)
+        base |= {name: run.identity[name] for name in RESOLVED if name in run.identity}
+    return Conditions(
+        file=str(file.path),
+        declared=file.name,
+        override={},
+        base=base,
+        seeds=list(file.seeds),
+        corpus=max(entries, key=lambda entry: finished.get(entry.run_id or "", 0.0)).corpus_digest,
+        features=features,
+        numerics_version=oldest_first[-1].identity.get("numerics_version", 0) if oldest_first else 0,
+        out="",
+    )
 
 
-def _state(row: Row, entry: CellEntry | None, run: Run | None, corpus_digest: str) -> tuple[str, str]:
+def features_of(identity: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of a run's features by encoder and number format; none of a control."""
+    kinds = [kind for kind in ("audio", "text") if f"features.{kind}" in identity]
+    return {
+        f"{kind} {identity[f'backbone.{kind}']} in {identity['backbone.precision']}": identity[f"features.{kind}"]
+        for kind in kinds
+    }
+
+
+def _state(row: Row, entry: CellEntry | None, run: Run | None, shared: Conditions) -> tuple[str, str]:
     if entry is None:
         return "missing", "not run yet"
     if entry.problem:
         return "failed", entry.problem
-    if entry.corpus_digest != corpus_digest:
+    if entry.corpus_digest != shared.corpus:
         return "missing", "run on another corpus"
     if run is None:
         return "missing", "not run yet"
     if run.state == "failed":
         return "failed", run.reason or ""
-    changed = _settings_changed(row, run)
+    changed = _changed(row, run, shared)
     return ("missing", f"the row has changed: {changed}") if changed else ("done", "")
 
 
-def _settings_changed(row: Row, run: Run) -> str:
-    """How the file's settings of this row differ from those of the run; machine-resolved values are not the file's."""
-    wanted = row.spec.deciding_settings()
-    ignored = {"seed"} | {name for name, value in wanted.items() if value == "auto"}
-    ours = {name: value for name, value in wanted.items() if name not in ignored}
-    theirs = {name: run.identity.get(name) for name in ours}
-    return "; ".join(differences(ours, theirs))
+def _changed(row: Row, run: Run, shared: Conditions) -> str:
+    """How a run differs from the file's settings of its row and from what the table's cells share."""
+    wanted = {name: value for name, value in row.spec.deciding_settings().items() if name != "seed"}
+    wanted |= {name: shared.base.get(name, run.identity.get(name)) for name in RESOLVED if wanted.get(name) == "auto"}
+    wanted["numerics_version"] = shared.numerics_version
+    theirs = {name: run.identity.get(name, 0 if name == "numerics_version" else None) for name in wanted}
+    made = features_of(run.identity)
+    known = {name: shared.features.get(name, found) for name, found in made.items()}
+    return "; ".join([*differences(wanted, theirs), *differences(known, made)])
 
 
 def _line(

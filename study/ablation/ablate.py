@@ -8,7 +8,8 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.config import AblationFile, Row, read_ablation_file
+from study.ablation.which import choose_table, stored_table, tell
+from study.config import AblationFile, Row
 from study.engine import (
     Cell,
     Failure,
@@ -17,15 +18,18 @@ from study.engine import (
     Pool,
     Sources,
     Task,
+    collect_errors,
     encode_backbones,
     identify,
+    output_folder,
     plan,
     preflight,
 )
 from study.models import finish_models, is_saved, model_folder, unsaved
 from study.results import TableResults, collect, failures
-from study.store import CellEntry, Database, Run
+from study.store import CellEntry, Conditions, Database, Run, save_conditions
 from study.terminal import log
+from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -43,13 +47,18 @@ class AblateRequest:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated request: everything is read, checked and planned, nothing has been started."""
+    """A validated request: everything is read, checked and planned, nothing has been started.
+
+    `cells` are those asked for; `others` are those of the same table whose runs are stored: it shows them too.
+    """
 
     request: AblateRequest
     inputs: Inputs
+    shared: Conditions
     file: AblationFile
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
+    others: tuple[Cell, ...]
 
     @property
     def database(self) -> Database:
@@ -66,16 +75,28 @@ def prepare(request: AblateRequest, pool: Pool) -> Prepared:
         With every mistake; nothing has been started or written then.
     """
     inputs = preflight(request.sources)
+    shared = choose_table(inputs, request.sources, pool)
     file = _with_tuned_settings(inputs.file, inputs.database)
-    return _planned(request, inputs, file, pool)
+    if request.save_models and file.base.data.folds is not None:
+        raise InputError(
+            f"--save-models: {file.path} has data.folds: {file.base.data.folds}, so that each run has as many models "
+            "and none of them is the row's. Leave out one of both."
+        )
+    return _planned(request, inputs, shared, file, pool)
 
 
-def _planned(request: AblateRequest, inputs: Inputs, file: AblationFile, pool: Pool) -> Prepared:
+def _planned(request: AblateRequest, inputs: Inputs, shared: Conditions, file: AblationFile, pool: Pool) -> Prepared:
     rows = tuple(file.row(row.id) for row in inputs.rows)
-    cells = plan(file, rows, inputs.workspace, pool, inputs.database)
+    cells = plan(file, rows, inputs.workspace, pool, inputs.database, inputs.seeds)
     if request.save_models:
         cells = tuple(_to_be_saved(cell, inputs.out) for cell in cells)
-    return Prepared(request, inputs, file, rows, cells)
+    others: tuple[Cell, ...] = ()
+    if len(cells) < sum(len(row.seeds) for row in file.rows):
+        asked = {(cell.row, cell.seed) for cell in cells}
+        with collect_errors([]):  # of rows that were not asked for
+            whole = plan(file, file.rows, inputs.workspace, pool, inputs.database)
+            others = tuple(cell for cell in whole if cell.state == "done" and (cell.row, cell.seed) not in asked)
+    return Prepared(request, inputs, shared, file, rows, cells, others)
 
 
 def _to_be_saved(cell: Cell, out: Path) -> Cell:
@@ -101,16 +122,19 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         When another command is writing to the storage.
     """
     request, inputs, database = prepared.request, prepared.inputs, prepared.database
+    tell(inputs, prepared.shared)
     with database.writing("whisq-study ablate", request.wait):
+        _check_name(prepared, pool)
         prepared = _tuned(prepared, pool) if prepared.file.hyperparameters == "tuned" else prepared
         workspace, file = inputs.workspace, prepared.file
         database.save_corpus(workspace.stored_corpus())
         digest = workspace.digest
+        save_conditions(database, file.name, prepared.shared)
         database.save_cells(
             file.name,
             [
                 CellEntry(cell.row, cell.seed, cell.run_id, cell.reason if cell.run_id is None else None, digest)
-                for cell in prepared.cells
+                for cell in (*prepared.cells, *prepared.others)
             ],
         )
         sweep(inputs.out)
@@ -118,7 +142,7 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         if todo:
             jobs = _CellJobs(prepared, todo)
             pool.run(jobs, workspace, database, f"{file.name}: cells", len(todo))
-        results = collect(file, database, digest)
+        results = collect(file, database, prepared.shared)
         if request.save_models:
             finish_models(results, inputs.out)
         if todo or not is_published(results, inputs.out):
@@ -126,15 +150,26 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         return results
 
 
+def _check_name(prepared: Prepared, pool: Pool) -> None:
+    """Another command may have begun a table of this name while this one waited for it."""
+    sources, inputs, name = prepared.request.sources, prepared.inputs, prepared.file.name
+    inputs.file = replace(inputs.file, name=prepared.shared.declared)
+    choose_table(inputs, sources, pool)
+    if inputs.file.name != name:
+        raise InputError(
+            f"table '{name}': another command has begun it under other conditions meanwhile. Run this one again."
+        )
+
+
 def _tuned(prepared: Prepared, pool: Pool) -> Prepared:
     """Give each row its search, all with the same budget and first guess, and plan with what they chose."""
     from study.search import tune_rows
 
     request, inputs = prepared.request, prepared.inputs
-    file = read_ablation_file(request.sources.file, request.sources.base, request.sources.seeds)
+    file = inputs.file
     tuned = tune_rows(file, [file.row(row.id) for row in prepared.rows], inputs, pool)
     prepared.database.save_tuned(file.name, tuned)
-    return _planned(request, inputs, _with_tuned_settings(file, prepared.database), pool)
+    return _planned(request, inputs, prepared.shared, _with_tuned_settings(file, prepared.database), pool)
 
 
 def _encoded(prepared: Prepared, pool: Pool) -> list[Cell]:
@@ -169,7 +204,7 @@ class _CellJobs(Jobs):
 
     def done(self, task: Task, run: Run) -> str:
         self._rewrite()
-        value = run.scored[self._file.base.data.score[0]].metrics[self._file.metric]
+        value = run.scored[self._file.base.data.scored[0]].metrics[self._file.metric]
         return f"{self._file.metric} {value:.4f}"
 
     def failed(self, task: Task, failure: Failure) -> None:
@@ -190,7 +225,7 @@ class _CellJobs(Jobs):
     def _rewrite(self) -> None:
         if time.monotonic() - self._written > _REWRITE_SECONDS:
             inputs = self._prepared.inputs
-            write_results(collect(self._file, inputs.database, inputs.workspace.digest), inputs.out)
+            write_results(collect(self._file, inputs.database, self._prepared.shared), inputs.out)
             self._written = time.monotonic()
 
 
@@ -223,10 +258,11 @@ def exit_status(prepared: Prepared, results: TableResults) -> int:
 
 def report(sources: Sources) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
-    from study.ablation.publish import write_report_files
-
     inputs = preflight(sources, writes=False)
-    return write_report_files(inputs.file, inputs.database, inputs.out)
+    file, shared = stored_table(inputs.file, inputs.database, sources.name)
+    results = collect(file, inputs.database, shared)
+    page, *tables = publish(results, inputs.database, output_folder(sources.out, file.name), "whisq-study report")
+    return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 
 def show_plan(prepared: Prepared, workers: int) -> str:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from study.engine import Workspace
 from study.store import Database
-from whisq_core.corpus import split
+from whisq_core.corpus import splits, used_clips
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec
 
@@ -64,9 +64,13 @@ class CostModel:
 
     def _shape(self, spec: RunSpec) -> Shape:
         """Sizes from the encoded features, or from the audio files where nothing is encoded yet."""
-        fit = split(self.workspace.corpus, spec.data).fit
+        corpus = self.workspace.corpus
+        fit = splits(corpus, spec.data, spec.seed)[0].fit
+        drawn = spec.data.folds is not None or spec.data.fraction < 1
         try:
-            data = self.workspace.dataset(self.workspace.backbone(spec.backbone), fit)
+            data = self.workspace.dataset(
+                self.workspace.backbone(spec.backbone), used_clips(corpus, spec.data) if drawn else fit
+            )
         except InputError:
             return Shape(len(fit), _unencoded_frames(spec, self.workspace, fit), _UNENCODED_TOKENS)
         frames = data.audio.num_valid if spec.model.audio_frames == "valid" else data.audio.num_frames
@@ -79,7 +83,7 @@ def _seconds(spec: RunSpec, shape: Shape, flops_per_second: float) -> float:
     if spec.needs_frames:
         per_clip, per_step = per_clip + _CLIP_SECONDS, per_step + _FRAMES_STEP_SECONDS
     steps = -(-shape.clips // spec.train.batch_size)
-    return spec.train.epochs * (shape.clips * per_clip + steps * per_step)
+    return (spec.data.folds or 1) * spec.train.epochs * (shape.clips * per_clip + steps * per_step)
 
 
 def _flops_per_clip(spec: RunSpec, shape: Shape) -> float:

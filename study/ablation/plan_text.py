@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from study.ablation.cost import CostModel
-from study.config import AblationFile, Row
+from study.config import AblationFile, Row, seeds_text
 from study.engine import Cell, State
 from whisq_core.spec import RunSpec
 
@@ -22,23 +22,13 @@ def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, worke
     for (row, state, reason), members in groups.items():
         minutes = sum(costs.minutes(cell.spec) for cell in members if cell.to_run)
         total += minutes
-        lines.append(f"{row:<20} {_seeds(members):<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
+        seeds = seeds_text(cell.seed for cell in members)
+        lines.append(f"{row:<20} {seeds:<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s), encoding not included")
     lines += [f"note: {warning}" for warning in file.warnings]
     return "\n".join(lines)
-
-
-def _seeds(members: Sequence[Cell]) -> str:
-    """The seeds of some cells as a file writes them: 0-9,12."""
-    parts: list[list[int]] = []
-    for seed in sorted(cell.seed for cell in members):
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], seed]
-        else:
-            parts.append([seed])
-    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def settings_text(file: AblationFile, cells: Sequence[Cell]) -> str:

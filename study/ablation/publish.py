@@ -1,71 +1,85 @@
-"""What leaves the database: tables with verdicts, the report, and what a reviewer sees in the dashboard."""
+"""What leaves the database: tables with verdicts, the page, and what a reviewer sees in the dashboard."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
-from study.config import AblationFile
-from study.results import TableResults, collect
+from study.results import TableResults
 from study.store import Database
+from study.terminal import log
+from whisq_core.errors import InputError
 from whisq_core.files import write_atomically
 from whisq_core.spec import digest
 
-_STAMP = ".published.json"  # what the files in a folder were made from
-_VERSION = 2  # raise when the same results look different
+_STAMP = ".published.json"  # which table the files in a folder show, and what they were made from
+_VERSION = 3  # raise when the same results look different
+_ATTACHED = ("report.html", "table.csv", "table.tex")  # to the study in the dashboard
+_FILES = ("table.md", "table.csv", "table_long.csv", "table.tex", "table.html", "report.html")
 
 
 def is_published(results: TableResults, out: Path) -> bool:
     """Whether the files in `out` show just these results."""
-    return _read_stamp(out) == _stamp(results)
+    return _read_stamp(out) == _stamp(results) and all((out / name).exists() for name in _FILES)
+
+
+def owner_of(out: Path) -> str | None:
+    """The table whose files lie in a folder; None where there is none, or one of an older version."""
+    return _read_stamp(out).get("table")
 
 
 def write_results(results: TableResults, out: Path) -> None:
-    """Write the tables as they stand, without verdicts: these take seconds, and cells are still to come."""
+    """Write a table that nobody has seen yet as it stands, without verdicts: these take seconds, and cells come.
+
+    A table that was published stays as it is, and agrees with its page, until the next one is complete.
+    """
     from study.tables import write_tables
 
-    write_tables(results, None, out)
+    if owner_of(out) is None:
+        write_tables(results, None, out)
 
 
-def publish(results: TableResults, database: Database, out: Path) -> None:
-    """Write tables with verdicts into `out`, and the study's trials, note and figures into the dashboard."""
-    from study.dashboard import annotate, show_table  # Optuna, plotly: seconds that an unchanged table saves
-    from study.report import figures
-    from study.tables import judge_table, write_tables
+def publish(results: TableResults, database: Database, out: Path, command: str = "whisq-study ablate") -> list[Path]:
+    """Write tables with verdicts and the page into `out`, and the same into the dashboard; returns the files.
 
-    judgement = judge_table(results)
-    write_tables(results, judgement, out)
-    show_table(database, results.file)
-    note = (out / "table.md").read_text(encoding="utf-8")
-    annotate(database, results.file.name, note, figures(results, judgement))
-    write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
-
-
-def write_report_files(file: AblationFile, database: Database, out: Path) -> str:
-    """Tables, figures and the page from what is stored; returns what to open."""
-    from study.report import write_report
+    Where the storage cannot be written, or another command writes to it, the dashboard stays as it is, and is told so.
+    """
+    from study.report import figures, write_report  # Optuna, plotly: seconds that an unchanged table saves
     from study.search import importance_figure, importances, largest_search
     from study.tables import judge_table, warning_of, write_tables
 
-    results = collect(file, database)
     judgement = judge_table(results)
-    tables = write_tables(results, judgement, out)
-    search = largest_search(database, file)
+    files = write_tables(results, judgement, out)
+    search = largest_search(database, results.file)
     found = importances(search) if search else None
     extra = {"importance": importance_figure(found, warning_of(results))} if found else {}
-    page = write_report(results, judgement, out, extra)
-    return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
+    files.insert(0, write_report(results, judgement, out, extra))
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(database.writing(command))
+        except InputError as error:
+            log(f"the dashboard stays as it is: {error}")
+        else:
+            from study.dashboard import annotate, attach_files, show_table
+
+            show_table(database, results)
+            note = (out / "table.md").read_text(encoding="utf-8")
+            annotate(database, results.file.name, note, figures(results, judgement))
+            attach_files(database, results.file.name, [out / name for name in _ATTACHED])
+    write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
+    return files
 
 
-def _stamp(results: TableResults) -> str:
-    """The file, the cells and the sizes of the rows' own searches that a table was made from."""
+def _stamp(results: TableResults) -> dict[str, str]:
+    """The table, and a digest of file, cells and sizes of the rows' own searches that it was made from."""
     cells = results.cells[["row", "seed", "state", "reason", "run_id"]].fillna("").values.tolist()
     text = results.file.path.read_text(encoding="utf-8")
-    return digest([_VERSION, text, results.corpus.digest, results.split, cells, results.trials])
+    made_from = [_VERSION, text, results.corpus.digest, results.split, cells, results.trials]
+    return {"table": results.file.name, "made_from": digest(made_from)}
 
 
-def _read_stamp(out: Path) -> str | None:
+def _read_stamp(out: Path) -> dict[str, str]:
     try:
         stamp = json.loads((out / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    tables = ("table.md", "table.csv", "table_long.csv", "table.tex", "table.html")
-    return stamp if all((out / name).exists() for name in tables) else None
+        return {}
+    return stamp if isinstance(stamp, dict) else {}

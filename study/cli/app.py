@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,11 @@ def sources_of(
     rows: str | None = None,
     seeds: str | None = None,
     base: Path | None = None,
+    settings: Sequence[str] | None = None,
+    name: str | None = None,
 ) -> "Sources":
     """What the options that all commands share say."""
-    from study.config import default_file, parse_seeds
+    from study.config import default_file, parse_seeds, parse_settings
     from study.engine import Sources
 
     return Sources(
@@ -74,6 +77,8 @@ def sources_of(
         storage=storage,
         out=out,
         base=base,
+        settings=parse_settings(settings or ()),
+        name=name,
         seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
         rows=() if rows is None else tuple(name.strip() for name in rows.split(",")),
     )

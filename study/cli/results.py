@@ -9,9 +9,12 @@ import typer
 from study.cli.app import app, sources_of
 from study.options import (
     DEFAULT_STORAGE,
+    BaseOption,
     FileArgument,
     JsonOption,
+    NameOption,
     OutOption,
+    SetOption,
     StorageOption,
     SystemTruth,
 )
@@ -19,14 +22,21 @@ from study.terminal import log
 
 
 @app.command(rich_help_panel="Results")
-def report(file: FileArgument = None, storage: StorageOption = DEFAULT_STORAGE, out: OutOption = None) -> None:
+def report(
+    file: FileArgument = None,
+    base: BaseOption = None,
+    settings: SetOption = None,
+    name: NameOption = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    out: OutOption = None,
+) -> None:
     """Write tables, figures and an HTML page from what is stored.
 
     Nothing is trained. The page is self-contained: it opens offline and can be sent to anyone.
     """
     from study import ablation
 
-    typer.echo(ablation.report(sources_of(file, storage=storage, out=out)))
+    typer.echo(ablation.report(sources_of(file, storage=storage, out=out, base=base, settings=settings, name=name)))
 
 
 @app.command(rich_help_panel="Results")

@@ -13,10 +13,12 @@ from study.options import (
     DataOption,
     FeaturesOption,
     FileArgument,
+    NameOption,
     OutOption,
     RowsOption,
     SchedulerOption,
     SeedsOption,
+    SetOption,
     StorageOption,
     WaitOption,
     WorkersOption,
@@ -73,6 +75,8 @@ def ablate(
     rows: RowsOption = None,
     seeds: SeedsOption = None,
     base: BaseOption = None,
+    settings: SetOption = None,
+    name: NameOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
@@ -90,13 +94,15 @@ def ablate(
     """Run every cell (row x seed) that is missing; write the table.
 
     The table comes as CSV, Markdown, LaTeX and HTML, beside the paper's numbers. Run it again and nothing retrains;
-    change a row and only its cells run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the
-    input is wrong (nothing was started).
+    change a row and only its cells run. Runs of another base, corpus or precision, or of fewer seeds, never replace
+    those of a table: they are another one, with a name and folder of its own.
+
+    Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was started).
     """
     from study import ablation
     from study.engine import Pool
 
-    sources = sources_of(file, data, features, storage, out, rows, seeds, base)
+    sources = sources_of(file, data, features, storage, out, rows, seeds, base, settings, name)
     with Pool(workers, scheduler) as pool:
         prepared = ablation.prepare(ablation.AblateRequest(sources, save_models, wait), pool)
         if plan:
@@ -123,6 +129,7 @@ def optimize(
         str | None, typer.Option("--from", help="Begin a new study with the fitting trials of this one.")
     ] = None,
     base: BaseOption = None,
+    settings: SetOption = None,
     storage: StorageOption = DEFAULT_STORAGE,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
@@ -140,7 +147,7 @@ def optimize(
     from study.search import OptimizeRequest
     from study.search import optimize as search
 
-    sources = sources_of(file, data, features, storage, out or Path("results"), base=base)
+    sources = sources_of(file, data, features, storage, out or Path("results"), base=base, settings=settings)
     with Pool(workers, scheduler) as pool:
         outcome = search(OptimizeRequest(sources, row, trials, timeout, study, source, seed, wait), pool)
     typer.echo(outcome.summary)

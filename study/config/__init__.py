@@ -3,9 +3,10 @@
 `read_ablation_file` is the door; `Search` says what the search room varies.
 """
 
-from study.config.file import AblationFile, Row, Section, settings_yaml
+from study.config.document import parse_settings
+from study.config.file import AblationFile, Row, Section, Sweep, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
-from study.config.schema import Compare
+from study.config.schema import Compare, Contrast
 from study.config.search_space import (
     PRIMARY_METRIC,
     Range,
@@ -13,21 +14,25 @@ from study.config.search_space import (
     difference,
     search_mistakes,
 )
-from study.config.seeds import parse_seeds
+from study.config.seeds import parse_seeds, seeds_text
 
 __all__ = [
     "PRIMARY_METRIC",
     "SHIPPED_FILE",
     "AblationFile",
     "Compare",
+    "Contrast",
     "Range",
     "Row",
     "Search",
     "Section",
+    "Sweep",
     "default_file",
     "difference",
     "parse_seeds",
+    "parse_settings",
     "read_ablation_file",
     "search_mistakes",
+    "seeds_text",
     "settings_yaml",
 ]

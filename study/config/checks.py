@@ -1,11 +1,11 @@
 """What keys and types do not show: names and settings that mean nothing, designs that cannot decide."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from study.config.document import Position
-from study.config.file import Row
-from study.config.schema import Compare
+from study.config.file import Row, Sweep
+from study.config.schema import Compare, Contrast
 from study.published import PUBLISHED
 from study.stats import seeds_needed, smallest_p
 from whisq_core.errors import did_you_mean
@@ -47,7 +47,9 @@ def _circle(row: Row, by_id: Mapping[str, Row]) -> list[str]:
     return route if parent == row.id else []
 
 
-def compare_mistakes(compare: Compare, by_id: Mapping[str, Row], stand_ins: Collection[str]) -> Mistakes:
+def compare_mistakes(
+    compare: Compare, by_id: Mapping[str, Row], sweeps: Mapping[str, Sweep], stand_ins: Collection[str]
+) -> Mistakes:
     """Rows and metrics of `compare:` that do not exist, and comparisons that cannot be made."""
     if compare.to not in by_id:
         yield ("compare", "to"), _unknown("row", compare.to, by_id)
@@ -56,14 +58,27 @@ def compare_mistakes(compare: Compare, by_id: Mapping[str, Row], stand_ins: Coll
     for index, name in enumerate(compare.rows):
         if name in compare.rows[:index]:
             text = f"row '{name}' is duplicated. Remove one."
-        elif name not in by_id:
-            text = _unknown("row", name, by_id)
+        elif name not in by_id and name not in sweeps:
+            text = _unknown("row", name, (*by_id, *sweeps))
         elif compare.to in by_id:
-            text = _pair_mistake(by_id[name], by_id[compare.to], stand_ins)
+            to, rows = by_id[compare.to], sweeps[name].rows if name in sweeps else (name,)
+            text = next(filter(None, (_pair_mistake(by_id[row], to, stand_ins) for row in rows)), "")
         else:
             continue
         if text:
             yield ("compare", "rows", index), text
+
+
+def contrast_mistakes(contrasts: Sequence[Contrast], by_id: Mapping[str, Row]) -> Mistakes:
+    """Contrasts of rows that do not exist, and weights that do not cancel."""
+    for index, contrast in enumerate(contrasts):
+        for name in contrast.rows:
+            if name not in by_id:
+                yield ("contrasts", index, "rows", name), _unknown("row", name, by_id)
+        total = sum(contrast.rows.values())
+        if abs(total) > 1e-9:
+            text = f"the weights of '{contrast.id}' sum to {total:g}, and a contrast's cancel. Make them sum to 0."
+            yield ("contrasts", index, "rows"), text
 
 
 def _pair_mistake(row: Row, to: Row, stand_ins: Collection[str]) -> str:

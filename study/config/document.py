@@ -5,6 +5,7 @@ the first duplicate key, merges silently and builds what a tag asks for, so the 
 here: every such mistake is collected with its line, and what expands to absurd sizes is refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from whisq_core.errors import InputError, shown
+from whisq_core.errors import InputError, raise_all, shown
 
 Position = tuple[str | int, ...]
 
@@ -65,6 +66,35 @@ class Document:
             case ("base" | "compare" | "search" as key, _, *_):
                 return f", {key}"
         return ""
+
+
+class CommandLine(Document):
+    """Settings given by `--set`, in place of a file."""
+
+    def report(self, position: Position, text: str) -> None:
+        """Note a mistake with the option that made it."""
+        self.mistakes.append((0, f"--set {position[0] if position else ''}: {text}"))
+
+
+def parse_settings(items: Sequence[str]) -> dict[str, Any]:
+    """The settings of `--set NAME=VALUE`, values as YAML reads them; the last of several with one name counts.
+
+    Raises
+    ------
+    InputError
+        With each that is no such pair.
+    """
+    found, mistakes, yaml = dict[str, Any](), list[str](), YAML(typ="safe", pure=True)
+    for item in items:
+        name, equals, text = item.partition("=")
+        try:
+            found[name.strip()] = yaml.load(text)
+        except YAMLError:
+            equals = ""
+        if not equals:
+            mistakes.append(f"--set {item}: write NAME=VALUE, such as --set train.epochs=50.")
+    raise_all(mistakes)
+    return found
 
 
 def read_yaml(path: Path) -> Document:

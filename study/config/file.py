@@ -1,13 +1,13 @@
 """What an ablation file describes, as values: base, sections, rows with their resolved run, comparisons, search."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from study.config.schema import Compare
+from study.config.schema import Compare, Contrast
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.spec import RunSpec, differences, nested, with_settings
@@ -49,16 +49,33 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Sweep:
+    """One setting at several values: `rows` are the ids of its rows, in the order of `values`."""
+
+    id: str
+    label: str
+    setting: str
+    values: tuple[Any, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class AblationFile:
-    """A valid ablation file. `warnings` say what its design cannot decide; they do not stop anything."""
+    """A valid ablation file. `warnings` say what its design cannot decide; they do not stop anything.
+
+    `override` are the dotted settings that `--base` and `--set` put over the base that the file itself has.
+    """
 
     path: Path
     name: str
     base: RunSpec
+    override: Mapping[str, Any]
     seeds: tuple[int, ...]
     hyperparameters: Literal["shared", "tuned"]
     compare: Compare | None
     sections: tuple[Section, ...]
+    sweeps: tuple[Sweep, ...]
+    contrasts: tuple[Contrast, ...]
     search: Search | None
     warnings: tuple[str, ...]
 
@@ -93,11 +110,17 @@ class AblationFile:
         )
         return replace(self, sections=sections)
 
-    def cells(self) -> Iterator[tuple[Row, int]]:
-        """Every (row, seed), seed-major: a whole table exists after the first seed of each row."""
+    def cells(self, seeds: Collection[int] | None = None) -> Iterator[tuple[Row, int]]:
+        """Every (row, seed), seed-major: a whole table exists after the first seed of each row.
+
+        With `seeds` those alone, and of a row with seeds of its own also those at the same positions.
+        """
         rows = self.rows
         for position in range(max(len(row.seeds) for row in rows)):
-            yield from ((row, row.seeds[position]) for row in rows if position < len(row.seeds))
+            same = seeds is None or (position < len(self.seeds) and self.seeds[position] in seeds)
+            for row in rows:
+                if position < len(row.seeds) and (same or row.seeds[position] in (seeds or ())):
+                    yield row, row.seeds[position]
 
     def difference_from_base(self, row: Row) -> list[str]:
         """The settings in which `row` differs from base, as ``name: base -> row``; seeds are left out."""

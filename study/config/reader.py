@@ -1,22 +1,25 @@
 """Reads `ablations.yaml` into an `AblationFile` in two rounds: keys and types, then what they mean."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from study.config.checks import (
     base_mistakes,
     compare_mistakes,
+    contrast_mistakes,
     design_warning,
     name_mistakes,
     row_mistakes,
     twin_warnings,
 )
-from study.config.document import Document, Position, read_yaml
+from study.config.document import CommandLine, Document, Position, read_yaml
 from study.config.file import AblationFile, Row, Section
-from study.config.schema import FileKeys, RowKeys, checked_keys
+from study.config.schema import Compare, FileKeys, checked_keys
 from study.config.search_space import search_mistakes
+from study.config.sweeps import rows_by_place
 from whisq_core.errors import raise_all, shown
 from whisq_core.spec import RunSpec, try_settings
 
@@ -33,7 +36,7 @@ def default_file(given: Path | None) -> Path:
 
 
 def read_ablation_file(
-    path: Path, base_override: Path | None = None, seeds: tuple[int, ...] | None = None
+    path: Path, base_override: Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> AblationFile:
     """Read an ablation file.
 
@@ -43,8 +46,8 @@ def read_ablation_file(
         The file, as the README describes it.
     base_override
         A YAML file of settings (nested or dotted) that goes over the file's base: `best.yaml` of a search.
-    seeds
-        Replaces the file's seeds; a row with seeds of its own keeps as many of them, from the first.
+    settings
+        Dotted settings that go over both: those of `--set`.
 
     Raises
     ------
@@ -52,14 +55,17 @@ def read_ablation_file(
         With every mistake in the keys and types of both files; where there is none, with every mistake in meaning.
     """
     document = read_yaml(path)
-    override = read_yaml(base_override) if base_override else None
+    overrides = [read_yaml(base_override)] if base_override else []
     keys = checked_keys(FileKeys, document)
-    if override is not None and not isinstance(override.data, dict):
-        override.report((), "settings are needed, such as 'loss.ot_weight: 0.001'.")
-    documents = [document] if override is None else [override, document]
+    for override in overrides:
+        if not isinstance(override.data, dict):
+            override.report((), "settings are needed, such as 'loss.ot_weight: 0.001'.")
+    if settings:
+        overrides.append(CommandLine(path, dict(settings), {(name,): 0 for name in settings} | {(): 0}))
+    documents = [*overrides, document]
     _raise_mistakes(documents)
     assert keys is not None, "no mistake was found"
-    reader = _Reader(document, override, keys, seeds)
+    reader = _Reader(document, overrides, keys)
     _raise_mistakes(documents)
     return reader.file()
 
@@ -70,29 +76,27 @@ def _raise_mistakes(documents: Iterable[Document]) -> None:
 
 @dataclass(frozen=True)
 class _Layer:
-    """Settings, and the whole run with them: None where they, or those that they go over, are wrong."""
+    """Settings, and the whole run with them: None where they, or those that they go over, are wrong.
+
+    `own` are those written at this place, `settings` those below as well.
+    """
 
     settings: Mapping[str, Any]
     spec: RunSpec | None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Reader:
     """Applies each layer of settings once and reports to the documents; what is wrong below is not repeated above."""
 
-    def __init__(
-        self, document: Document, override: Document | None, keys: FileKeys, seeds: tuple[int, ...] | None
-    ) -> None:
-        self.document, self.keys, self.new_seeds = document, keys, seeds
-        self.seeds = seeds or keys.seeds
+    def __init__(self, document: Document, overrides: Iterable[Document], keys: FileKeys) -> None:
+        self.document, self.keys, self.override = document, keys, dict[str, Any]()
         base = _over(_Layer({}, RunSpec()), RunSpec(), document, ("base",), keys.base, base_mistakes)
-        if override is not None:
+        for override in overrides:
             base = _over(base, RunSpec(), override, (), override.data, base_mistakes)
+            self.override |= base.own
         self.base = base.spec
-        self.places: dict[Position, RowKeys] = {
-            ("sections", number, "rows", index): row
-            for number, section in enumerate(keys.sections)
-            for index, row in enumerate(section.rows)
-        }
+        self.places, self.sweeps = rows_by_place(keys)
         self.place_of = {row.id: place for place, row in reversed(self.places.items())}
         self.layers: dict[Position, _Layer] = {}
         for place in self.places:
@@ -118,12 +122,24 @@ class _Reader:
         below = self.layers.get(parent) if parent is not None else None
         own = self.places[place].set
         start = self.base or RunSpec()
-        return _over(below or _Layer({}, self.base), start, self.document, (*place, "set"), own, row_mistakes)
+        position = place if "sweep" in place else (*place, "set")
+        return _over(below or _Layer({}, self.base), start, self.document, position, own, row_mistakes)
+
+    @cached_property
+    def compare(self) -> Compare | None:
+        """What is declared, row by row; the member of a sweep that is the run it would be compared with is left out."""
+        declared, rows = self.keys.compare, list[str]()
+        if declared is None:
+            return None
+        specs = {self.places[place].id: layer.spec for place, layer in self.layers.items()}
+        for name in declared.rows:
+            members = self.sweeps[name].rows if name in self.sweeps else (name,)
+            rows += [row for row in members if row == name or specs[row] != specs.get(declared.to)]
+        return declared.model_copy(update={"rows": tuple(rows)})
 
     def _row(self, place: Position) -> Row:
-        row, compare, layer = self.places[place], self.keys.compare, self.layers[place]
-        own_seeds = row.seeds[: len(self.new_seeds)] if row.seeds and self.new_seeds else row.seeds
-        seeds = own_seeds or self.seeds
+        row, compare, layer = self.places[place], self.compare, self.layers[place]
+        seeds = row.seeds or self.keys.seeds
         spec = layer.spec or RunSpec()  # of a wrong row, which is reported and never returned
         return Row(
             id=row.id,
@@ -144,7 +160,8 @@ class _Reader:
         found = list(name_mistakes(self.rows, by_id))
         if keys.compare is not None:
             stand_ins = {row.id for section in keys.sections if section.stand_in for row in section.rows}
-            found += compare_mistakes(keys.compare, by_id, stand_ins)
+            found += compare_mistakes(keys.compare, by_id, self.sweeps, stand_ins)
+        found += contrast_mistakes(keys.contrasts, by_id)
         if keys.search is not None:
             mistakes = search_mistakes(keys.search, self.base or RunSpec())
             found += [(("search", *place), text) for place, text in mistakes]
@@ -166,10 +183,13 @@ class _Reader:
             path=self.document.path,
             name=self._name(),
             base=self.base,
-            seeds=self.seeds,
+            override=self.override,
+            seeds=keys.seeds,
             hyperparameters=keys.hyperparameters,
-            compare=keys.compare,
+            compare=self.compare,
             sections=sections,
+            sweeps=tuple(self.sweeps.values()),
+            contrasts=keys.contrasts,
             search=keys.search,
             warnings=tuple(self._warnings()),
         )
@@ -183,8 +203,9 @@ class _Reader:
         return f"{name}_tuned" if self.keys.hyperparameters == "tuned" and not name.endswith("_tuned") else name
 
     def _warnings(self) -> Iterator[str]:
-        rows, compare, path = list(self.rows.values()), self.keys.compare, self.document.path
-        for text in twin_warnings(rows):
+        rows, compare, path = list(self.rows.values()), self.compare, self.document.path
+        swept = {row for sweep in self.sweeps.values() for row in sweep.rows}
+        for text in twin_warnings(row for row in rows if row.id not in swept):
             yield f"{path}: {text}"
         if compare is not None:
             to = next(row for row in rows if row.id == compare.to)
@@ -208,7 +229,7 @@ def _over(
         spec, found = None, [(name, text) for name, text in found if name in own]
     for name, text in (*found, *check(own, spec)):
         document.report(document.setting(position, name), text)
-    return _Layer(settings, spec)
+    return _Layer(settings, spec, own)
 
 
 def _flat(document: Document, position: Position, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,10 @@ class _Keys(BaseModel):
 
 
 class RowKeys(_Keys):
-    """A row: base plus `set`, or another row plus `set`. `quoted` names the published row that stands beside it."""
+    """A row: base plus `set`, or another row plus `set`. `quoted` names the published row that stands beside it.
+
+    `sweep` gives one setting several values: a row for each.
+    """
 
     id: RowId
     label: Text
@@ -40,6 +43,7 @@ class RowKeys(_Keys):
     seeds: Seeds | None = None
     note: Text | None = None
     quoted: str | None = None
+    sweep: dict[str, Annotated[list[Any], Field(min_length=2)]] | None = Field(default=None, min_length=1, max_length=1)
 
 
 class SectionKeys(_Keys):
@@ -60,6 +64,14 @@ class Compare(_Keys):
     equivalence_margin: Positive = 0.01
 
 
+class Contrast(_Keys):
+    """A weighted sum of rows whose weights cancel, such as an interaction; exploratory, on the primary metric."""
+
+    id: RowId
+    label: Text
+    rows: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(min_length=2)
+
+
 class FileKeys(_Keys):
     """The whole file; `base` may be nested by section, or flat with dotted names."""
 
@@ -68,6 +80,7 @@ class FileKeys(_Keys):
     seeds: Seeds
     hyperparameters: Literal["shared", "tuned"] = "shared"
     compare: Compare | None = None
+    contrasts: tuple[Contrast, ...] = ()
     sections: tuple[SectionKeys, ...] = Field(min_length=1)
     search: Search | None = None
 

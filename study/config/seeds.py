@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from whisq_core.errors import InputError, shown
@@ -58,3 +59,14 @@ def _expand(part: Any) -> range:
     if last - first >= _MANY:
         raise ValueError(f"the range {part} has more than {_MANY} seeds")
     return range(first, last + 1)
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Seeds as a file writes them: 0-9,12."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], seed]
+        else:
+            parts.append([seed])
+    return ",".join("-".join(map(str, part)) for part in parts)

@@ -25,7 +25,7 @@ def annotate(database: Database, study_name: str, note: str, figures: Mapping[st
 
         study = optuna.load_study(study_name=study_name, storage=storage)
         if not set(study.user_attrs.get(_FIGURES, ())) <= set(figures):
-            study = rebuilt(study, storage)  # no public call takes a figure away
+            study = rebuilt(study, storage, database.url)  # no public call takes a figure away
         save_note(study, unbroken)
         study.set_user_attr(_FIGURES, list(figures))  # before them: what was begun is known
         for name, figure in figures.items():

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
@@ -12,7 +12,8 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upl
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from study.store import Run, sqlite_path
+from study.dashboard.storage import open_storage, retried
+from study.store import Database, Run, sqlite_path
 from whisq_core.files import write_atomically
 
 
@@ -49,9 +50,26 @@ def attach_run(
             upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, storage=storage)
 
 
-def remove_files(trial: FrozenTrial, url: str, storage: BaseStorage) -> None:
-    """Remove the files of a trial that is about to go."""
-    for meta in get_all_artifact_meta(trial, storage=storage):
+def attach_files(database: Database, study_name: str, paths: Sequence[Path]) -> None:
+    """Attach files to a study by their names, in place of those that an earlier call has attached."""
+    storage, folder = open_storage(database), artifact_folder(database.url)
+
+    def attach() -> None:
+        study = optuna.load_study(study_name=study_name, storage=storage)
+        attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+        for path in paths:
+            if path.name in attached:
+                write_atomically(folder / attached[path.name], [path.read_bytes()])
+            else:
+                store = FileSystemArtifactStore(folder)
+                upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
+
+    retried(attach)
+
+
+def remove_files(owner: FrozenTrial | optuna.Study, url: str, storage: BaseStorage) -> None:
+    """Remove the files of a trial or study that is about to go."""
+    for meta in get_all_artifact_meta(owner, storage=storage):
         (artifact_folder(url) / meta.artifact_id).unlink(missing_ok=True)
 
 

@@ -76,7 +76,8 @@ class Cluster:
                 security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
                 scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
             )  # fmt: skip
-            self._client = Client(self._local)
+            self._local.sync(self._local.scheduler.listen, "inproc://")
+            self._client = Client(self._local.scheduler.listeners[-1].contact_address, loop=self._local.loop)
             return
         where = {"address": self._scheduler} if "://" in self._scheduler else {"scheduler_file": self._scheduler}
         if "scheduler_file" in where and not Path(self._scheduler).is_file():

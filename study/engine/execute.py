@@ -12,7 +12,7 @@ from study.engine.tasks import Stopped, Task
 from study.engine.workspace import Workspace, identify
 from study.store import Run, Scored
 from whisq_core.controls import predict_control
-from whisq_core.corpus import Split, inner_split, split, system_truth
+from whisq_core.corpus import Split, inner_split, splits, system_truth, used_clips
 from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
 from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
@@ -57,14 +57,20 @@ def execute(task: Task, workspace: Workspace, show: Show = _ignore, report: Repo
             f"{task.title}: corpus, features or program differ here from those that were planned with. Use the same "
             "--data, --features and whisq-study on every machine."
         )
-    parts = split(workspace.corpus, spec.data)
-    curve: list[dict[str, float]] = []
+    folds = splits(workspace.corpus, spec.data, spec.seed)
     details: dict[str, Any] = {"system_truth": spec.data.system_truth}
-    if spec.uses_features:
-        predicted, curve, sizes = _train(task, workspace, parts, show, report)
-        details |= sizes
-    else:
-        predicted = _control(spec, workspace, parts)
+    curves: list[list[dict[str, float]]] = []
+    scored: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}  # the clips of each part, and what it predicts
+    for number, parts in enumerate(folds, 1):
+        if spec.uses_features:
+            told = show if len(folds) == 1 else _of_fold(show, number, len(folds))
+            predicted, curve, sizes = _train(task, workspace, parts, told, report)
+            details |= sizes
+            curves.append(curve)
+        else:
+            predicted = _control(spec, workspace, parts)
+        for name, values in predicted.items():
+            scored.setdefault(name, []).append((parts.score[name], values))
     return Run(
         run_id=identity.run_id,
         table_name=task.table,
@@ -73,11 +79,30 @@ def execute(task: Task, workspace: Workspace, show: Show = _ignore, report: Repo
         state="done",
         identity=identity.parts,
         details=details,
-        curve=curve,
+        curve=_mean_curve(curves),
         manifest=manifest(corpus=workspace.digest),
-        scored={name: score(parts.score[name], values, workspace, spec) for name, values in predicted.items()},
+        scored={name: score(*_joined(found), workspace, spec) for name, found in scored.items()},
         seconds=time.perf_counter() - started,
     )
+
+
+def _joined(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Clips in the order of the corpus with their predictions, of all folds."""
+    clips, values = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.argsort(clips)
+    return clips[order], values[order]
+
+
+def _of_fold(show: Show, number: int, total: int) -> Show:
+    return lambda epoch, text: show(epoch, f"fold {number} of {total}, {text}")
+
+
+def _mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The learning curve, of several folds their mean as far as all of them went."""
+    if len(curves) < 2:
+        return curves[0] if curves else []
+    epochs = zip(*curves, strict=False)  # patience may end one sooner
+    return [{name: float(np.mean([record[name] for record in records])) for name in records[0]} for records in epochs]
 
 
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
@@ -108,17 +133,16 @@ def _train(
 
     spec, watch = task.spec, task.watch
     backbone = workspace.backbone(spec.backbone)
+    data = _reader(spec, workspace, backbone)
     fitted, inner = parts.fit, None
     if spec.train.patience is not None:
         fitted, inner_clips = inner_split(workspace.corpus, parts.fit, spec.data)
-        inner = workspace.dataset(backbone, inner_clips)
-    train = workspace.dataset(backbone, fitted)
-    watched = None if watch is None else workspace.dataset(backbone, parts.score[watch.split])
+        inner = data(inner_clips)
+    train = data(fitted)
+    watched = None if watch is None else data(parts.score[watch.split])
     follow = _Follow(task, workspace, parts, show, report)
     result = fit(spec, train, watch=watched, inner=inner, on_epoch=follow)
-    predicted = {
-        name: predict(result.model, workspace.dataset(backbone, indices)) for name, indices in parts.score.items()
-    }
+    predicted = {name: predict(result.model, data(indices)) for name, indices in parts.score.items()}
     if task.models is not None:
         _check_repeated(task, predicted)
         save(task.models, result.model, _facts(task, workspace, backbone))
@@ -151,6 +175,14 @@ def _facts(task: Task, workspace: Workspace, backbone: Backbone) -> dict[str, An
         "untrained": backbone.untrained,
         "whisq_study": package_versions().get("whisq-study"),
     }
+
+
+def _reader(spec: RunSpec, workspace: Workspace, backbone: Backbone) -> Callable[[np.ndarray], Dataset]:
+    """Gives the features of some clips; parts that change from seed to seed are cut from one table of all clips."""
+    if spec.data.folds is None and spec.data.fraction == 1:
+        return lambda clips: workspace.dataset(backbone, clips)
+    used = used_clips(workspace.corpus, spec.data)
+    return lambda clips: workspace.dataset(backbone, used).select(np.searchsorted(used, clips))
 
 
 @dataclass

@@ -35,9 +35,10 @@ class Cell:
 
 
 def plan(
-    file: AblationFile, rows: Sequence[Row], workspace: Workspace, pool: Pool, database: Database
-) -> tuple[Cell, ...]:
-    """State and reason of each cell of `rows`, seed-major.
+    file: AblationFile, rows: Sequence[Row], workspace: Workspace, pool: Pool, database: Database,
+    seeds: Sequence[int] | None = None,
+) -> tuple[Cell, ...]:  # fmt: skip
+    """State and reason of each cell of `rows`, at all their seeds or at those of `seeds`, seed-major.
 
     done: a run of this identity is stored, for this or another table. stale: the newest stored run of the same row and
     seed has another identity; the reason names the settings that differ. new: there is none, or it failed.
@@ -49,7 +50,7 @@ def plan(
     """
     specs = _resolved(file, rows, pool)
     known: dict[tuple[str, int], Identity | str] = {}
-    for row, seed in file.cells():
+    for row, seed in file.cells(seeds):
         if row.id not in specs:
             continue
         try:

@@ -1,10 +1,11 @@
 """The checks that every command makes before it starts anything: all that is wrong is told together."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
@@ -32,15 +33,22 @@ class Sources:
     storage: str | None = None
     out: Path | None = None
     base: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
     seeds: tuple[int, ...] | None = None
     rows: tuple[str, ...] = ()
 
 
 class Inputs:
-    """What a command works on, read and checked; `workspace` and `database` where its sources name them."""
+    """What a command works on, read and checked; `workspace` and `database` where its sources name them.
 
-    def __init__(self, file: AblationFile, rows: tuple[Row, ...], out: Path) -> None:
-        self.file, self.rows, self.out = file, rows, out
+    `rows` and `seeds` are what it was asked to compute: the whole table unless they are named.
+    """
+
+    def __init__(self, file: AblationFile, out: Path) -> None:
+        self.file, self.out = file, out
+        self.rows: tuple[Row, ...] = file.rows
+        self.seeds: tuple[int, ...] | None = None
         self.workspace: Workspace
         self.database: Database
 
@@ -61,10 +69,12 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
     mistakes: list[str] = []
     inputs: Inputs | None = None
     with collect_errors(mistakes):
-        file = read_ablation_file(sources.file, sources.base, sources.seeds)
-        inputs = Inputs(file, (), output_folder(sources.out, file))
+        file = read_ablation_file(sources.file, sources.base, sources.settings)
+        inputs = Inputs(file, output_folder(sources.out, file.name))
         with collect_errors(mistakes):
             inputs.rows = chosen_rows(file, sources.rows)
+        with collect_errors(mistakes):
+            inputs.seeds = chosen_seeds(file, sources.seeds)
     with collect_errors(mistakes):
         check_writable(sources.out or Path("results"), "--out")
     if sources.storage is not None:
@@ -96,8 +106,27 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
 def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:
     """The rows named by `--rows`, or all."""
     known = {row.id: row for row in file.rows}
-    raise_all([f"--rows: unknown row '{name}'. {did_you_mean(name, known)}" for name in wanted if name not in known])
+    swept = {sweep.id: sweep.rows for sweep in file.sweeps}
+    wanted = [row for name in wanted for row in swept.get(name, (name,))]
+    raise_all(
+        [
+            f"--rows: unknown row '{name}'. {did_you_mean(name, [*known, *swept])}"
+            for name in wanted
+            if name not in known
+        ]
+    )
     return tuple(known[name] for name in wanted) if wanted else tuple(file.rows)
+
+
+def chosen_seeds(file: AblationFile, wanted: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The seeds named by `--seeds`, each of which the file has; None for all."""
+    known = {seed for row in file.rows for seed in row.seeds}
+    if wanted is not None and (unknown := [seed for seed in wanted if seed not in known]):
+        raise InputError(
+            f"--seeds: {', '.join(map(str, unknown))} not among the seeds of {file.path}. --seeds chooses some of "
+            "those; to have more, widen the file's 'seeds': what is done does not run again."
+        )
+    return wanted
 
 
 def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) -> None:
@@ -115,9 +144,9 @@ def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) 
     )
 
 
-def output_folder(given: Path | None, file: AblationFile) -> Path:
-    """Where the tables of a file go: `--out`, else results/<its name>."""
-    return given or Path("results") / file.name
+def output_folder(given: Path | None, name: str) -> Path:
+    """Where a table goes: `--out`, else results/<its name>."""
+    return given or Path("results") / name
 
 
 def open_database(url: str, writes: bool, made_by: str) -> Database:

@@ -139,7 +139,7 @@ def plan_search(
     reserved = sorted({TRIAL_SEED, *HELD_OUT_SEEDS} & {*file.seeds, *row.seeds})
     if reserved:
         raise InputError(f"{where}: seed {reserved[0]} is one of those that searches use. Give the table other seeds.")
-    data = row.spec.data.model_copy(update={"score": (search.score,)})
+    data = row.spec.data.model_copy(update={"score": (search.score,), "folds": None})
     spec = pool.resolved(row.spec.model_copy(update={"data": data, "seed": TRIAL_SEED}))
     check_splits(file, [replace(row, spec=spec)], workspace)
     return SearchPlan(name or f"{file.name}-{row.id}", file.name, row, spec, search, seed, identify(spec, workspace))

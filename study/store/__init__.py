@@ -4,23 +4,44 @@ Nothing here computes or trains. `Database` is the door.
 """
 
 from study.store.database import Database
-from study.store.records import CellEntry, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.inventory import (
+    RunLine,
+    StoredTable,
+    conditions,
+    done_cells,
+    list_runs,
+    remove,
+    save_conditions,
+    shared_runs,
+    stored_tables,
+)
+from study.store.records import CellEntry, Conditions, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
 from study.store.urls import DEFAULT_STORAGE, engine_options, full, masked, open_error, sqlite_path
 
 __all__ = [
     "DEFAULT_STORAGE",
     "CellEntry",
+    "Conditions",
     "Database",
     "Run",
     "RunHeader",
+    "RunLine",
     "Scored",
     "StoredCorpus",
+    "StoredTable",
     "Tuned",
+    "conditions",
+    "done_cells",
     "engine_options",
     "full",
+    "list_runs",
     "masked",
     "open_error",
+    "remove",
+    "save_conditions",
+    "shared_runs",
     "sqlite_path",
+    "stored_tables",
     "with_retry",
 ]

@@ -65,9 +65,14 @@ class Database:
         """
         with self._lock.held(command, wait):
             if self._version != SCHEMA_VERSION:
-                self._write(self._make_tables)
+                self.write(self._make_tables)
                 self._version = SCHEMA_VERSION
             yield
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether its tables are of this version: older ones say nothing of what a table's cells share."""
+        return self._version == SCHEMA_VERSION
 
     def writer(self) -> str | None:
         """Who is writing to this storage, in words, or None."""
@@ -84,7 +89,7 @@ class Database:
         connection.execute(tables.delete())
         connection.execute(tables.insert(), {"version": SCHEMA_VERSION})
 
-    def _write(self, action: Callable[[sa.Connection], Result]) -> Result:
+    def write(self, action: Callable[[sa.Connection], Result]) -> Result:
         """One transaction of the lock's holder, tried again while the database is away."""
 
         def attempt() -> Result:
@@ -94,7 +99,7 @@ class Database:
 
         return with_retry(attempt)
 
-    def _select(self, *queries: sa.Select[Any]) -> list[sa.Row[Any]]:
+    def select(self, *queries: sa.Select[Any]) -> list[sa.Row[Any]]:
         """The lines of some queries at one moment; none where there are no tables yet."""
         if self._version == 0:
             self._version = self._read_version()
@@ -123,7 +128,7 @@ class Database:
             if not connection.scalar(sa.select(sa.func.count()).where(corpora.c.digest == corpus.digest)):
                 connection.execute(corpora.insert(), values)
 
-        self._write(save)
+        self.write(save)
 
     def corpus(self, digest: str) -> StoredCorpus:
         """The corpus saved under `digest`.
@@ -133,7 +138,7 @@ class Database:
         InputError
             When its line is gone.
         """
-        lines = self._select(sa.select(corpora).where(corpora.c.digest == digest))
+        lines = self.select(sa.select(corpora).where(corpora.c.digest == digest))
         if not lines:
             raise InputError(
                 f"storage '{self.masked_url}': the corpus {digest} of stored runs is missing. Run `whisq-study ablate` "
@@ -153,7 +158,7 @@ class Database:
         bool
             False when a done run of this identity is there already: the first one stays. A failed one is replaced.
         """
-        return self._write(lambda connection: _insert_run(connection, run))
+        return self.write(lambda connection: _insert_run(connection, run))
 
     def headers(self, table_name: str, run_ids: Sequence[str]) -> list[RunHeader]:
         """The runs of `run_ids`, whatever table they were made for, and the newest done one of each cell of a table."""
@@ -163,12 +168,12 @@ class Database:
         same = [runs.c.row == newest.c.row, runs.c.seed == newest.c.seed, runs.c.finished_at == newest.c.at]
         queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
         queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in _chunks(run_ids)]
-        found = [RunHeader(**line._mapping) for line in self._select(*queries)]
+        found = [RunHeader(**line._mapping) for line in self.select(*queries)]
         return list({header.run_id: header for header in found}.values())
 
     def state_of(self, run_id: str) -> str | None:
         """ "done", "failed", or None when there is no such run."""
-        lines = self._select(sa.select(runs.c.state).where(runs.c.run_id == run_id))
+        lines = self.select(sa.select(runs.c.state).where(runs.c.run_id == run_id))
         return lines[0].state if lines else None
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, Run]:
@@ -194,17 +199,17 @@ class Database:
         return Scored(indices, predicted.reshape(-1, 2), values.get((blob.run_id, blob.split), {}))
 
     def _of(self, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
-        return self._select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)))
+        return self.select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)))
 
     def recent_costs(self, limit: int = 200) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
         """Identity, details and seconds of the newest done runs."""
         columns = (runs.c.identity, runs.c.details, runs.c.seconds)
         newest = sa.select(*columns).where(runs.c.state == "done").order_by(runs.c.finished_at.desc()).limit(limit)
-        return [(line.identity, line.details, line.seconds) for line in self._select(newest)]
+        return [(line.identity, line.details, line.seconds) for line in self.select(newest)]
 
     def count_runs(self) -> int:
         """How many runs are stored."""
-        lines = self._select(sa.select(sa.func.count().label("number")).select_from(runs))
+        lines = self.select(sa.select(sa.func.count().label("number")).select_from(runs))
         return int(lines[0].number) if lines else 0
 
     # --- cells and tuned rows ----------------------------------------------------------------------------------------
@@ -220,12 +225,12 @@ class Database:
             connection.execute(cells.insert(), [{"table_name": table_name, **asdict(entry)} for entry in entries])
 
         if entries:
-            self._write(save)
+            self.write(save)
 
     def cells(self, table_name: str) -> dict[tuple[str, int], CellEntry]:
         """The cells of a table by (row, seed)."""
         columns = [cells.c[name] for name in CellEntry.__dataclass_fields__]
-        lines = self._select(sa.select(*columns).where(cells.c.table_name == table_name))
+        lines = self.select(sa.select(*columns).where(cells.c.table_name == table_name))
         return {(line.row, line.seed): CellEntry(**line._mapping) for line in lines}
 
     def save_tuned(self, table_name: str, rows: Mapping[str, Tuned]) -> None:
@@ -238,12 +243,12 @@ class Database:
             connection.execute(tuned_rows.insert(), lines)
 
         if rows:
-            self._write(save)
+            self.write(save)
 
     def tuned(self, table_name: str) -> dict[str, Tuned]:
         """The tuned rows of a table."""
         columns = (tuned_rows.c.row, tuned_rows.c.settings, tuned_rows.c.num_trials)
-        lines = self._select(sa.select(*columns).where(tuned_rows.c.table_name == table_name))
+        lines = self.select(sa.select(*columns).where(tuned_rows.c.table_name == table_name))
         return {line.row: Tuned(line.settings, line.num_trials) for line in lines}
 
 

@@ -1,4 +1,4 @@
-"""What the database keeps, as values: corpora without audio, runs with predictions, cells, tuned rows."""
+"""What the database keeps, as values: corpora, runs with predictions, cells, what a table's cells share, tuned rows."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +66,26 @@ class CellEntry:
     run_id: str | None
     problem: str | None
     corpus_digest: str
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all cells of a table share: runs under other conditions are another table.
+
+    `file` and `declared` are the ablation file and the name that it declares; `override` are the dotted settings over
+    its base (`--base`, `--set`); `base` are the deciding settings of the base with every `auto` resolved. `features`
+    has the digest of each encoder's features. `out` is the folder of the tables.
+    """
+
+    file: str
+    declared: str
+    override: dict[str, Any]
+    base: dict[str, Any]
+    seeds: list[int]
+    corpus: str
+    features: dict[str, str]
+    numerics_version: int
+    out: str
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from whisq_core.errors import InputError
 
-SCHEMA_VERSION = 2
-"""1: the first releases, whose tables have no version; their runs are read as they are. 2: this program."""
+SCHEMA_VERSION = 3
+"""1: the first releases, whose tables have no version. 2: 0.2. 3: tables have conditions. The runs of all are read."""
 
 schema = sa.MetaData()
 
@@ -55,6 +55,12 @@ tuned = sa.Table(
     sa.Column("row", sa.String(200), primary_key=True),
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("num_trials", sa.Integer, nullable=False),
+)
+conditions = sa.Table(
+    "whisq_conditions",
+    schema,
+    sa.Column("table_name", sa.String(200), primary_key=True),
+    sa.Column("shared", sa.JSON, nullable=False),
 )
 metrics = sa.Table(
     "whisq_metrics",

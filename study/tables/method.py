@@ -82,11 +82,24 @@ def _data(results: TableResults) -> str:
     train = clips[clips["split"] == "train"]
     fit = f"{len(train):,} training clips of {train['system'].nunique()} systems"
     scored = f"{len(results.truth):,} {results.split} clips of {len(set(results.systems))} systems"
+    part = results.file.base.data
+    if part.folds is not None:
+        return (
+            f"Corpus {results.corpus.name} (digest {results.corpus.digest[:12]}): {part.folds}-fold cross-validation "
+            f"by {part.fold_by} over the {len(results.truth):,} clips of {' and '.join((part.fit, *part.score))} "
+            f"({len(set(results.systems))} systems). Each clip is predicted by a model that has not seen it; folds are "
+            f"drawn anew for every seed, the same for every row.{_leak(results)}"
+        )
     if results.split == "inner":
-        part = results.file.base.data
         fit = f"{len(train) - len(results.truth):,} training clips"
         scored = f"{len(results.truth):,} training clips held out by {part.inner_by} (seed {part.inner_seed})"
     return f"Corpus {results.corpus.name} (digest {results.corpus.digest[:12]}): fitted on {fit}, scored on {scored}."
+
+
+def _leak(results: TableResults) -> str:
+    """Settings that were chosen by scores of clips that are scored again make those scores too good."""
+    searched = _searched(results.file)
+    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if searched else ""
 
 
 def _backbone(file: AblationFile) -> str:

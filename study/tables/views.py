@@ -65,11 +65,11 @@ class View:
 
 
 def _seeds(value: tuple[int, int, int]) -> str:
-    """`10` when all seeds are done, `3/10` while the table grows, `9/10, 1 failed` when a cell has failed."""
+    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failed one."""
     num_seeds, num_done, num_failed = value
     if num_done == num_seeds:
         return str(num_seeds)
-    return f"{num_done}/{num_seeds}" + (f", {num_failed} failed" if num_failed else "")
+    return f"{num_done} of {num_seeds}" + (f", {num_failed} failed" if num_failed else "")
 
 
 def _estimate(value: Interval | str) -> str:

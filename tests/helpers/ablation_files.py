@@ -1,6 +1,8 @@
 """A small ablation file to change, and how tests read it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,12 @@ sections:
 
 
 def read(
-    folder: Path, text: str, base_override: Path | None = None, seeds: tuple[int, ...] | None = None
+    folder: Path, text: str, base_override: Path | None = None, settings: Mapping[str, Any] | None = None
 ) -> AblationFile:
     """Write `text` as ablations.yaml and read it."""
     path = folder / "ablations.yaml"
     path.write_text(text, encoding="utf-8")
-    return read_ablation_file(path, base_override, seeds)
+    return read_ablation_file(path, base_override, settings)
 
 
 def mistakes(folder: Path, text: str, base_override: Path | None = None) -> list[str]:

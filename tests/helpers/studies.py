@@ -16,7 +16,6 @@ import yaml
 
 from study.config import SHIPPED_FILE
 
-SEEDS = "0-1"
 FEATURE_DIM = 32  # that of the tiny Whisper: the audio is not projected, as in the paper
 _TINY = {
     "openai/whisper-base": "whisper",
@@ -58,7 +57,7 @@ class Place:
     def ablate(self) -> tuple[object, ...]:
         """The arguments of `whisq-study ablate`, with one worker in the same process."""
         where = ("--data", self.corpus, "--features", self.features, "--storage", self.storage, "--out", self.out)
-        return ("ablate", self.file, *where, "--seeds", SEEDS, "--workers", 1)
+        return ("ablate", self.file, *where, "--workers", 1)
 
     def tables(self) -> dict[str, bytes]:
         """The CSV tables as they lie on the disk."""
@@ -120,6 +119,8 @@ def _tiny_table(weights: Path) -> dict[str, Any]:
     content = yaml.safe_load(SHIPPED_FILE.read_text(encoding="utf-8"))
     content["base"]["backbone"] = {kind: _tiny(name, weights) for kind, name in content["base"]["backbone"].items()}
     content["base"]["model"]["feature_dim"] = FEATURE_DIM
+    content["seeds"] = "0-1"
+    row(content, "aa")["seeds"] = "100-101"
     content["base"]["train"] |= {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}
     for section in content["sections"]:
         for each in section["rows"]:

@@ -9,6 +9,8 @@ from whisq_core.spec import SETTING_NAMES, SETTINGS, RunSpec, effect, heads, kin
 
 BASE = RunSpec()
 
+LATER = tuple(name for name, setting in SETTINGS.items() if setting.later)
+
 
 def test_every_setting_says_what_it_affects() -> None:
     assert tuple(BASE.settings()) == SETTING_NAMES
@@ -82,7 +84,12 @@ def test_a_controls_predictions_are_decided_by_its_clips_its_kind_and_its_seed()
     control = with_settings(BASE, {"model.predictor": "constant"})
     names = ("data.fit", "data.score", "data.inner_by", "data.inner_seed", "data.inner_fraction")
     assert list(control.deciding_settings()) == [*names, "model.predictor", "seed"]
-    assert set(BASE.settings()) - set(BASE.deciding_settings()) == {"data.system_truth"}
+    assert set(BASE.settings()) - set(BASE.deciding_settings()) == {"data.system_truth", *LATER}
+
+
+def test_a_setting_that_came_later_joins_an_identity_only_where_it_is_set() -> None:
+    crossed = with_settings(BASE, {"data.folds": 5, "data.fraction": 0.5})
+    assert set(crossed.deciding_settings()) - set(BASE.deciding_settings()) == {"data.folds", "data.fraction"}
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:

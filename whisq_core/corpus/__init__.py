@@ -13,8 +13,9 @@ from whisq_core.corpus.table import (
     corpus_digest,
     inner_split,
     read_corpus,
-    split,
+    splits,
     system_truth,
+    used_clips,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "read_bytes",
     "read_corpus",
     "read_records",
-    "split",
+    "splits",
     "system_truth",
+    "used_clips",
 ]

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -14,9 +14,12 @@ import pandas as pd
 from whisq_core.corpus.audio import inspect
 from whisq_core.corpus.listings import Corpus, read_manifest
 from whisq_core.corpus.musiceval import read_official
+from whisq_core.corpus.ratings import ratings_file, with_ratings
 from whisq_core.errors import InputError, raise_all
 from whisq_core.files import FileDigests
-from whisq_core.spec import DataSpec, digest
+from whisq_core.spec import FOLDS, DataSpec, digest
+
+_FOLD_STREAM, _FRACTION_STREAM = 1, 2  # two draws from one seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +33,16 @@ class Split:
 def read_corpus(path: Path) -> Corpus:
     """Read a MusicEval folder (training or evaluation phase, or its parent) or a `.csv` manifest; texts only.
 
+    Where `ratings_file` is there, its clips have the single ratings too.
+
     Raises
     ------
     InputError : with every mistake of every list, prompt file and csv.
     """
     is_manifest = path.suffix.lower() == ".csv" and not path.is_dir()
-    return read_manifest(path) if is_manifest else read_official(path)
+    corpus = read_manifest(path) if is_manifest else read_official(path)
+    ratings = ratings_file(path)
+    return replace(corpus, clips=with_ratings(corpus.clips, ratings)) if ratings.exists() else corpus
 
 
 def check_audio_files(corpus: Corpus, cache: Path) -> np.ndarray:
@@ -78,6 +85,56 @@ def corpus_digest(corpus: Corpus, audio_digests: Sequence[str] | np.ndarray) -> 
     ]
     means = None if corpus.system_mos is None else sorted(corpus.system_mos.itertuples(name=None))
     return digest({"clips": rows, "system_mos": means})
+
+
+def splits(corpus: Corpus, data: DataSpec, seed: int) -> list[Split]:
+    """The parts that one run trains and scores: one, or as many as there are folds.
+
+    Both folds and the share of training clips that `data.fraction` leaves are drawn from the run's seed: rows stay
+    paired, and what another training set would have given is part of the difference between seeds. A smaller fraction
+    is part of every larger one.
+
+    Raises
+    ------
+    InputError : as `split`; or fewer groups than folds.
+    """
+    parts = [split(corpus, data)] if data.folds is None else _folds(corpus, data, seed)
+    if data.fraction == 1:
+        return parts
+    chosen = [_share(part.fit, data.fraction, seed) for part in parts]
+    return [Split(fit, part.score) for fit, part in zip(chosen, parts, strict=True)]
+
+
+def used_clips(corpus: Corpus, data: DataSpec) -> np.ndarray:
+    """Row numbers of the clips of all splits that are fitted or scored, ascending."""
+    return np.flatnonzero(corpus.clips["split"].isin([data.fit, *data.score]))
+
+
+def _folds(corpus: Corpus, data: DataSpec, seed: int) -> list[Split]:
+    """Whole groups go to the fold that is smallest so far, the largest groups first: folds of nearly one size."""
+    assert data.folds is not None, "asked for"
+    split(corpus, data)  # every split is there
+    used = used_clips(corpus, data)
+    names = used if data.fold_by == "clip" else corpus.clips[data.fold_by].to_numpy()[used]
+    groups, member, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    if len(groups) < data.folds:
+        raise InputError(
+            f"corpus '{corpus.name}': {data.folds} folds by {data.fold_by} need at least as many {data.fold_by}s, "
+            f"found {len(groups)}. Choose fewer data.folds or another data.fold_by."
+        )
+    order = np.random.default_rng((_FOLD_STREAM, seed)).permutation(len(groups))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    fold_of, filled = np.empty(len(groups), dtype=np.int64), np.zeros(data.folds, dtype=np.int64)
+    for group in order:
+        fold_of[group] = np.argmin(filled)
+        filled[fold_of[group]] += sizes[group]
+    held_out = fold_of[member]
+    return [Split(used[held_out != fold], {FOLDS: used[held_out == fold]}) for fold in range(data.folds)]
+
+
+def _share(fit: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    order = np.random.default_rng((_FRACTION_STREAM, seed)).permutation(len(fit))
+    return fit[np.sort(order[: max(1, round(fraction * len(fit)))])]
 
 
 def split(corpus: Corpus, data: DataSpec) -> Split:

@@ -4,7 +4,17 @@ What each setting affects is declared beside it and asked by name: `effect`, `he
 such as ``{"loss.ot_weight": 0.0}`` go over a base by `with_settings`.
 """
 
-from whisq_core.spec.run import BackboneSpec, DataSpec, LossSpec, ModelSpec, Positive, RunSpec, Setting, TrainSpec
+from whisq_core.spec.run import (
+    FOLDS,
+    BackboneSpec,
+    DataSpec,
+    LossSpec,
+    ModelSpec,
+    Positive,
+    RunSpec,
+    Setting,
+    TrainSpec,
+)
 from whisq_core.spec.settings import (
     SETTING_NAMES,
     SETTINGS,
@@ -21,6 +31,7 @@ from whisq_core.spec.settings import (
 )
 
 __all__ = [
+    "FOLDS",
     "SETTINGS",
     "SETTING_NAMES",
     "BackboneSpec",

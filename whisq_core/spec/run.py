@@ -19,6 +19,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Open = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, strict=True)]
 
+FOLDS = "folds"
+
 Head = Literal["omq", "ta"]
 TA: tuple[Head, ...] = ("ta",)
 
@@ -42,6 +44,8 @@ class Setting:
         Whether predictions depend on it at all; otherwise only what is computed from them does.
     per_table
         Whether all rows of a table share it, because it decides what is measured.
+    later
+        Whether runs were stored before this setting existed: at its default it is no part of an identity.
     """
 
     description: str
@@ -50,15 +54,17 @@ class Setting:
     controls: bool = False
     decides: bool = True
     per_table: bool = False
+    later: bool = False
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "description": self.description}
 
 
-def _data(description: str, decides: bool = True) -> Setting:
-    return Setting(description, controls=True, decides=decides, per_table=True)
+def _data(description: str, decides: bool = True, **more: Any) -> Setting:
+    return Setting(description, controls=True, decides=decides, per_table=True, **more)
 
 
+_NO_FOLDS = ("data.folds", (None,))
 _NO_OT = ("loss.ot_weight", (0,))
 _NO_ATTENTION = ("model.attention", ("none",))
 _ONE_KEY = ("model.attention", ("none", "pooled"))  # whose softmax is 1, however many heads there are
@@ -83,6 +89,28 @@ class DataSpec(_Frozen):
     inner_by: Annotated[Literal["prompt", "system"], _data("what an inner split of train keeps together")] = "prompt"
     inner_seed: Annotated[Seed, _data("which inner split")] = 0
     inner_fraction: Annotated[Open, _data("share of train in the inner split")] = 0.2
+    folds: Annotated[
+        Annotated[int, Field(ge=2, strict=True)] | None,
+        _data("cross-validation over train and the scored splits: number of parts, drawn anew per seed", later=True),
+    ] = None
+    fold_by: Annotated[
+        Literal["clip", "prompt", "system"], _data("what a fold keeps together", unless=_NO_FOLDS, later=True)
+    ] = "clip"
+    fraction: Annotated[
+        Annotated[float, Field(gt=0, le=1, strict=True)],
+        Setting("share of the training clips that is used, drawn per seed", controls=True, later=True),
+    ] = 1.0
+
+    @model_validator(mode="after")
+    def _folds_score_every_clip(self) -> "DataSpec":
+        if self.folds is not None and "inner" in self.score:
+            raise ValueError("folds scores every clip, inner a part of train: leave out one of them")
+        return self
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """What predictions are stored under: the scored splits, or the one name of all folds together."""
+        return self.score if self.folds is None else (FOLDS,)
 
 
 class BackboneSpec(_Frozen):
@@ -209,7 +237,9 @@ class RunSpec(_Frozen):
         return {
             name: value
             for name, value in self.settings().items()
-            if known[name].decides and (known[name].controls or self.uses_features)
+            if known[name].decides
+            and (known[name].controls or self.uses_features)
+            and not (known[name].later and value == _DEFAULTS[name])
         }
 
     @property
@@ -221,6 +251,9 @@ class RunSpec(_Frozen):
     def needs_frames(self) -> bool:
         """Whether training reads sequences; otherwise the pooled features are enough."""
         return self.uses_features and (self.model.needs_frames or self.loss.ot_weight > 0)
+
+
+_DEFAULTS = RunSpec().settings()
 
 
 @cache

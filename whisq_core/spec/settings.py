@@ -46,7 +46,7 @@ def heads(name: str, spec: RunSpec, projected: bool = False) -> tuple[Head, ...]
 
 def searchable(name: str) -> bool:
     """Whether a search may vary this setting: those that decide what is measured, and the seed, are no part of it."""
-    return not SETTINGS[name].per_table and name != "seed"
+    return not name.startswith("data.") and name != "seed"
 
 
 def kind(name: str) -> tuple[Literal["float", "int", "choice"], tuple[Any, ...]]:

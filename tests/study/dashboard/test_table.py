@@ -15,10 +15,13 @@ from optuna_dashboard import get_note
 
 from study.config import AblationFile
 from study.dashboard import annotate, open_storage, open_study, show_table
+from study.results import collect
 from study.store import CellEntry, Database, StoredCorpus
 from whisq_core.errors import InputError
+from whisq_core.metrics import EXTRA, METRICS
 
 METRIC = "ta.utterance.srcc"
+NOTHING = dict.fromkeys((*METRICS, *EXTRA), float("nan"))
 GOOD = {METRIC: 0.123456789, "omq.utterance.mse": 0.5}
 
 
@@ -34,7 +37,13 @@ class Table:
 
     def finish(self, row: str, seed: int, metrics: dict[str, float] = GOOD, run_id: str | None = None) -> str:
         """Store a done run for a cell; returns its id."""
-        run = replace(stored_run(run_id or f"{row}-{seed}", metrics=metrics), row=row, seed=seed)
+        run = replace(
+            stored_run(run_id or f"{row}-{seed}", metrics={**NOTHING, **metrics}),
+            row=row,
+            seed=seed,
+            identity={**self.file.row(row).at_seed(seed).deciding_settings(), "corpus": "0123"},
+            details={"system_truth": "clips"},
+        )
         with self.database.writing("a test"):
             self.database.save_run(run)
             self.point(row, seed, run.run_id)
@@ -57,18 +66,24 @@ class Table:
     def show(self) -> optuna.Study:
         """Bring the view up to date."""
         with self.database.writing("a test"):
-            show_table(self.database, self.file)
+            show_table(self.database, collect(self.file, self.database))
         return self.study()
 
     def study(self) -> optuna.Study:
         return optuna.load_study(study_name="ablations", storage=open_storage(self.database))
 
     def cells(self) -> dict[tuple[str, int], FrozenTrial]:
-        """The trials of the view by row and seed."""
-        trials = self.study().trials
+        """The trials of the view by row and seed, without superseded ones."""
+        trials = [trial for trial in self.study().trials if "superseded" not in trial.user_attrs]
         found = {(trial.params["row"], trial.params["seed"]): trial for trial in trials}
         assert len(found) == len(trials), "each cell once"
         return found
+
+    def superseded(self) -> dict[str, str]:
+        """Why the table shows a run no more, by run."""
+        trials = [trial for trial in self.study().trials if "superseded" in trial.user_attrs]
+        assert all((trial.state, trial.value) == (TrialState.FAIL, None) for trial in trials)
+        return {trial.user_attrs["run_id"]: trial.user_attrs["superseded"] for trial in trials}
 
     def files(self) -> int:
         """How many artifacts lie in the folder; all of them belong to a trial."""
@@ -132,7 +147,7 @@ def test_only_missing_cells_are_added(table: Table) -> None:
     assert table.files() == 9
 
 
-def test_a_superseded_cell_and_a_failed_one_that_succeeded_are_shown_anew(table: Table) -> None:
+def test_a_superseded_cell_is_marked_and_keeps_its_files_and_a_failed_one_may_succeed(table: Table) -> None:
     table.finish("whisq", 0)
     table.finish("whisq", 1)
     table.fail("no_ot", 0, "out of memory")
@@ -147,7 +162,36 @@ def test_a_superseded_cell_and_a_failed_one_that_succeeded_are_shown_anew(table:
         ("whisq", 1): 0.123456789,
         ("no_ot", 0): 0.123456789,
     }
-    assert table.files() == 9
+    assert table.superseded() == {"whisq-0": "run edited is in its place"}
+    assert table.files() == 12
+
+
+def test_what_a_changed_row_had_is_marked_with_what_has_changed(table: Table) -> None:
+    table.finish("whisq", 0)
+    table.finish("no_ot", 0)
+    table.show()
+    table.file = read(table.folder, SMALL.replace("ot_weight: 0}", "ot_weight: 0.5}"))
+
+    table.show()
+    table.show()
+
+    assert list(table.cells()) == [("whisq", 0)]
+    assert table.superseded() == {"no_ot-0": "the row has changed: loss.ot_weight: 0.0 -> 0.5"}
+    assert table.files() == 6
+
+
+def test_a_row_that_was_changed_back_is_shown_again(table: Table) -> None:
+    table.finish("no_ot", 0)
+    table.show()
+    table.file = read(table.folder, SMALL.replace("ot_weight: 0}", "ot_weight: 0.5}"))
+    table.show()
+    table.file = read(table.folder, SMALL)
+
+    table.show()
+
+    assert table.cells()["no_ot", 0].value == 0.123456789
+    assert table.superseded() == {}
+    assert table.files() == 3
 
 
 def test_a_new_row_and_new_seeds_make_the_view_anew(table: Table) -> None:

@@ -134,7 +134,7 @@ def test_one_undefined_seed_makes_the_mean_undefined():
 def test_a_failed_cell_is_counted_and_its_reason_is_told_in_every_format():
     failed = with_cell(RESULTS, "cross", 3, "failed", "loss is not finite (epoch 7) & <stopped>")
     texts = all_texts(failed, judge_table(failed))
-    assert markdown_cells(texts["table.md"], "Cross-Attention w/ OT †")[0][1] == "7/8, 1 failed"
+    assert markdown_cells(texts["table.md"], "Cross-Attention w/ OT †")[0][1] == "7 of 8, 1 failed"
     said = "Cross-Attention w/ OT, seed 3: failed (loss is not finite (epoch 7) & <stopped>)"
     assert f"- {said}" in texts["table.md"]
     assert said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in texts["table.html"]
@@ -149,7 +149,7 @@ def test_a_row_whose_cells_have_all_failed_says_so_where_its_numbers_would_be():
     for position in range(8):
         failed = with_cell(failed, "vanilla", position, "failed", "out of memory")
     _, omq, *_ = markdown_cells(markdown(table_frame(failed, None)), "Vanilla Co-Attention w/ OT †")
-    assert omq[1:] == ["0/8, 8 failed"] + ["failed"] * 9
+    assert omq[1:] == ["0 of 8, 8 failed"] + ["failed"] * 9
 
 
 def test_a_growing_table_shows_what_is_there():
@@ -160,11 +160,11 @@ def test_a_growing_table_shows_what_is_there():
     growing = with_cell(growing, "whisq", 7, "missing", "not run yet")
     texts = all_texts(growing)
     first, *_ = markdown_cells(texts["table.md"], "WhisQ w/ OT (Proposed) †")
-    assert first[1] == "7/8"
+    assert first[1] == "7 of 8"
     assert float(first[2].split(" ± ")[0]) == pytest.approx(
         float(wide(growing)["whisq"]["ta.utterance.srcc"]), abs=5e-4
     )
-    assert markdown_cells(texts["table.md"], "MLP Only †")[0][1:3] == ["0/8", ""]
+    assert markdown_cells(texts["table.md"], "MLP Only †")[0][1:3] == ["0 of 8", ""]
     assert "Cells without a result" not in texts["table.md"]
 
 

@@ -19,11 +19,12 @@ from whisq_core.corpus import (
     corpus_digest,
     inner_split,
     read_corpus,
-    split,
+    splits,
     system_truth,
+    used_clips,
 )
 from whisq_core.errors import InputError
-from whisq_core.spec import DataSpec
+from whisq_core.spec import FOLDS, DataSpec
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_corpus_without_labels_has_a_digest(tmp_path: Path) -> None:
 
 def test_given_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     corpus = read_corpus(write_official_corpus(tmp_path, num_train=8, num_dev=4, num_test=4))
-    parts = split(corpus, DataSpec(score=("test", "dev")))
+    (parts,) = splits(corpus, DataSpec(score=("test", "dev")), 0)
     assert parts.fit.tolist() == list(range(8))
     assert {name: rows.tolist() for name, rows in parts.score.items()} == {
         "test": [12, 13, 14, 15],
@@ -134,7 +135,7 @@ def test_given_splits_are_taken_as_they_are(tmp_path: Path) -> None:
 
 def test_an_inner_split_is_held_out_of_train_by_whole_prompts(folder: Path) -> None:
     corpus = read_corpus(folder)
-    parts = split(corpus, DataSpec(score=("inner", "dev"), inner_fraction=0.3))
+    (parts,) = splits(corpus, DataSpec(score=("inner", "dev"), inner_fraction=0.3), 0)
     assert sorted([*parts.fit, *parts.score["inner"]]) == list(range(12))
     prompts = corpus.clips["prompt"]
     assert not set(prompts[parts.fit]) & set(prompts[parts.score["inner"]])
@@ -142,12 +143,12 @@ def test_an_inner_split_is_held_out_of_train_by_whole_prompts(folder: Path) -> N
 
 def test_a_split_that_is_not_there_is_a_mistake(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        split(read_corpus(folder), DataSpec(score=("dev", "test")))
+        splits(read_corpus(folder), DataSpec(score=("dev", "test")), 0)
     assert str(caught.value) == (
         "corpus 'MusicEval-phase1' has no split 'test'; it has train (12 clips), dev (8 clips)."
     )
     with pytest.raises(InputError) as caught:
-        split(read_corpus(write_evaluation_corpus(tmp_path / "phase2")), DataSpec())
+        splits(read_corpus(write_evaluation_corpus(tmp_path / "phase2")), DataSpec(), 0)
     assert list(caught.value.mistakes) == [
         "corpus 'phase2' has no split 'train'; it has eval (6 clips).",
         "corpus 'phase2' has no split 'dev'; it has eval (6 clips).",
@@ -217,3 +218,40 @@ def test_system_truth_comes_from_the_table_only_when_it_is_asked_for(folder: Pat
     assert str(caught.value) == (
         "corpus 'MusicEval-phase1': system truth 'csv' needs one system_mos/*.csv, found none. Use 'clips'."
     )
+
+
+@pytest.mark.parametrize("by", ["clip", "prompt", "system"])
+def test_folds_predict_every_clip_once_by_a_model_that_has_not_seen_its_group(folder: Path, by: str) -> None:
+    corpus, data = read_corpus(folder), DataSpec(folds=3, fold_by=by)
+    parts = splits(corpus, data, 0)
+    used = used_clips(corpus, data)
+
+    assert sorted(np.concatenate([part.score[FOLDS] for part in parts])) == list(used)
+    for part in parts:
+        assert sorted([*part.fit, *part.score[FOLDS]]) == list(used)
+        if by != "clip":
+            groups = corpus.clips[by]
+            assert not set(groups.iloc[part.fit]) & set(groups.iloc[part.score[FOLDS]])
+    sizes = [len(part.score[FOLDS]) for part in parts]
+    assert max(sizes) - min(sizes) <= (1 if by == "clip" else corpus.clips[by].value_counts().max())
+
+
+def test_each_seed_draws_folds_of_its_own(folder: Path) -> None:
+    corpus, data = read_corpus(folder), DataSpec(folds=2)
+    first = [splits(corpus, data, seed)[0].fit.tolist() for seed in (0, 0, 1)]
+
+    assert first[0] == first[1] != first[2]
+
+
+def test_more_folds_than_groups_is_a_mistake(folder: Path) -> None:
+    with pytest.raises(InputError, match="99 folds by system need at least as many systems, found"):
+        splits(read_corpus(folder), DataSpec(folds=99, fold_by="system"), 0)
+
+
+def test_a_smaller_fraction_of_the_training_clips_is_part_of_a_larger_one(folder: Path) -> None:
+    corpus = read_corpus(folder)
+    small, large, whole = (splits(corpus, DataSpec(fraction=share), 3)[0] for share in (0.25, 0.5, 1.0))
+
+    assert set(small.fit) < set(large.fit) < set(whole.fit)
+    assert len(large.fit) == round(len(whole.fit) / 2)
+    assert small.score["dev"].tolist() == whole.score["dev"].tolist()
