@@ -67,7 +67,7 @@ def test_the_seed_test_has_its_own_holm() -> None:
 
 
 def test_rows_are_equivalent_when_the_combined_error_leaves_them_inside_the_margin() -> None:
-    same = comparison(0.001, system_error=0.002)
+    same = comparison(0.001, system_error=0.002, seed_sd=0.002)
     found = verdict(same, *UNRELATED)
     assert (found.verdict, found.reason) == ("equivalent", "inside ±0.01 by seeds and test systems")
     assert -0.01 < found.interval.low < found.interval.high < 0.01
@@ -112,7 +112,7 @@ def test_the_interval_excludes_zero_where_the_verdict_is_a_difference(mean: floa
 
 
 def test_an_inconclusive_row_limited_by_systems_says_how_many_systems_would_settle_it() -> None:
-    close = comparison(0.05, seed_sd=0.05, system_error=0.04)
+    close = comparison(0.05, seed_sd=0.02, system_error=0.04)
     found = verdict(close)
     systems = advised(found.reason)
 
@@ -145,7 +145,7 @@ def test_a_number_of_systems_beyond_reason_is_no_advice() -> None:
 
 
 def test_an_inconclusive_row_limited_by_seeds_says_how_many_would_settle_it() -> None:
-    found = verdict(comparison(0.05, seed_sd=0.1, system_error=0.005))
+    found = verdict(comparison(0.05, seed_sd=0.1, system_error=0.001))
     assert found.verdict == "inconclusive"
     seeds = advised(found.reason)
     assert found.reason == f"about {seeds} seeds would settle this (80 % power)"
@@ -161,14 +161,8 @@ def test_seeds_and_systems_of_one_size_fail_together_where_each_alone_would_pass
 
 
 def test_too_few_seeds_for_the_declared_rows_need_at_least_the_number_that_can_decide() -> None:
-    found = verdict(comparison(0.3, num_seeds=5), *(comparison(0.0, num_seeds=5) for _ in range(5)))
+    found = verdict(comparison(0.5, num_seeds=5), *(comparison(0.0, num_seeds=5) for _ in range(5)))
     assert (found.verdict, found.reason) == ("inconclusive", "about 8 seeds would settle this (80 % power)")
-
-
-def test_one_seed_decides_nothing() -> None:
-    found = verdict(comparison(0.3, num_seeds=1))
-    assert (found.verdict, found.p_holm) == ("inconclusive", 1.0)
-    assert found.reason == "one seed has no spread, at least 6 are needed"
 
 
 def test_too_few_systems_decide_nothing_beyond_them() -> None:
@@ -194,7 +188,9 @@ def test_an_unknown_error_over_systems_leaves_the_row_to_these_systems() -> None
 def test_a_single_run_of_each_row_may_differ_beyond_the_systems_but_only_as_these_runs() -> None:
     found = verdict(compare(METRIC, np.array([0.7]), np.array([0.5]), Error(0.02, 28), 29))
     assert found.verdict == "these runs only"
-    assert verdict(compare(METRIC, np.array([0.52]), np.array([0.5]), Error(0.02, 28), 29)).verdict == "inconclusive"
+    close = verdict(compare(METRIC, np.array([0.52]), np.array([0.5]), Error(0.02, 28), 29))
+    assert (close.verdict, close.p_holm) == ("inconclusive", 1.0)
+    assert close.reason == "one seed has no spread, at least 6 are needed"
 
 
 def test_no_declared_row_gives_no_verdict() -> None:
