@@ -8,8 +8,10 @@ Sources: Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 2011 (crossed groups);
 (each group's sum over 1 - its share, which for a mean is the jackknife); Satterthwaite, Biom. Bull. 1946.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -27,10 +29,9 @@ class Error:
 
     def __add__(self, other: "Error") -> "Error":
         """That of the sum of two independent quantities; degrees of freedom as Satterthwaite's."""
-        variances = np.array([self.value, other.value]) ** 2
-        parts = float(np.sum(variances**2 / np.maximum([self.freedom, other.freedom], 1)))
-        freedom = variances.sum() ** 2 / parts if parts > 0 else np.inf
-        return Error(float(np.sqrt(variances.sum())), float(freedom))
+        ours, theirs = self.value**2, other.value**2
+        parts = ours**2 / max(self.freedom, 1) + theirs**2 / max(other.freedom, 1)
+        return Error(math.sqrt(ours + theirs), (ours + theirs) ** 2 / parts if parts > 0 else math.inf)
 
 
 UNKNOWN = Error(np.nan, np.nan)
@@ -51,7 +52,13 @@ class Items:
             second = None
         return cls(_numbered(np.asarray(groups, dtype=str)), second)
 
-    @property
+    @cached_property
+    def cells(self) -> Groups:
+        """The cell of both groups that each item is in."""
+        assert self.second is not None
+        return _numbered(self.group * (self.second.max() + 1) + self.second)
+
+    @cached_property
     def num_groups(self) -> int:
         """How many groups there are."""
         return int(self.group.max(initial=-1)) + 1
@@ -63,15 +70,21 @@ class Items:
         """
         if self.num_groups < MIN_GROUPS or not np.isfinite(moved).all():
             return UNKNOWN
-        level = metric.rsplit(".", 2)[1]
+        level = metric.split(".")[-2]
         if level == "system":
-            return _one_way(moved, np.arange(self.num_groups))
-        group, second = self.group, self.second
+            return _one_way(moved, np.arange(len(moved)))
         if level == "within_system":  # groups that are too small for it have no part in it
-            counted = np.isin(group, group[moved != 0]) | ~moved.any()
-            moved, group = moved[counted] * counted.mean(), _numbered(group[counted])
-            second = None if second is None else _numbered(second[counted])
-        return _one_way(moved, group) if second is None else _crossed(moved, group, second)
+            counted = np.isin(self.group, self.group[moved != 0]) | ~moved.any()
+            if not counted.all():
+                part = Items(
+                    *(None if codes is None else _numbered(codes[counted]) for codes in (self.group, self.second))
+                )
+                return part.error("utterance.srcc", moved[counted] * counted.mean())
+        if self.second is None:
+            return _one_way(moved, self.group)
+        first, other, cells = (_one_way(moved, codes) for codes in (self.group, self.second, self.cells))
+        added = max(other.value**2 - cells.value**2, other.value**2 - first.value**2, 0.0)
+        return first + Error(float(np.sqrt(added)), other.freedom)
 
 
 def _numbered(values: np.ndarray) -> Groups:
@@ -86,10 +99,3 @@ def _one_way(moved: Array, group: Groups) -> Error:
     sums = np.bincount(group, weights=moved) / len(group) / (1 - share)
     variance = (1 - 1 / len(share)) * float(sums @ sums)
     return Error(float(np.sqrt(variance)), float((share @ share) ** 2 / np.sum(share**4)) - 1)
-
-
-def _crossed(moved: Array, group: Groups, second: Groups) -> Error:
-    first, other = _one_way(moved, group), _one_way(moved, second)
-    cells = _one_way(moved, _numbered(group * (second.max() + 1) + second))
-    added = max(other.value**2 - cells.value**2, other.value**2 - first.value**2, 0.0)
-    return first + Error(float(np.sqrt(added)), other.freedom)

@@ -102,7 +102,9 @@ def typical(num_seeds: int, num_systems: int, shared: bool) -> Error:
     return by_seeds + Error(size / math.sqrt(num_systems), num_systems - 1)
 
 
-def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[Error] | None = None) -> tuple[str, ...]:
+def design(
+    num_comparisons: int, num_seeds: int, num_systems: int, errors: list[Error] | None = None
+) -> tuple[str, ...]:
     """What a table can decide whatever comes out of it, in sentences.
 
     Parameters
@@ -121,7 +123,10 @@ def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[
     if num_seeds < needed:
         return first, "No verdict 'better' or 'worse' can come out; 'equivalent' still can."
     if num_systems < MIN_GROUPS:
-        return first, f"{num_systems} test systems are too few for verdicts beyond them: at least {MIN_GROUPS} are needed."
+        return (
+            first,
+            f"{num_systems} test systems are too few for verdicts beyond them: at least {MIN_GROUPS} are needed.",
+        )
     if errors is not None:
         known = [resolved(error, level) for error in errors if not math.isnan(error.value)]
         if not known:
@@ -145,7 +150,12 @@ def power_curve(num_comparisons: int, num_seeds: int, num_systems: int) -> list[
     if num_systems < MIN_GROUPS or num_seeds < 2:
         return []
     designs = dict.fromkeys(
-        [(num_seeds, num_systems), (2 * num_seeds, num_systems), (num_seeds, 2 * num_systems), (num_seeds, 4 * num_systems)]
+        [
+            (num_seeds, num_systems),
+            (2 * num_seeds, num_systems),
+            (num_seeds, 2 * num_systems),
+            (num_seeds, 4 * num_systems),
+        ]
     )
     level = ALPHA / num_comparisons
     lines = [f"{'power to find a difference of':<42}" + "".join(f"{effect:>6.2f}" for effect in _EFFECTS)]

@@ -70,7 +70,11 @@ def _cases(comparisons: Sequence[Comparison], margin: float, noun: str) -> "list
     same = [_testable(one, one.p_equivalent(margin)) for one in comparisons]
     seeds = [_testable(one, one.p_seed) for one in comparisons]
     systems = [_testable(one, one.p_system) for one in comparisons]
-    columns = [*map(holm, (both, same, seeds, systems)), 1 - ALPHA / _holm_steps(both), 1 - 2 * ALPHA / _holm_steps(same)]
+    columns = [
+        *map(holm, (both, same, seeds, systems)),
+        1 - ALPHA / _holm_steps(both),
+        1 - 2 * ALPHA / _holm_steps(same),
+    ]
     lines = np.stack(columns, axis=1).tolist() if comparisons else []
     return [_Case(one, *line, len(lines), margin, noun) for one, line in zip(comparisons, lines, strict=True)]
 

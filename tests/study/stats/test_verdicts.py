@@ -55,7 +55,10 @@ def test_a_row_that_could_not_be_tested_still_counts_in_the_correction() -> None
 def test_seeds_that_agree_on_a_difference_within_the_noise_of_systems_count_for_these_systems_only() -> None:
     found = verdict(comparison(0.04, system_error=0.04), *UNRELATED)
     assert found.verdict == "these systems only"
-    assert found.reason == f"no number of seeds settles this; about {advised(found.reason)} test systems would (80 % power)"
+    assert (
+        found.reason
+        == f"no number of seeds settles this; about {advised(found.reason)} test systems would (80 % power)"
+    )
 
 
 def test_the_seed_test_has_its_own_holm() -> None:
