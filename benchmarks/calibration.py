@@ -55,8 +55,8 @@ U_SRCC, U_MSE = "ta.utterance.srcc", "ta.utterance.mse"
 class World:
     """How tables are made: sds of errors, by system and, again, by clip, and how seeds move them.
 
-    ``prompt_share`` of the own errors' variance lies in prompts. ``tail`` are the degrees of freedom of Student's t that
-    own errors have; ``step`` is what predictions are rounded to. ``seed_scale`` is the relative sd, over seeds, of a
+    ``prompt_share`` of the own errors' variance lies in prompts. ``tail`` are the degrees of freedom of the Student's t
+    that own errors follow; ``step`` is what predictions are rounded to. ``seed_scale`` is the relative sd, over seeds, of a
     row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold and
     system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first ``num_worse``
     rows lies below that of the others; ``margin`` is in that unit and taken over to other metrics by the same errors.
@@ -140,9 +140,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The group and prompt of each clip, what a perfect listener would hear in it, and the mean of five ratings."""
+    """The system and prompt of each clip, what a perfect listener would hear in it, and the mean of five ratings."""
 
-    items: Items
+    crossed: Items
+    one_way: Items
     system: Groups
     prompt: Groups
     fold: Groups
@@ -159,7 +160,8 @@ def make_corpus(world: World, num_systems: int, generator: np.random.Generator) 
     by_system, by_clip = generator.normal(0, 0.45, num_systems), generator.normal(0, 0.45, len(system))
     labels = 3.2 + by_system[system] + by_clip + generator.normal(0, 0.25, len(system))
     return Corpus(
-        items=Items(system, np.unique(prompt, return_inverse=True)[1]),
+        crossed=Items.of(system, prompt),
+        one_way=Items.of(system, None),
         system=system,
         prompt=prompt,
         fold=generator.permutation(len(system)) % 5,
@@ -243,7 +245,7 @@ def _judged(world: World, metric: str, margin: float, corpus: Corpus, rows: list
     moved = moved.reshape(*values.shape, -1).mean(axis=1)
     now, before = [], []
     for row in range(1, NUM_ROWS + 1):
-        errors = [items.error(metric, moved[row] - moved[0]) for items in (corpus.items, Items(corpus.system, None))]
+        errors = [items.error(metric, moved[row] - moved[0]) for items in (corpus.crossed, corpus.one_way)]
         now.append(compare(metric, values[row], values[0], errors[0], world.num_systems))
         before.append(replace(now[-1], by_systems=errors[1], **_tests(now[-1], errors[1])))
     return _counted(world, metric, margin, now, before, float(values[0].mean()))
@@ -251,9 +253,8 @@ def _judged(world: World, metric: str, margin: float, corpus: Corpus, rows: list
 
 def _tests(found: Comparison, by_systems: Error) -> dict[str, float]:
     """The tests of a comparison with another error over systems."""
-    other = compare(found.metric, np.array([found.mean]), np.zeros(1), by_systems, found.num_systems)
-    both = found.by_seeds + by_systems
-    return {"p_system": other.p_system, "p_both": float(2 * stdtr(both.freedom, -abs(found.mean) / both.value))}
+    errors = {"p_system": by_systems, "p_both": found.by_seeds + by_systems}
+    return {name: float(2 * stdtr(error.freedom, -abs(found.mean) / error.value)) for name, error in errors.items()}
 
 
 def _counted(

@@ -21,9 +21,10 @@ from study.engine import (
     plan,
     preflight,
 )
-from study.results import TableResults, collect, failures
-from study.store import CellEntry, Database, Run
+from study.results import TableResults, collect, declared, failures
+from study.store import CellEntry, Database, Declaration, Run
 from study.terminal import log
+from whisq_core.corpus import split
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -101,6 +102,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
                 for cell in prepared.cells
             ],
         )
+        declaration = Declaration(*file.declaration)
+        database.declare([cell.run_id for cell in prepared.cells if cell.run_id and cell.to_run], declaration)
         sweep(inputs.out)
         todo = _encoded(prepared, pool)
         if todo:
@@ -212,5 +215,13 @@ def report(sources: Sources) -> str:
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
-    text = plan_text(prepared.file, prepared.cells, costs, workers)
+    file, corpus = prepared.file, prepared.inputs.workspace.corpus
+    done: dict[str, list[str]] = {}
+    for cell in prepared.cells:
+        if cell.state == "done" and cell.run_id:
+            done.setdefault(cell.row, []).append(cell.run_id)
+    changed = declared(file, prepared.database, done).changed
+    scored = split(corpus, file.base.data).score[file.base.data.score[0]]
+    num_systems = corpus.clips["system"].iloc[scored].nunique()
+    text = plan_text(file, prepared.cells, costs, workers, num_systems, changed)
     return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.sources.rows else text

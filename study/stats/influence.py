@@ -81,7 +81,7 @@ def _srcc(predicted: Array, truth: Array) -> Moved:
     of_predicted, of_truth = _Order(predicted), _Order(truth)
     x, y = of_predicted.centred, of_truth.centred
     of_xy = x * y + of_predicted.mean_above(y) + of_truth.mean_above(x)
-    of_xx, of_yy = x * x + 2 * of_predicted.mean_above(x), y * y + 2 * of_truth.mean_above(y)
+    of_xx, of_yy = x * x + 2 * of_predicted.centred_above, y * y + 2 * of_truth.centred_above
     return _ratio(of_xy, of_xx, of_yy, degree=3)
 
 
@@ -143,6 +143,14 @@ class _Order:
         np.put_along_axis(self._up_to, self._order, end, axis=1)
         self.centred: Array = (self._below + self._up_to) / (2 * size) - 0.5
         """The distribution function at each value, less 1/2: midranks in (-1/2, 1/2)."""
+
+    @property
+    def centred_above(self) -> Array:
+        """`mean_above(centred)`: sums of ranks up to the ends of ties are those of untied ones, whatever the ties."""
+        size = self.centred.shape[1]
+        up_to, below = (place * (place / size - 1) for place in (self._up_to, self._below))
+        above: Array = -(up_to + below) / (4 * size)
+        return above
 
     def mean_above(self, weights: Array) -> Array:
         """For each point the mean of `weights` over the points above it, ties counting half."""

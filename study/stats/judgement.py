@@ -249,7 +249,7 @@ def _influences(evidence: Evidence, items: Items):  # type: ignore[no-untyped-de
         of_groups = None
         if evidence.group_truth is not None:
             of_groups = np.array([evidence.group_truth[str(name)][column] for name in names], dtype=np.float64)
-        return influence(metric, evidence.predictions[row][:, :, column], truth, items.group, of_groups)[1]
+        return influence(metric, evidence.predictions[row][:, :, column], truth, items.groups.codes, of_groups)[1]
 
     return moved
 

@@ -146,23 +146,18 @@ def _range(values: list[float]) -> str:
 
 
 def power_curve(num_comparisons: int, num_seeds: int, num_systems: int) -> list[str]:
-    """A small table: how often one of the declared rows is found, by difference, seeds, systems and kind of rows."""
-    if num_systems < MIN_GROUPS or num_seeds < 2:
+    """How often one of the declared rows is found, by difference, seeds, systems and kind of rows: a small table.
+
+    Of utterance-level correlations, with errors like those of MusicEval; empty where no verdict can come out.
+    """
+    if num_systems < MIN_GROUPS or num_seeds < seeds_needed(num_comparisons):
         return []
-    designs = dict.fromkeys(
-        [
-            (num_seeds, num_systems),
-            (2 * num_seeds, num_systems),
-            (num_seeds, 2 * num_systems),
-            (num_seeds, 4 * num_systems),
-        ]
-    )
+    designs = [(num_seeds, num_systems), (2 * num_seeds, num_systems), *((num_seeds, k * num_systems) for k in (2, 4))]
     level = ALPHA / num_comparisons
     lines = [f"{'power to find a difference of':<42}" + "".join(f"{effect:>6.2f}" for effect in _EFFECTS)]
     for shared, kind in ((False, "unrelated errors"), (True, "mostly shared errors")):
         for seeds, systems in designs:
-            enough = seeds >= seeds_needed(num_comparisons)
             error = typical(seeds, systems, shared)
-            cells = (f"{100 * power(effect, error, level) if enough else 0:>4.0f} %" for effect in _EFFECTS)
+            cells = (f"{100 * power(effect, error, level):>4.0f} %" for effect in _EFFECTS)
             lines.append(f"{f'  {seeds} seeds, {systems} systems, {kind}':<42}" + "".join(cells))
     return lines

@@ -4,7 +4,7 @@ Nothing here computes or trains. `Database` is the door.
 """
 
 from study.store.database import Database
-from study.store.records import CellEntry, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.records import CellEntry, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
 from study.store.urls import DEFAULT_STORAGE, engine_options, full, masked, open_error, sqlite_path
 
@@ -12,6 +12,7 @@ __all__ = [
     "DEFAULT_STORAGE",
     "CellEntry",
     "Database",
+    "Declaration",
     "Run",
     "RunHeader",
     "Scored",

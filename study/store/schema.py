@@ -4,8 +4,8 @@ import sqlalchemy as sa
 
 from whisq_core.errors import InputError
 
-SCHEMA_VERSION = 2
-"""1: the first releases, whose tables have no version; their runs are read as they are. 2: this program."""
+SCHEMA_VERSION = 3
+"""1: the first releases, whose tables have no version. 2: no declarations. Runs of both are read as they are."""
 
 schema = sa.MetaData()
 
@@ -55,6 +55,13 @@ tuned = sa.Table(
     sa.Column("row", sa.String(200), primary_key=True),
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("num_trials", sa.Integer, nullable=False),
+)
+declarations = sa.Table(
+    "whisq_declarations",
+    schema,
+    sa.Column("run_id", sa.String(32), primary_key=True),  # of a run that is stored or about to be
+    sa.Column("digest", sa.String(32), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
 )
 metrics = sa.Table(
     "whisq_metrics",

@@ -13,7 +13,18 @@ from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, p
 from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
 
 Kind = Literal[
-    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "at_level", "p", "verdict", "count"
+    "text",
+    "label",
+    "seeds",
+    "estimate",
+    "published",
+    "difference",
+    "percent",
+    "interval",
+    "at_level",
+    "p",
+    "verdict",
+    "count",
 ]
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -101,13 +112,23 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
-        "interval": Column("interval of both", "at_level", _both, ("both_low", "both_high", "both_level")),
+        "interval": Column("interval (seeds and systems)", "at_level", _both, ("both_low", "both_high", "both_level")),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
         "by_systems": _compared("95 % systems", "interval", lambda found: found.systems, "systems_low", "systems_high"),
         "p_seed": _compared("p (seeds)", "p", lambda found: found.p_seed, "p_seed"),
         "p_system": _compared("p (systems)", "p", lambda found: found.p_system, "p_system"),
         "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
+        "p_equivalent": Column(
+            "p equivalent (Holm)",
+            "p",
+            lambda row: row.decision.p_equivalent if row.decision else None,
+            ("p_equivalent",),
+        ),
+        "paired_seeds": _compared(
+            "paired seeds", "count", lambda found: found.n if found.paired else 0, "paired_seeds"
+        ),
+        "declared": Column("declared", "text", _declared, ("declared",)),
     }
     for metric in METRICS + EXTRA:
         found |= _metric(metric)
@@ -155,6 +176,10 @@ def _both(row: TableRow) -> tuple[Interval, float] | None:
     if row.decision:
         return row.decision.interval, row.decision.level
     return (row.comparison.interval(), LEVEL) if row.comparison else None
+
+
+def _declared(row: TableRow) -> str | None:
+    return (row.changed or "beforehand") if row.decision else None
 
 
 def _metric(metric: str) -> dict[str, Column]:

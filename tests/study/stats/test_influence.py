@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from study.stats.influence import influence as influences
 from study.stats.influence import Array
+from study.stats.influence import influence as influences
 from whisq_core.metrics import evaluate, metrics_of
 
 SCIPY = {
@@ -53,7 +53,7 @@ def test_the_influences_of_a_mean_are_its_deviations() -> None:
 @pytest.mark.parametrize("statistic", sorted(SCIPY))
 def test_at_system_level_the_points_are_the_means_of_the_systems(statistic: str) -> None:
     predicted, truth = sample(3)
-    of_systems = [np.array([side[MEMBER == system].mean() for system in range(4)]) for side in (predicted, truth)]
+    of_systems = [np.array([side[system == MEMBER].mean() for system in range(4)]) for side in (predicted, truth)]
     points = np.arange(4)
     expected = influences(f"ta.utterance.{statistic}", of_systems[0][None], of_systems[1], points)[1][0]
     assert influence(f"ta.system.{statistic}", predicted, truth) == pytest.approx(expected)
@@ -71,16 +71,16 @@ def test_a_system_that_is_there_twice_moves_the_within_system_correlation_by_its
         pytest.skip("no system with a correlation")
 
     def repeated(system: int, times: int) -> float:
-        clips = np.concatenate([np.arange(len(truth))] * TIMES + [np.flatnonzero(MEMBER == system)] * times)
+        clips = np.concatenate([np.arange(len(truth))] * TIMES + [np.flatnonzero(system == MEMBER)] * times)
         copies = np.repeat(
-            [*range(TIMES), *range(TIMES, TIMES + times)], [len(truth)] * TIMES + [(MEMBER == system).sum()] * times
+            [*range(TIMES), *range(TIMES, TIMES + times)], [len(truth)] * TIMES + [(system == MEMBER).sum()] * times
         )
         names = [f"{copy} {MEMBER[clip]}" for copy, clip in zip(copies, clips, strict=True)]
         return evaluate(predicted[clips, None], truth[clips, None], names, targets=("ta",))[name]
 
     for system in range(4):
         moved = (repeated(system, 1) - repeated(system, 0)) * TIMES * len(truth)
-        assert moved == pytest.approx(found[MEMBER == system].sum(), abs=0.15)
+        assert moved == pytest.approx(found[system == MEMBER].sum(), abs=0.15)
     assert found.sum() == pytest.approx(0, abs=1e-9)
 
 

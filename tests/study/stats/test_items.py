@@ -53,7 +53,7 @@ def test_the_error_of_a_correlation_is_that_of_scipys_bootstrap_of_whole_systems
     truth = generator.normal(size=60)[member] + generator.normal(size=len(member))
     predicted = truth + generator.normal(size=60)[member] + generator.normal(size=len(member))
     items = Items.of([f"{one:02}" for one in member], None)
-    found = items.error(metric, influence(metric, predicted[None], truth, items.group)[1][0])
+    found = items.error(metric, influence(metric, predicted[None], truth, items.groups.codes)[1][0])
 
     def statistic(systems: Array) -> float:
         clips = (systems[:, None] * 6 + np.arange(6)).ravel()
