@@ -25,11 +25,10 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
         return None
     better = "right" if higher_is_better(frame.metric) else "left"
     subtitle = f"Difference from {reference}, {better} is better. Grey: equivalence margin ±{margin:g}."
+    compared = [row.comparison for row in rows if row.comparison]
     partial = [
-        _intervals(rows, "95 %, other seeds", BLUE, -_SPLIT, [row.comparison.seeds for row in rows if row.comparison]),
-        _intervals(
-            rows, "95 %, other systems", VERMILION, _SPLIT, [row.comparison.systems for row in rows if row.comparison]
-        ),
+        _intervals(rows, "95 %, other seeds", BLUE, -_SPLIT, [found.seeds for found in compared]),
+        _intervals(rows, "95 %, other systems", VERMILION, _SPLIT, [found.systems for found in compared]),
     ]
     both = _intervals(rows, "both, at the level of the verdict", BLACK, 0.0, [_both(row) for row in rows])
     both.update(marker_size=9, error_x_thickness=3)

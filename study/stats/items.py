@@ -4,12 +4,12 @@ Items of one group share its errors, and so do items of one second group that is
 that over groups plus that over second groups minus that over their cells, which both hold, and at least each of the
 two. Groups of unequal size count as fewer: the degrees of freedom are those of the effective number of groups.
 
-Sources: Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 2011 (crossed groups); Bell and McCaffrey, Surv. Methodol. 2002
-(each group's sum over 1 - its share, which for a mean is the jackknife); Satterthwaite, Biom. Bull. 1946.
+Sources: Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 2011 (crossed groups); Bell and McCaffrey, Surv. Methodol.
+2002 (each group's sum over 1 - its share, which for a mean is the jackknife); Satterthwaite, Biom. Bull. 1946.
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,9 @@ import numpy as np
 from study.stats.influence import Array, Groups
 
 MIN_GROUPS = 5  # fewer systems say nothing about other systems
+
+
+Names = Sequence[str] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ UNKNOWN = Error(np.nan, np.nan)
 class Grouping:
     """Items in groups: `codes` [items], numbered from 0."""
 
-    def __init__(self, names: Sequence[Hashable] | np.ndarray) -> None:
+    def __init__(self, names: Names) -> None:
         self.codes: Groups = np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
         share = np.bincount(self.codes) / len(self.codes)
         self.num_groups = len(share)
@@ -63,7 +66,7 @@ class Items:
     second: Grouping | None
 
     @classmethod
-    def of(cls, groups: Sequence[Hashable], second_groups: Sequence[Hashable] | None) -> "Items":
+    def of(cls, groups: Names, second_groups: Names | None) -> "Items":
         """Groups by name, as they stand beside the items."""
         second = None if second_groups is None else Grouping(second_groups)
         return cls(Grouping(groups), second if second is not None and second.num_groups >= MIN_GROUPS else None)

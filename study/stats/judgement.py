@@ -353,7 +353,7 @@ def _procedure(evidence: Evidence, items: Items) -> str:
         "p is the largest of an exact sign-flip test over paired seeds (Welch's t where rows share no seed), a t test "
         f"over {noun}{crossed} and one over both errors at once, Holm-corrected over the declared rows, at level .05; "
         "equivalent means that two one-sided tests over both errors at once, Holm-corrected as well, place the "
-        f"difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step in "
-        f"Holm's procedure.{few} The data that rows were trained on and the raters were not varied: verdicts hold for this "
+        f"difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step "
+        f"in Holm's procedure.{few} Neither the training set nor the raters were varied: verdicts hold for this "
         "training set and for ratings such as these."
     )

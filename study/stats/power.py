@@ -135,8 +135,8 @@ def design(
     apart, alike = (resolved(typical(num_seeds, num_systems, shared), level) for shared in (False, True))
     return first, (
         f"At 80 % power {num_seeds} seeds and {num_systems} test systems resolve a difference of utterance-level "
-        f"correlations above about {apart:.2g} between rows with unrelated errors, {alike:.2g} between rows with mostly "
-        "shared errors."
+        f"correlations above about {apart:.2g} between rows with unrelated errors, {alike:.2g} between rows with "
+        "mostly shared errors."
     )
 
 

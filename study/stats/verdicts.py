@@ -76,7 +76,10 @@ def _cases(comparisons: Sequence[Comparison], margin: float, noun: str) -> "list
         1 - 2 * ALPHA / _holm_steps(same),
     ]
     lines = np.stack(columns, axis=1).tolist() if comparisons else []
-    return [_Case(one, *line, len(lines), margin, noun) for one, line in zip(comparisons, lines, strict=True)]
+    return [
+        _Case(one, p, p_same, p_seed, p_system, level, same_level, len(lines), margin, noun)
+        for one, (p, p_same, p_seed, p_system, level, same_level) in zip(comparisons, lines, strict=True)
+    ]
 
 
 def _testable(comparison: Comparison, p: float) -> float:

@@ -60,7 +60,7 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
         notes.append(
-            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, with intervals of both errors at the level of the verdict."
+            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, intervals at the level of the verdict."
         )
     decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
     reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]

@@ -120,14 +120,9 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
         "p_equivalent": Column(
-            "p equivalent (Holm)",
-            "p",
-            lambda row: row.decision.p_equivalent if row.decision else None,
-            ("p_equivalent",),
+            "p equivalent", "p", lambda row: row.decision.p_equivalent if row.decision else None, ("p_equivalent",)
         ),
-        "paired_seeds": _compared(
-            "paired seeds", "count", lambda found: found.n if found.paired else 0, "paired_seeds"
-        ),
+        "paired_seeds": _compared("paired", "count", lambda found: found.n if found.paired else 0, "paired_seeds"),
         "declared": Column("declared", "text", _declared, ("declared",)),
     }
     for metric in METRICS + EXTRA:

@@ -76,7 +76,7 @@ def test_prompts_that_carry_the_errors_make_the_error_larger_and_never_smaller()
 
 
 def test_fewer_than_five_prompts_have_no_error_of_their_own() -> None:
-    values, groups, second = crossed(8, 4, 0)
+    _, groups, second = crossed(8, 4, 0)
     assert Items.of(groups, second).second is None
 
 
