@@ -26,9 +26,10 @@ from study.engine import (
     preflight,
 )
 from study.models import finish_models, is_saved, model_folder, unsaved
-from study.results import TableResults, collect, failures
-from study.store import CellEntry, Conditions, Database, Run, save_conditions
+from study.results import TableResults, collect, declared, failures
+from study.store import CellEntry, Conditions, Database, Declaration, Run, save_conditions
 from study.terminal import log
+from whisq_core.corpus import splits
 from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
@@ -137,6 +138,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
                 for cell in (*prepared.cells, *prepared.others)
             ],
         )
+        declaration = Declaration(*file.declaration)
+        database.declare([cell.run_id for cell in prepared.cells if cell.run_id and cell.to_run], declaration)
         sweep(inputs.out)
         todo = _encoded(prepared, pool)
         if todo:
@@ -268,5 +271,14 @@ def report(sources: Sources) -> str:
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
-    text = plan_text(prepared.file, prepared.cells, costs, workers)
+    file, corpus = prepared.file, prepared.inputs.workspace.corpus
+    done: dict[str, list[str]] = {}
+    for cell in prepared.cells:
+        if cell.state == "done" and cell.run_id:
+            done.setdefault(cell.row, []).append(cell.run_id)
+    changed = declared(file, prepared.database, done).changed
+    name = file.base.data.scored[0]
+    scored = {clip for part in splits(corpus, file.base.data, file.base.seed) for clip in part.score[name]}
+    num_systems = corpus.clips["system"].iloc[sorted(scored)].nunique()
+    text = plan_text(file, prepared.cells, costs, workers, num_systems, changed)
     return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.sources.rows else text

@@ -5,10 +5,10 @@ Two sources of uncertainty are kept apart, since more of one does not cure the o
 * *seeds*: train again on the same data. Rows with common seeds are paired by them: Student's t (at five seeds its
   coverage is .95 where a percentile bootstrap has .84) and the exact sign-flip test. Rows without a common seed are
   independent samples: Welch's t, never paired by the order in which their seeds stand.
-* *test systems*: score on other systems of the same kind, and on other prompts where these are known: `study.stats.items`
-  on the influences of the items, the seeds averaged.
+* *test systems*: score on other systems of the same kind, and on other prompts where these are known:
+  `study.stats.items` on the influences of the items, the seeds averaged.
 
-The combined error of both is the one that verdicts use. NaN is never replaced: one undefined seed makes a mean undefined.
+Verdicts use the combined error of both. NaN is never replaced: one undefined seed makes a mean undefined.
 
 Sources: ITU-T P.1401 (2020); Bouthillier et al., MLSys 2021; Dror et al., ACL 2018; Agarwal et al., NeurIPS 2021;
 Holm, Scand. J. Stat. 1979; Schuirmann, J. Pharmacokinet. Biopharm. 1987 (equivalence by two one-sided tests).

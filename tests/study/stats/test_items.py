@@ -18,7 +18,11 @@ def crossed(num_groups: int, num_second: int, seed: int) -> tuple[Array, list[st
     generator = np.random.default_rng(seed)
     first, second = np.divmod(np.arange(num_groups * num_second), num_second)
     values = generator.normal(size=num_groups)[first] + generator.normal(size=num_second)[second]
-    return values + generator.normal(size=len(first)), [f"S{index}" for index in first], [f"P{index}" for index in second]
+    return (
+        values + generator.normal(size=len(first)),
+        [f"S{index}" for index in first],
+        [f"P{index}" for index in second],
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -49,7 +53,7 @@ def test_the_error_of_a_correlation_is_that_of_scipys_bootstrap_of_whole_systems
     truth = generator.normal(size=60)[member] + generator.normal(size=len(member))
     predicted = truth + generator.normal(size=60)[member] + generator.normal(size=len(member))
     items = Items.of([f"{one:02}" for one in member], None)
-    found = items.error(metric, influence(metric, predicted, truth, items.group, None))
+    found = items.error(metric, influence(metric, predicted[None], truth, items.groups.codes)[1][0])
 
     def statistic(systems: Array) -> float:
         clips = (systems[:, None] * 6 + np.arange(6)).ravel()
@@ -72,7 +76,7 @@ def test_prompts_that_carry_the_errors_make_the_error_larger_and_never_smaller()
 
 
 def test_fewer_than_five_prompts_have_no_error_of_their_own() -> None:
-    values, groups, second = crossed(8, 4, 0)
+    _, groups, second = crossed(8, 4, 0)
     assert Items.of(groups, second).second is None
 
 
