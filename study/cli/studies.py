@@ -97,7 +97,8 @@ def ablate(
     change a row and only its cells run. Runs of another base, corpus or precision, or of fewer seeds, never replace
     those of a table: they are another one, with a name and folder of its own.
 
-    Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was started).
+    Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was
+    started).
     """
     from study import ablation
     from study.engine import Pool

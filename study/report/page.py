@@ -63,7 +63,7 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
 
 
 def write_report(
-    results: TableResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
+    results: TableResults, judgement: Judgement, out: Path, drawn: Mapping[str, "Figure"] | None = None
 ) -> Path:
     """Write `report.html`, which opens offline and asks the network for nothing.
 
@@ -73,8 +73,8 @@ def write_report(
         What was measured, and the verdicts on it.
     out
         The folder to write into.
-    extra
-        Further figures by name, shown after those of the table.
+    drawn
+        The figures by name, where they have been drawn already; by default those of the table.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def write_report(
     frame = table_frame(results, judgement)
     placed, note = _published(results, frame)
     verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
-    drawn = figures(results, judgement) | dict(extra or {})
+    shown = figures(results, judgement) if drawn is None else drawn
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
         listed=lambda heading, texts: Markup(listed(heading, texts)),
@@ -98,7 +98,7 @@ def write_report(
         metric_tables=metric_tables,
         figures={
             name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
-            for name, figure in drawn.items()
+            for name, figure in shown.items()
         },
         published_note=note if placed else "",
         facts=list(facts(results, judgement)),

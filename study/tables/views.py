@@ -65,7 +65,7 @@ class View:
 
 
 def _seeds(value: tuple[int, int, int]) -> str:
-    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed`."""
+    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failure."""
     num_seeds, num_done, num_failed = value
     if num_done == num_seeds:
         return str(num_seeds)
