@@ -42,6 +42,8 @@ class Setting:
         Whether predictions depend on it at all; otherwise only what is computed from them does.
     per_table
         Whether all rows of a table share it, because it decides what is measured.
+    later
+        Whether it came after runs had been stored: at its default it is then no part of a run's identity.
     """
 
     description: str
@@ -50,6 +52,7 @@ class Setting:
     controls: bool = False
     decides: bool = True
     per_table: bool = False
+    later: bool = False
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "description": self.description}
@@ -166,9 +169,14 @@ class TrainSpec(_Frozen):
     ] = "per_head"
     # Watches an inner split of train, never a scored one.
     patience: Annotated[Count | None, Setting("epochs without gain before training stops")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Setting("device")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Setting("device")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bf16", "float16"], Setting("number format of training")] = "auto"
     threads: Annotated[Count, Setting("threads of a run: the order of float32 sums depends on them")] = 1
+    deterministic: Annotated[
+        StrictBool,
+        Setting("only operations of a GPU that are bit-identical from run to run", unless=("train.device", ("cpu",)),
+                later=True),
+    ] = True  # fmt: skip
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainSpec":
@@ -205,11 +213,13 @@ class RunSpec(_Frozen):
 
     def deciding_settings(self) -> dict[str, Any]:
         """The settings that can change this run's predictions; a control ignores encoders, loss and training."""
-        known = declared_settings()
+        known, usual = declared_settings(), RunSpec().settings()
         return {
             name: value
             for name, value in self.settings().items()
-            if known[name].decides and (known[name].controls or self.uses_features)
+            if known[name].decides
+            and (known[name].controls or self.uses_features)
+            and not (known[name].later and value == usual[name])
         }
 
     @property

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from whisq_core.device import resolve_auto
 from whisq_core.features.store import Dataset
 from whisq_core.model import WhisQ
-from whisq_core.spec import RunSpec
+from whisq_core.spec import RunSpec, TrainSpec
 from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss
 
 
@@ -77,7 +78,7 @@ def fit(
     assert np.isfinite(train.omq).all(), "every clip to train on has an OMQ label"
     assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
     spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
-    with _num_threads(spec.train.threads):
+    with computing(spec.train):
         run = Trainer(spec, train)
         model = TrainedModel(run.model, spec)
         predict_watched = None if watch is None else _predictor(model, watch)
@@ -110,7 +111,7 @@ def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     float64 array [clips, 2]
         OMQ and TA on the scale of the ratings, not clipped.
     """
-    with _num_threads(model.spec.train.threads):
+    with computing(model.spec.train):
         return _predictor(model, data)()
 
 
@@ -132,7 +133,8 @@ def load(folder: Path) -> TrainedModel:
 
     sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
     spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    if spec.train.device == "cuda" and not torch.cuda.is_available():
+    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if not is_there[spec.train.device]():
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})
     network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
@@ -141,14 +143,29 @@ def load(folder: Path) -> TrainedModel:
 
 
 @contextmanager
-def _num_threads(threads: int) -> Iterator[None]:
-    """Run with this many threads, which is part of a run: the order of float32 sums depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def computing(train: TrainSpec) -> Iterator[None]:
+    """Inside, PyTorch computes as a resolved `train` says; what it was told before is put back.
+
+    Threads are part of a run: the order of float32 sums depends on them. On CUDA float32 products are not rounded to
+    TF32, and with `train.deterministic` operations that are not bit-identical from run to run are avoided or refused.
+    """
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    strict, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(train.threads)
+    if train.device == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        if train.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its library is first used
+            torch.set_deterministic_debug_mode("error")
+            torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        if train.device == "cuda":
+            torch.set_float32_matmul_precision(products)
+            torch.set_deterministic_debug_mode(strict)
+            torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:
