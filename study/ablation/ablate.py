@@ -24,6 +24,7 @@ from study.engine import (
 from study.results import TableResults, collect, failures
 from study.store import CellEntry, Database, Run
 from study.terminal import log
+from whisq_core.device import resolve_device
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -186,11 +187,12 @@ def _task(cell: Cell, prepared: Prepared) -> Task:
     return Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row, models=models)
 
 
-def encode(sources: Sources, workers: int) -> int:
+def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> int:
     """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+    resolve_device(device, "--device")  # before the corpus is read
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
+    return 1 if encode_backbones(inputs.workspace, specs, workers, device, batch_size) else 0
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:
