@@ -315,11 +315,14 @@ def step(check: "Check") -> None:
     measure("float32", precision="float32")
     measure("without_ot", **{"loss.ot_weight": 0.0})
     measure("streamed", room=_no_room())
-    _textbook(check, data, sizes)
-    _side_by_side(check, data, sizes, steps.steps)
+    for more in (_textbook, _side_by_side, _kernels):
+        try:
+            more(check, data, sizes, steps.steps)
+        except Exception as error:
+            check.put("step", **{f"{more.__name__}_error": f"{type(error).__name__}: {str(error)[:300]}"})
 
 
-def _textbook(check: "Check", data: Dataset, sizes: Sizes) -> None:
+def _textbook(check: "Check", data: Dataset, sizes: Sizes, _steps: int) -> None:
     """The step as written from the paper, in the same autocast, features ready on the device; by as many as fit."""
     from textbook import PaddedBatch, TextbookLoss, TextbookWhisQ, pad
 
@@ -380,6 +383,29 @@ def _side_by_side(check: "Check", data: Dataset, sizes: Sizes, steps: int) -> No
         check.put("step", **{f"side_by_side_{count}_ms": 1e3 * seconds})
         if check.left() < 240 and not check.small:
             break
+
+
+def _kernels(check: "Check", data: Dataset, sizes: Sizes, steps: int) -> None:
+    """Where the time of an eager step goes: the operations that take longest, in milliseconds of a step."""
+    spec = run_spec(check, sizes, "auto")
+    with graphs("off"), computing(spec.train):
+        trainer = Trainer(spec, data)
+        for _ in range(2):
+            trainer.steps()
+        settle(check.device)
+        with torch.profiler.profile() as profile:
+            trainer.steps()
+            settle(check.device)
+    on_device = check.device == "cuda"
+    found = [
+        (each.key, (each.self_device_time_total if on_device else each.self_cpu_time_total) / 1e3 / steps,
+         each.count / steps)
+        for each in profile.key_averages()
+        if not on_device or each.device_type == torch.autograd.DeviceType.CUDA
+    ]  # fmt: skip
+    longest = sorted(found, key=lambda each: -each[1])[:20]
+    check.put("step", longest_operations=[[name[:90], round(ms, 4), round(count, 1)] for name, ms, count in longest],
+              operations_a_step=sum(each[2] for each in found))  # fmt: skip
 
 
 def _reset_peak(check: "Check") -> None:
@@ -465,7 +491,7 @@ PARTS: dict[str, Callable[["Check"], None]] = {
 
 def has_failed(found: dict[str, Any]) -> bool:
     """Whether a check has failed or a part ended with an error."""
-    broken = any("error" in part for part in found.values())
+    broken = any(key.endswith("error") for part in found.values() for key in part)
     rows_broken = any("error" in row for row in found.get("rows", {}).values() if isinstance(row, dict))
     return broken or rows_broken or bool(found.get("equality", {}).get("failed"))
 
@@ -504,6 +530,7 @@ def table(found: dict[str, Any]) -> str:
         if name.endswith("clips_per_s"):
             line(f"encoding, {name.removesuffix('_clips_per_s').replace('_', ' ')}", value, "clips/s", 1)
     for name, part in found.items():
-        if "error" in part:
-            line(f"{name}: error", part["error"])
+        for key in part:
+            if key.endswith("error"):
+                line(f"{name}: {key.replace('_', ' ').strip()}", part[key])
     return "\n".join(lines)

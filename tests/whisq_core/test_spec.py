@@ -82,7 +82,8 @@ def test_a_controls_predictions_are_decided_by_its_clips_its_kind_and_its_seed()
     control = with_settings(BASE, {"model.predictor": "constant"})
     names = ("data.fit", "data.score", "data.inner_by", "data.inner_seed", "data.inner_fraction")
     assert list(control.deciding_settings()) == [*names, "model.predictor", "seed"]
-    assert set(BASE.settings()) - set(BASE.deciding_settings()) == {"data.system_truth"}
+    # The second one decides too, but came after runs had been stored.
+    assert set(BASE.settings()) - set(BASE.deciding_settings()) == {"data.system_truth", "train.deterministic"}
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:
@@ -93,3 +94,10 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "setting 'model': heads (3) must divide feature_dim (512).",
         "setting 'train.batch_size': Input should be a valid integer, found True.",
     )
+
+
+def test_a_setting_that_came_later_names_a_run_only_where_it_is_not_its_default() -> None:
+    """So that runs which were stored before it came keep their identity."""
+    assert "train.deterministic" not in RunSpec().deciding_settings()
+    changed = with_settings(RunSpec(), {"train.deterministic": False})
+    assert changed.deciding_settings() == {**RunSpec().deciding_settings(), "train.deterministic": False}

@@ -82,6 +82,18 @@ def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
         return make(checkpoint)
 
 
+def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
+    """Multiply-accumulates of one usual item, counted without weights; None where an architecture cannot be counted.
+
+    Raises:
+        InputError: as `load_encoder`.
+    """
+    from whisq_core.encoders.encoder import count
+
+    with _loading(checkpoint):
+        return count(checkpoint, load_family(checkpoint, kind))[1]
+
+
 @contextmanager
 def _loading(checkpoint: Checkpoint) -> Iterator[None]:
     try:

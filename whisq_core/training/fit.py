@@ -96,6 +96,14 @@ def fit(
     return FitResult(model, curve)
 
 
+def seconds_per_step(spec: RunSpec, data: Dataset) -> float:
+    """Seconds of one step of a resolved run on this machine, measured: the fastest of a few epochs on these clips."""
+    with computing(spec.train):
+        run = Trainer(spec, data)
+        seconds = min(run.epoch(epoch).seconds for epoch in range(1, 6))  # the first ones compile and capture
+    return seconds / -(-len(data) // spec.train.batch_size)
+
+
 def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     """Predicted OMQ and TA of each clip; a clip's numbers do not depend on which others are predicted with it.
 
