@@ -30,6 +30,7 @@ from study.results import TableResults, collect, declared, failures
 from study.store import CellEntry, Conditions, Database, Declaration, Run, save_conditions
 from study.terminal import log
 from whisq_core.corpus import splits
+from whisq_core.device import resolve_device
 from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
@@ -242,11 +243,12 @@ def _task(cell: Cell, prepared: Prepared, stored: Run | None) -> Task:
     return replace(task, models=model_folder(prepared.inputs.out, cell.row, cell.seed).resolve(), stored=predicted)
 
 
-def encode(sources: Sources, workers: int) -> int:
+def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> int:
     """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+    resolve_device(device, "--device")  # before the corpus is read
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
+    return 1 if encode_backbones(inputs.workspace, specs, workers, device, batch_size) else 0
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:

@@ -32,7 +32,10 @@ def plan_text(
         lines.append(f"{row:<20} {seeds:<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
-    lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s), encoding not included")
+    encoding = costs.encoding_minutes([cell.spec for cell in cells if cell.to_run], workers)
+    known = "encoding not included" if encoding is None else f"{encoding:.1f} of them for encoding"
+    minutes = total / workers + (encoding or 0.0)
+    lines.append(f"{summary}; about {minutes:.1f} minutes with {workers} worker(s), {known}")
     lines += [f"note: {warning}" for warning in file.warnings]
     if changed:
         lines.append(f"note: {file.path}: compare was {changed}: verdicts will be exploratory.")

@@ -194,9 +194,14 @@ class TrainSpec(_Frozen):
     ] = "per_head"
     # Watches an inner split of train, never a scored one.
     patience: Annotated[Count | None, Setting("epochs without gain before training stops")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Setting("device")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Setting("device")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bf16", "float16"], Setting("number format of training")] = "auto"
     threads: Annotated[Count, Setting("threads of a run: the order of float32 sums depends on them")] = 1
+    deterministic: Annotated[
+        StrictBool,
+        Setting("only operations of a GPU that are bit-identical from run to run", unless=("train.device", ("cpu",)),
+                later=True),
+    ] = True  # fmt: skip
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainSpec":
