@@ -37,6 +37,12 @@ def param_name(name: str, where: Range) -> str:
     return f"{section}.log2_{key}" if where.power_of_two else name
 
 
+def shown_settings(settings: Mapping[str, Any]) -> str:
+    """Settings for a line of text: "learning_rate 0.0012, batch_size 32"."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in shown.items())
+
+
 def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
     """Optuna's parameters that stand for `settings` (all of a run's settings, or at least the searched ones).
 
