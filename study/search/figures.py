@@ -18,6 +18,8 @@ from whisq_core.files import write_atomically
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+_CANDIDATES = "Blue: held-out seeds, whose mean chose the winner. Red: seeds and clips that chose nothing."
+
 
 def search_figures(result: SearchResult) -> dict[str, "Figure"]:
     """All figures by name; empty while no trial is complete. Ranges that are searched by logarithm are drawn so."""
@@ -26,38 +28,19 @@ def search_figures(result: SearchResult) -> dict[str, "Figure"]:
     study, search, draw = result.study, result.plan.search, optuna.visualization
     name, warning = objective_name(search.objective), " — simulated data †" if result.corpus.simulated else ""
     params = [param_name(setting, where) for setting, where in search.space.items()]
-    value = f"{name} on split '{search.score}'"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        figures = {
-            "search_candidates": (_candidates(result), "Which configuration won", _CANDIDATES),
-            "search_history": (
-                draw.plot_optimization_history(study, target_name=name),
-                "Search history",
-                f"Each trial's {value}; the line is the best so far, which is too good.",
-            ),
-            "search_parallel": (
-                draw.plot_parallel_coordinate(study, params=params, target_name=name), "Settings together",
-                f"One line per trial, dark where {value} is good.",
-            ),
-            "search_slices": (
-                draw.plot_slice(study, params=params, target_name=name), "Settings one by one",
-                f"{value} against each setting, later trials darker.",
-            ),
-            "search_curves": (
-                draw.plot_intermediate_values(study), "Learning curves", f"{value} while trials train."
-            ),
-        }  # fmt: skip
-    return {
-        key: finish(figure, title, warning, subtitle, 480).update_layout(margin={"l": 80, "b": 70})
-        for key, (figure, title, subtitle) in figures.items()
-    }
-
-
-_CANDIDATES = (
-    "Grey: the search's own value. Blue: held-out seeds, bar at their mean: it chose the winner. Red: seeds and clips "
-    "that chose nothing."
-)
+        drawn = {
+            "Candidates": _candidates(result),
+            "History": draw.plot_optimization_history(study, target_name=name),
+            "Parallel": draw.plot_parallel_coordinate(study, params=params, target_name=name),
+            "Slices": draw.plot_slice(study, params=params, target_name=name),
+            "Curves": draw.plot_intermediate_values(study),
+        }
+    value = f"{name} on split '{search.score}', one seed: the best of many is too good."
+    for title, figure in drawn.items():
+        finish(figure, title, warning, _CANDIDATES if title == "Candidates" else value, 480)
+    return {f"search_{title.lower()}": figure for title, figure in drawn.items()}
 
 
 def _candidates(result: SearchResult) -> "Figure":
@@ -66,20 +49,17 @@ def _candidates(result: SearchResult) -> "Figure":
 
     found = sorted(result.candidates, key=lambda each: each is not result.winner)
     figure = go.Figure()
-    kinds = (
-        ("search value", GREY, "x", [(each.search_value,) for each in found]),
-        ("held-out seeds", BLUE, "circle-open", [each.held_out for each in found]),
-        ("held-out mean", BLUE, "line-ew-open", [(each.mean,) for each in found]),
-        ("reported", VERMILION, "diamond", [each.reported for each in found]),
-    )
-    names = [
-        f"trial {each.number}" + (" (winner)" if each is result.winner else " (first guess)" * each.is_first_guess)
-        for each in found
-    ]
-    for kind, colour, symbol, values in kinds:
-        points = [(name, value) for name, own in zip(names, values, strict=True) for value in own]
-        marker = {"color": colour, "symbol": symbol, "size": 26 if kind == "held-out mean" else 9, "line_width": 2}
-        figure.add_scatter(x=[x for x, _ in points], y=[y for _, y in points], mode="markers", name=kind, marker=marker)
+    kinds: dict[str, tuple[str, str, list[tuple[float, ...]]]] = {
+        "search value": (GREY, "x", [(each.search_value,) for each in found]),
+        "held-out seeds": (BLUE, "circle-open", [each.held_out for each in found]),
+        "held-out mean": (BLUE, "diamond-wide", [(each.mean,) for each in found]),
+        "reported": (VERMILION, "diamond-open", [each.reported for each in found]),
+    }
+    labels = [f"trial {each.number}" + " (winner)" * (each is result.winner) for each in found]
+    for kind, (colour, symbol, values) in kinds.items():
+        x = [label for label, own in zip(labels, values, strict=True) for _ in own]
+        y, marker = [value for own in values for value in own], {"color": colour, "symbol": symbol, "size": 10}
+        figure.add_scatter(x=x, y=y, mode="markers", name=kind, marker=marker)
     figure.update_yaxes(title_text=objective_name(result.plan.search.objective))
     return figure
 
@@ -88,10 +68,9 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
     """All figures on one page that needs no network."""
     from plotly.offline import get_plotlyjs
 
-    parts = [figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.values()]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Search</title><style>{STYLE}</style>'
-    page = "\n".join([head, f"<script>{get_plotlyjs()}</script><h1>Search</h1>", *parts])
-    write_atomically(path, [page.encode()])
+    parts = (figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.values())
+    write_atomically(path, ["\n".join([head, f"<script>{get_plotlyjs()}</script><h1>Search</h1>", *parts]).encode()])
 
 
 def importance_figure(found: Importances, warning: str = "") -> "Figure":

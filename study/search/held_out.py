@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
 
 from study.engine import Jobs, Pool, Task, Workspace, identify
 from study.search.objective import objective_name, objective_value
@@ -21,7 +20,7 @@ from study.search.params import to_settings
 from study.search.study import SearchPlan, best_first
 from study.store import Database, Run
 from study.terminal import log
-from whisq_core.corpus import Corpus, split
+from whisq_core.corpus import split
 from whisq_core.spec import RunSpec, with_settings
 
 TRIAL_SEED = 1_000_000  # of all trials; far from the seeds of any table, and so are the others
@@ -59,74 +58,70 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 def chosen(
     study: optuna.Study, plan: SearchPlan, workspace: Workspace, database: Database, pool: Pool
-) -> tuple[tuple[Candidate, ...], Candidate | None]:
-    """The best trials with all their values, and the winner; None when no candidate has a value on every held-out seed.
+) -> tuple[tuple[Candidate, ...], Candidate | None, str]:
+    """The best trials with all their values, the winner, and on which clips the reported values are.
 
-    Candidates are the best complete trials of distinct settings, and the first guess. What is stored is not trained.
+    Candidates are the best complete trials of distinct settings, and the first guess. There is no winner when none has
+    a value on every held-out seed. What is stored is not trained.
     """
     distinct = list({trial.user_attrs["run_id"]: trial for trial in best_first(study)}.values())
-    trials = [each for place, each in enumerate(distinct) if place < plan.search.top or _is_first_guess(each, plan)]
-    settings = {trial.number: to_settings(trial.params, plan.search.space) for trial in trials}
-
-    def values(numbers: Sequence[int], seeds: Sequence[int], spec: RunSpec, kind: str) -> dict[int, tuple[float, ...]]:
-        own = {number: settings[number] for number in numbers}
-        return _trained(own, seeds, replace(plan, spec=spec), kind, workspace, database, pool)
-
-    held_out = values(list(settings), HELD_OUT_SEEDS, plan.spec, "held-out")
+    settings = {trial.number: to_settings(trial.params, plan.search.space) for trial in distinct}
+    first = {number for number, own in settings.items() if own == plan.first_guess}
+    trials = [each for place, each in enumerate(distinct) if place < plan.search.top or each.number in first]
+    settings = {trial.number: settings[trial.number] for trial in trials}
+    spec, where = _report_spec(plan, workspace)
+    held_out = _trained(settings, HELD_OUT_SEEDS, plan, "held-out", workspace, database, pool)
     found = [
-        Candidate(each.number, settings[each.number], each.value or 0.0, _is_first_guess(each, plan), values_)
-        for each, values_ in zip(trials, held_out.values(), strict=True)
+        Candidate(each.number, settings[each.number], each.value or 0.0, each.number in first, values)
+        for each, values in zip(trials, held_out.values(), strict=True)
     ]
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     sound = [each for each in found if math.isfinite(each.mean)]
     best = min(sound, key=lambda each: (sign * each.mean, each.number), default=None)
-    if best is None:
-        return tuple(found), None
-    shown = [each.number for each in found if each is best or each.is_first_guess]
-    reported = values(shown, REPORT_SEEDS, report_spec(plan, workspace.corpus), "reported")
+    shown = {each.number: each.settings for each in found if best and (each is best or each.is_first_guess)}
+    reported = _trained(shown, REPORT_SEEDS, replace(plan, spec=spec), "reported", workspace, database, pool)
     found = [replace(each, reported=reported.get(each.number, ())) for each in found]
-    return tuple(found), next(each for each in found if each.number == best.number)
+    return tuple(found), next((each for each in found if best and each.number == best.number), None), where
 
 
-def report_spec(plan: SearchPlan, corpus: Corpus) -> RunSpec:
-    """The row on another inner split of train, the first that shares at most half of its clips with the search's."""
+def _report_spec(plan: SearchPlan, workspace: Workspace) -> tuple[RunSpec, str]:
+    """The row on the first other inner split that shares at most half of its clips with the search's; that in words."""
     spec, data = plan.spec, plan.spec.data
-    for step in range(1, _MAX_SPLITS + 1) if plan.search.score == "inner" else ():
-        spec = spec.model_copy(update={"data": data.model_copy(update={"inner_seed": data.inner_seed + step})})
-        shared, number = num_shared(plan.spec, spec, corpus)
-        if shared <= _MAX_SHARED * number:
+    if plan.search.score != "inner":
+        return spec, f"split '{plan.search.score}', as in the search"
+    inner = split(workspace.corpus, data).score["inner"]
+    for step in range(1, _MAX_SPLITS + 1):
+        other = data.model_copy(update={"inner_seed": data.inner_seed + step})
+        clips = split(workspace.corpus, other).score["inner"]
+        shared = len(np.intersect1d(inner, clips))
+        if shared <= _MAX_SHARED * len(clips):
             break
-    return spec
-
-
-def num_shared(spec: RunSpec, other: RunSpec, corpus: Corpus) -> tuple[int, int]:
-    """How many clips two inner splits share, and how many the second one has."""
-    inner, others = (split(corpus, each.data).score["inner"] for each in (spec, other))
-    return len(np.intersect1d(inner, others)), len(others)
+    where = f"another inner split: inner_seed {other.inner_seed}, {shared} of its {len(clips)} clips in both"
+    return spec.model_copy(update={"data": other}), where
 
 
 def _trained(
     settings: Mapping[int, dict[str, Any]], seeds: Sequence[int], plan: SearchPlan, kind: str,
     workspace: Workspace, database: Database, pool: Pool,
 ) -> dict[int, tuple[float, ...]]:  # fmt: skip
-    """The values of each trial's settings on these seeds."""
-    table, tasks = f"{plan.name}-{kind}", dict[tuple[int, int], Task]()
+    """The values of each trial's settings on these seeds; NaN where a run fails, which the next start tries again."""
+    tasks = dict[tuple[int, int], Task]()
     for seed in seeds:
         for number, own in settings.items():
             spec, row = with_settings(plan.spec, own).model_copy(update={"seed": seed}), f"trial-{number}"
-            tasks[number, seed] = Task(identify(spec, workspace).run_id, f"{row} seed {seed}", spec, table, row)
+            run_id, title = identify(spec, workspace).run_id, f"{row} seed {seed}"
+            tasks[number, seed] = Task(run_id, title, spec, f"{plan.name}-{kind}", row)
     todo = [task for task in tasks.values() if database.state_of(task.run_id) != "done"]
     if todo:
-        what = f"{len(settings)} configurations on {kind} seeds {seeds[0]} to {seeds[-1]}"
+        what = f"{len(settings)} configuration(s) on {kind} seeds {seeds[0]} to {seeds[-1]}"
         log(f"search '{plan.name}': {what}, {len(tasks) - len(todo)} of {len(tasks)} runs found")
         pool.run(_PlainRuns(todo, plan), workspace, database, f"{plan.name}: {kind} seeds", len(todo))
     runs = database.runs([task.run_id for task in tasks.values()])
-    return {number: tuple(_value(runs.get(tasks[number, seed].run_id), plan) for seed in seeds) for number in settings}
+    values = {run_id: _value(run, plan) for run_id, run in runs.items() if run.state == "done"}
+    return {number: tuple(values.get(tasks[number, seed].run_id, math.nan) for seed in seeds) for number in settings}
 
 
 class _PlainRuns(Jobs):
-    """A candidate whose run fails has no value; the next start tries again."""
-
     def __init__(self, todo: Sequence[Task], plan: SearchPlan) -> None:
         super().__init__(todo)
         self._plan = plan
@@ -135,11 +130,5 @@ class _PlainRuns(Jobs):
         return f"{objective_name(self._plan.search.objective)} {_value(run, self._plan):.4f}"
 
 
-def _value(run: Run | None, plan: SearchPlan) -> float:
-    if run is None or run.state != "done":
-        return math.nan
+def _value(run: Run, plan: SearchPlan) -> float:
     return objective_value(run.scored[plan.search.score].metrics, plan.search.objective)
-
-
-def _is_first_guess(trial: FrozenTrial, plan: SearchPlan) -> bool:
-    return to_settings(trial.params, plan.search.space) == plan.first_guess

@@ -14,7 +14,7 @@ from study.engine import Failure, Jobs, Stopped, Task, Watch, Workspace, identif
 from study.search.objective import objective_name, objective_value, stride
 from study.search.params import shown_settings, suggest
 from study.search.sampler import fixed_sampler, make_sampler
-from study.search.study import SearchPlan, finished_trials, settings_of, wanted_params
+from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state, wanted_params
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import with_settings
@@ -48,11 +48,8 @@ class SearchJobs(Jobs):
         self._wanted = wanted_params(study, plan.search)
         self._begun = len(finished_trials(study))  # trials that have finished or run now
         self._running: dict[str, _Running] = {}
-        self._pruned = {
-            trial.user_attrs.get("run_id"): trial.number
-            for trial in finished_trials(study)
-            if trial.state == TrialState.PRUNED
-        }
+        pruned = trials_by_state(study).get("pruned", ())
+        self._pruned = {trial.user_attrs.get("run_id"): trial.number for trial in pruned}
         self._failures = 0  # in a row, in this command
         self._watch = Watch(plan.search.score, plan.search.objective, stride(plan.spec.train.epochs))
 
@@ -119,10 +116,8 @@ class SearchJobs(Jobs):
             self._fail(running.trials, failure.reason)
 
     def _ask(self) -> optuna.Trial:
-        if self._wanted:
-            self._study.sampler = fixed_sampler(self._wanted.pop(0))
-        else:
-            self._study.sampler = make_sampler(self._search.sampler, self._plan.seed, self._begun)
+        sampled = make_sampler(self._search.sampler, self._plan.seed, self._begun)
+        self._study.sampler = fixed_sampler(self._wanted.pop(0)) if self._wanted else sampled
         trial = retried(self._study.ask)
         self._begun += 1
         return trial

@@ -123,13 +123,7 @@ def search_of(file: AblationFile) -> Search:
 def plan_search(
     file: AblationFile, row: Row, workspace: Workspace, pool: Pool, name: str | None = None, seed: int = 0
 ) -> SearchPlan:
-    """The search of one row, checked and with everything resolved; nothing is started.
-
-    Raises
-    ------
-    InputError
-        When the row cannot be tuned, its clips or encoders are missing, or its seeds are reserved.
-    """
+    """The search of one row, checked (else `InputError`) and with everything resolved; nothing is started."""
     where = f"{file.path}:{row.line}, row '{row.id}'"
     if not row.spec.uses_features:
         raise InputError(f"{where}: a control is not trained, so there is nothing to search. Give another --row.")
@@ -172,8 +166,8 @@ def run_search(
             pool.run(jobs, workspace, database, f"{plan.name}: trials", total - num_found)
         finally:
             close_interrupted(study)
-    candidates, winner = chosen(study, plan, workspace, database, pool)
-    return SearchResult(plan, study, workspace.corpus, num_found, candidates, winner)
+    outcome = chosen(study, plan, workspace, database, pool)
+    return SearchResult(plan, study, workspace.corpus, num_found, *outcome)
 
 
 def _backbones(plan: SearchPlan) -> list[BackboneSpec]:

@@ -44,13 +44,7 @@ def shown_settings(settings: Mapping[str, Any]) -> str:
 
 
 def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
-    """Optuna's parameters that stand for `settings` (all of a run's settings, or at least the searched ones).
-
-    Raises
-    ------
-    InputError
-        With every setting that lies outside its range: Optuna would enqueue it with only a warning.
-    """
+    """Optuna's parameters for `settings` (all of a run's, or at least those searched); `InputError` outside a range."""
     outside = [
         f"setting '{name}' = {settings[name]} lies outside the search space ({where}). Widen it or change the value."
         for name, where in space.items()

@@ -8,15 +8,7 @@ import optuna
 import pandas as pd
 
 from study.config import settings_yaml
-from study.search.held_out import (
-    HELD_OUT_SEEDS,
-    REPORT_SEEDS,
-    TRIAL_SEED,
-    Candidate,
-    mean_and_sd,
-    num_shared,
-    report_spec,
-)
+from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, Candidate, mean_and_sd
 from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
 from study.search.params import shown_settings
@@ -24,12 +16,12 @@ from study.search.study import SearchPlan, finished_trials, settings_of, trials_
 from whisq_core.corpus import Corpus, split
 from whisq_core.metrics import EXTRA, METRICS
 
-_ENOUGH = 200  # clips: the standard error of a correlation of .6 is .05 then
+_SMALL_ERROR = 0.05  # of a correlation: 200 clips
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search as it stands: its study, the candidates with both values, and the winner by the held-out one."""
+    """A search as it stands: its study, the candidates, the winner, and on which clips its values are reported."""
 
     plan: SearchPlan
     study: optuna.Study
@@ -37,6 +29,7 @@ class SearchResult:
     num_found: int
     candidates: tuple[Candidate, ...]
     winner: Candidate | None
+    reported_on: str
 
     @property
     def num_trials(self) -> int:
@@ -65,23 +58,13 @@ def best_yaml(result: SearchResult) -> str:
 
     The caller has made sure that there is a winner.
     """
-    best, plan = result.winner, result.plan
-    assert best is not None, "without a winner there is no best.yaml"
-    comments = [
-        f"Search '{plan.name}', row '{plan.row.id}', trial {best.number} of {result.num_trials}.",
-        f"{objective_name(plan.search.objective)} on split '{plan.search.score}':",
-        f"  search value   {best.search_value:.4f} (seed {TRIAL_SEED}; the best of many: too good)",
-        f"  held-out value {mean_and_sd(best.held_out)} (seeds {_listed(HELD_OUT_SEEDS)}; "
-        f"the best of {len(result.candidates)}: a little too good)",
-        f"  reported value {mean_and_sd(best.reported)} (seeds {_listed(REPORT_SEEDS)}{_other_clips(result)})",
-        *(
-            f"  first guess    {mean_and_sd(each.reported)} (as the reported value)"
-            for each in result.candidates
-            if each.is_first_guess
-        ),
-        *_warnings(result),
-    ]
-    return "".join(f"# {line}\n" for line in comments) + settings_yaml(best.settings)
+    assert result.winner is not None, "without a winner there is no best.yaml"
+    name, comments = (
+        f"Search '{result.plan.name}', row '{result.plan.row.id}'",
+        [*_candidates(result), *_warnings(result)],
+    )
+    comments = [f"{name}, trial {result.winner.number} of {result.num_trials}; {_objective(result.plan)}", *comments]
+    return "".join(f"# {line}\n" for line in comments) + settings_yaml(result.winner.settings)
 
 
 def trials_frame(result: SearchResult) -> pd.DataFrame:
@@ -109,35 +92,35 @@ def summary(result: SearchResult, found: Importances | None) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in result.counts.items())
     lines = [
         f"search '{plan.name}', row '{plan.row.id}': {counts}; {result.num_found} of them were found stored",
-        f"objective: {objective_name(plan.search.objective)} on split '{plan.search.score}'",
+        _objective(plan),
         *_warnings(result),
     ]
     return "\n".join([*lines, "", *_candidates(result), "", *_importance(found, result)])
 
 
+def _objective(plan: SearchPlan) -> str:
+    return f"objective: {objective_name(plan.search.objective)} on split '{plan.search.score}'"
+
+
 def _warnings(result: SearchResult) -> list[str]:
-    lines = [split_warning(result.plan, result.corpus)]
-    if result.plan.search.score != "inner":
-        lines.append(
-            f"The search selected on split '{result.plan.search.score}', which the table reports: its values there "
-            "are too good (the best of 100 trials by .025 at a seed noise of .01). data.score: inner avoids it."
-        )
-    if result.corpus.simulated:
-        lines.append("Simulated data: values and settings say nothing about music that people rated.")
+    score, simulated = result.plan.search.score, "values and settings say nothing about music that people rated"
+    lines = (
+        split_warning(result.plan, result.corpus),
+        f"The search selected on split '{score}', which the table reports: its values there are too good (the best of "
+        "100 trials by .025 at a seed noise of .01). data.score: inner avoids it." * (score != "inner"),
+        f"Simulated data: {simulated}." * result.corpus.simulated,
+    )
     return list(filter(None, lines))
 
 
 def split_warning(plan: SearchPlan, corpus: Corpus) -> str:
-    """Why the clips that trials are judged on are too few to choose on; empty where there are enough.
-
-    Source: the standard error of Spearman's coefficient of Bonett and Wright (2000), at .6.
-    """
+    """Why the clips that trials are judged on are too few to choose on; empty where there are enough."""
     scored = corpus.clips.iloc[split(corpus, plan.spec.data).score[plan.search.score]]
     what = "systems" if any(".system." in name for name in plan.search.objective) else "clips"
     number = scored["system"].nunique() if what == "systems" else len(scored)
-    if number >= _ENOUGH:
+    error = (1 - 0.6**2) * math.sqrt((1 + 0.6**2 / 2) / max(1, number - 3))  # of Spearman's, Bonett and Wright (2000)
+    if error <= _SMALL_ERROR:
         return ""
-    error = (1 - 0.6**2) * math.sqrt((1 + 0.6**2 / 2) / max(1, number - 3))
     return (
         f"Few {what} to choose on: split '{plan.search.score}' has {number}, over which a correlation of .6 has a "
         f"standard error of {error:.2f}: settings whose values differ by less are told apart by chance. "
@@ -155,25 +138,12 @@ def _candidates(result: SearchResult) -> list[str]:
         lines.append(f"{each.number:>5}  {values}  {shown_settings(each.settings)}{marks}")
     lines += [
         f"search value: seed {TRIAL_SEED}, the best of many and so too good. The held-out value chose the winner: "
-        f"mean ± sd over seeds {_listed(HELD_OUT_SEEDS)}, which no trial used.",
-        f"reported value: seeds {_listed(REPORT_SEEDS)}{_other_clips(result)}; it had no part in any choice.",
+        f"mean ± sd over seeds {HELD_OUT_SEEDS[0]} to {HELD_OUT_SEEDS[-1]}, which no trial used.",
+        f"reported value: seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]}, {result.reported_on}; it chose nothing.",
     ]
     if result.winner is None:
         lines.append("no candidate has a value on every held-out seed: no best.yaml. Run the same command again")
     return lines
-
-
-def _other_clips(result: SearchResult) -> str:
-    """On which clips the reported values are measured."""
-    plan, other = result.plan, report_spec(result.plan, result.corpus)
-    if other == plan.spec:
-        return ""
-    shared, number = num_shared(plan.spec, other, result.corpus)
-    return f", another inner split: inner_seed {other.data.inner_seed}, {shared} of its {number} clips in both"
-
-
-def _listed(seeds: tuple[int, ...]) -> str:
-    return ", ".join(map(str, seeds))
 
 
 def _importance(found: Importances | None, result: SearchResult) -> list[str]:

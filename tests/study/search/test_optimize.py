@@ -44,8 +44,8 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     over = read_ablation_file(asked.sources.file, best).base
     assert over.train.learning_rate == winner.settings["train.learning_rate"]
     assert over.train.momentum == winner.settings["train.momentum"]
-    assert f"held-out value {mean_and_sd(winner.held_out)} (seeds" in best.read_text()
-    assert f"reported value {mean_and_sd(winner.reported)} (seeds" in best.read_text()
+    values = [mean_and_sd(values) for values in (winner.held_out, winner.reported)]
+    assert f"{winner.search_value:.4f}  {values[0]:>17}  {values[1]:>17}" in best.read_text()
     frame = pd.read_csv(outcome.folder / "trials.csv")
     assert frame["value"].tolist() == [trial.value for trial in stored]
     assert frame["omq.utterance.lcc"].tolist() == pytest.approx(frame["value"].tolist(), abs=1e-6)
@@ -137,13 +137,13 @@ def test_a_search_tells_its_settings_its_best_value_its_phases_and_its_few_clips
     outcome = search(asked)
 
     said = capsys.readouterr().err
-    first, second, *_ = [trial for trial in trials(asked)]
+    first, second, *_ = trials(asked)
     settings = f"learning_rate {second.params['train.learning_rate']:.4g}, momentum"
     best = max([first, second], key=lambda trial: trial.value or 0)
     assert f"[2/3] trial 1 ({settings} {second.params['train.momentum']:.4g}) done: omq.utterance.lcc" in said
     assert f"best so far {best.value:.4f} (trial {best.number})" in said
-    assert "search 'tiny-whisq': 2 configurations on held-out seeds 1000001 to 1000003, 0 of 6 runs found" in said
-    assert "configurations on reported seeds 1000004 to 1000006, 0 of" in said
+    assert "search 'tiny-whisq': 2 configuration(s) on held-out seeds 1000001 to 1000003, 0 of 6 runs found" in said
+    assert "configuration(s) on reported seeds 1000004 to 1000006, 0 of" in said
     warning = "Few clips to choose on: split 'inner' has 4, over which a correlation of .6 has a standard error of "
     assert warning in said
     assert warning in outcome.summary
