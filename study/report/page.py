@@ -134,7 +134,7 @@ def _published(results: TableResults, frame: TableFrame) -> tuple[dict[tuple[str
         note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
     else:
         note = "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
-    symbols = f"● inside, ○ outside, ✕ not attainable by any ranking of {NUM_SYSTEMS} systems"
+    symbols = f"● inside, ○ outside, ✕ not attainable by one run over {NUM_SYSTEMS} systems"
     return found, f"{note} {symbols}, grey: not comparable, or no interval."
 
 
