@@ -20,7 +20,7 @@ from study.search.params import to_settings
 from study.search.study import SearchPlan, best_first
 from study.store import Database, Run
 from study.terminal import log
-from whisq_core.corpus import split
+from whisq_core.corpus import splits
 from whisq_core.spec import RunSpec, with_settings
 
 TRIAL_SEED = 1_000_000  # of all trials; far from the seeds of any table, and so are the others
@@ -89,10 +89,10 @@ def _report_spec(plan: SearchPlan, workspace: Workspace) -> tuple[RunSpec, str]:
     spec, data = plan.spec, plan.spec.data
     if plan.search.score != "inner":
         return spec, f"split '{plan.search.score}', as in the search"
-    inner = split(workspace.corpus, data).score["inner"]
+    inner = splits(workspace.corpus, data, 0)[0].score["inner"]
     for step in range(1, _MAX_SPLITS + 1):
         other = data.model_copy(update={"inner_seed": data.inner_seed + step})
-        clips = split(workspace.corpus, other).score["inner"]
+        clips = splits(workspace.corpus, other, 0)[0].score["inner"]
         shared = len(np.intersect1d(inner, clips))
         if shared <= _MAX_SHARED * len(clips):
             break

@@ -13,7 +13,7 @@ from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
-from whisq_core.corpus import Corpus, split
+from whisq_core.corpus import Corpus
 from whisq_core.metrics import EXTRA, METRICS
 
 _SMALL_ERROR = 0.05  # of a correlation: 200 clips
@@ -115,7 +115,7 @@ def _warnings(result: SearchResult) -> list[str]:
 
 def split_warning(plan: SearchPlan, corpus: Corpus) -> str:
     """Why the clips that trials are judged on are too few to choose on; empty where there are enough."""
-    scored = corpus.clips.iloc[split(corpus, plan.spec.data).score[plan.search.score]]
+    scored = corpus.clips.iloc[splits(corpus, plan.spec.data, 0)[0].score[plan.search.score]]
     what = "systems" if any(".system." in name for name in plan.search.objective) else "clips"
     number = scored["system"].nunique() if what == "systems" else len(scored)
     error = (1 - 0.6**2) * math.sqrt((1 + 0.6**2 / 2) / max(1, number - 3))  # of Spearman's, Bonett and Wright (2000)
