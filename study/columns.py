@@ -40,9 +40,7 @@ def find_columns(
             )
         if column not in header:
             raise InputError(f"{where}: no column '{column}' for {meaning}. {did_you_mean(column, header)}")
-    twice = sorted({name for name in header if list(header).count(name) > 1})
-    if twice:
-        raise InputError(f"{where}: column '{twice[0]}' is there twice. Rename one.")
+    check_header(where, header)
     free = {_plain(name): name for name in reversed(header) if name not in chosen.values()}
     found = dict(chosen)
     for meaning, names in known.items():
@@ -52,6 +50,19 @@ def find_columns(
                     found[meaning] = free.pop(name)
                     break
     return found
+
+
+def check_header(where: str, header: Sequence[str]) -> None:
+    """A name that is there twice could mean either.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them.
+    """
+    twice = [name for place, name in enumerate(header) if name in header[:place]]
+    if twice:
+        raise InputError(f"{where}: column '{twice[0]}' is there twice. Rename one.")
 
 
 def read_choices(text: str | None) -> dict[str, str]:

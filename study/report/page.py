@@ -62,6 +62,13 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
+def difference_figure(frame: TableFrame, judgement: Judgement) -> "Figure | None":
+    """Differences of the rows of any table from its reference; None where nothing is compared."""
+    from study.report.comparison_figures import differences
+
+    return differences(frame, judgement.margin)
+
+
 def write_report(
     results: TableResults, judgement: Judgement, out: Path, drawn: Mapping[str, "Figure"] | None = None
 ) -> Path:

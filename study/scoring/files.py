@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from study.columns import check_header
 from study.scoring.corpus_scores import Mistakes, answer_content, labelled_clips, match, raise_mistakes
 from study.scoring.predictions import Predictions, Where, meanings_of, nouns_of, read_frame
 from whisq_core.errors import InputError, raise_all
@@ -166,19 +168,23 @@ def _read(
 
 
 def _csv(label: str, content: bytes) -> pd.DataFrame:
+    """Every line as text, with `_where` it stands; fields that a line lacks are empty."""
     text = content.decode("utf-8-sig", errors="replace")
     first = text.lstrip().partition("\n")[0]
     separator = max(_SEPARATORS, key=first.count)
+    how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
     try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        lines = pd.read_csv(io.StringIO(text), sep=separator, **how)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise InputError(
-            f"{label}: not a CSV with a header ({reason}). Give each line as many fields as line 1."
-        ) from None
-    frame.columns = [str(column).strip() for column in frame.columns]
-    frame["_where"] = [f"{label}:{number}" for number in range(2, len(frame) + 2)]
-    return frame[(frame.drop(columns="_where") != "").any(axis=1)]
+        advice = "Give each line as many fields as the header, and quote texts with commas."
+        raise InputError(f"{label}: not a CSV with a header ({reason}). {advice}") from None
+    lines["_where"] = [f"{label}:{number}" for number in range(1, len(lines) + 1)]
+    fields = lines.columns[:-1]
+    lines = lines[(lines[fields] != "").any(axis=1)]
+    header = [str(name).strip() for name in lines.iloc[0][fields]]
+    check_header(label, header)
+    return lines.iloc[1:].set_axis([*header, "_where"], axis=1)
 
 
 def _where(places: pd.Series) -> Where:

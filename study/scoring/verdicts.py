@@ -10,7 +10,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from study.scoring.predictions import Predictions, read_frame
-from study.stats import Evidence, Judgement, RowJudgement
+from study.stats import Evidence, Interval, Judgement
 from study.stats import judge as judge_evidence
 from study.tables import FORMATS, TableFrame, TableRow, TableSection
 from whisq_core.errors import InputError, did_you_mean
@@ -58,7 +58,7 @@ class JudgedTable:
                     "row": row.declared.id,
                     "metric": self.judgement.metric,
                     "seeds": row.num_done,
-                    "mean": self._judged(row).summaries[self.judgement.metric].mean,
+                    "mean": getattr(self._summaries(row).get(self.judgement.metric), "mean", np.nan),
                     "difference": found.mean if found else np.nan,
                     "low": decision.interval.low if decision else np.nan,
                     "high": decision.interval.high if decision else np.nan,
@@ -83,12 +83,13 @@ class JudgedTable:
                 {"row": row.declared.id, "metric": name, "mean": value.mean, "sd": value.sd, "seeds": value.n,
                  "low": value.low, "high": value.high}
                 for row in self.frame.rows
-                for name, value in self._judged(row).summaries.items()
+                for name, value in self._summaries(row).items()
             ]
         )  # fmt: skip
 
-    def _judged(self, row: TableRow) -> RowJudgement:
-        return self.judgement.rows[row.declared.id]
+    def _summaries(self, row: TableRow) -> Mapping[str, Interval]:
+        judged = self.judgement.rows.get(row.declared.id)
+        return judged.summaries if judged else {}
 
     def text(self, name: str = "table.md") -> str:
         """The table in one format: table.md, table.csv, table.tex or table.html."""
