@@ -39,12 +39,12 @@ from scipy.special import stdtr
 from threadpoolctl import threadpool_limits
 
 from study.stats import ALPHA, Comparison, Error, Items, compare, holm, influence, words
-from whisq_core.metrics import higher_is_better
+from whisq_core.metrics import group_means, higher_is_better, lcc, mse, srcc
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
 
-PROCEDURE = 2
+PROCEDURE = 3
 """Raise when the same predictions get other verdicts: counts of an older procedure are left aside."""
 NUM_ROWS = 6
 CHUNK = 100  # tables whose counts are kept at once
@@ -207,23 +207,24 @@ def population(world: World) -> tuple[float, dict[str, float]]:
     if not world.effect:
         return 1.0, dict.fromkeys(world.metrics, world.margin)
     reference = _population_value(world, U_SRCC, 1.0)
-    low, high = 1.0, 6.0
-    for _ in range(18):
+    low, high = 1.0, 4.0
+    for _ in range(12):
         middle = (low + high) / 2
         worse = reference - _population_value(world, U_SRCC, middle)
         low, high = (middle, high) if worse < world.effect else (low, middle)
-    return high, {
-        name: abs(_population_value(world, name, high) - _population_value(world, name, 1.0)) for name in world.metrics
-    }
+    sizes = {name: _population_value(world, name, high) - _population_value(world, name, 1.0) for name in world.metrics}
+    return high, {name: abs(size) for name, size in sizes.items()}
 
 
 def _population_value(world: World, metric: str, scale: float) -> float:
     generator = np.random.default_rng(0)
-    corpus = make_corpus(replace(world, clips_per_system=14.2), 10_000, generator)
-    corpus = replace(corpus, prompt=np.arange(len(corpus.prompt)) % (10_000 * 4))  # as many more prompts
+    corpus = make_corpus(replace(world, clips_per_system=14.2), 4_000, generator)
+    corpus = replace(corpus, prompt=generator.integers(0, 16_000, len(corpus.prompt)))  # as many more prompts
     shared = _error(world, corpus, world.shared_error, generator)
-    row = make_row(replace(world, num_seeds=2), corpus, shared, scale, generator)
-    return float(influence(metric, row, corpus.labels, corpus.system)[0].mean())
+    predicted, labels = make_row(replace(world, num_seeds=1), corpus, shared, scale, generator)[0], corpus.labels
+    if ".system." in metric:
+        predicted, labels = group_means(predicted, corpus.system), group_means(labels, corpus.system)
+    return {"srcc": srcc, "lcc": lcc, "mse": mse}[metric.rpartition(".")[2]](predicted, labels)
 
 
 def simulate(world: World, table: int) -> dict[str, Counts]:
@@ -240,14 +241,15 @@ def simulate(world: World, table: int) -> dict[str, Counts]:
 
 
 def _judged(world: World, metric: str, margin: float, corpus: Corpus, rows: list[Array]) -> Counts:
-    of_seeds, moved = influence(metric, np.concatenate(rows), corpus.labels, corpus.system)
-    values = of_seeds.reshape(len(rows), -1)
-    moved = moved.reshape(*values.shape, -1).mean(axis=1)
+    values, moved = influence(metric, np.concatenate(rows), corpus.labels, corpus.system)
+    values, moved = values.reshape(len(rows), -1), moved.reshape(len(rows), len(rows[0]), -1)
     now, before = [], []
     for row in range(1, NUM_ROWS + 1):
-        errors = [items.error(metric, moved[row] - moved[0]) for items in (corpus.crossed, corpus.one_way)]
-        now.append(compare(metric, values[row], values[0], errors[0], world.num_systems))
-        before.append(replace(now[-1], by_systems=errors[1], **_tests(now[-1], errors[1])))
+        difference = moved[row] - moved[0]
+        error, noise = corpus.crossed.error(metric, difference)
+        now.append(compare(metric, values[row], values[0], error, world.num_systems, seed_noise=noise))
+        one_way = corpus.one_way.error(metric, difference.mean(axis=0, keepdims=True)).error
+        before.append(replace(now[-1], by_systems=one_way, beyond_seeds=one_way, **_tests(now[-1], one_way)))
     return _counted(world, metric, margin, now, before, float(values[0].mean()))
 
 
@@ -368,11 +370,11 @@ class Kept:
                 json.dumps({"start": start, "counts": {name: asdict(one) for name, one in counts.items()}}) + "\n"
             )
 
-    def totals(self, num_tables: int) -> dict[str, Counts]:
-        """The counts of the first `num_tables` tables, by metric, as far as they are there."""
+    def totals(self) -> dict[str, Counts]:
+        """The counts of all chunks, by metric."""
         sums: dict[str, Counts] = {}
-        for start in sorted(self.chunks):
-            for metric, counts in self.chunks[start].items() if start < num_tables else ():
+        for chunk in self.chunks.values():
+            for metric, counts in chunk.items():
                 sums.setdefault(metric, Counts())
                 sums[metric] += counts
         return sums
@@ -380,16 +382,16 @@ class Kept:
 
 def run(
     plan: tuple[tuple[World, int], ...], num_tables: int, num_workers: int, folder: Path
-) -> Iterator[tuple[World, Kept, int]]:
+) -> Iterator[tuple[World, Kept]]:
     """Each world of the plan when its tables are there; the counts do not depend on the number of workers."""
     with ProcessPoolExecutor(num_workers, initializer=_one_thread) as pool:
         for world, share in plan:
-            kept, wanted = Kept(folder, world), max(num_tables // share, 1)
-            missing = [start for start in range(0, wanted, CHUNK) if start not in kept.chunks]
-            chunks = [range(start, min(start + CHUNK, wanted)) for start in missing]
+            kept = Kept(folder, world)
+            starts = range(0, max(num_tables // share, CHUNK), CHUNK)
+            chunks = [range(start, start + CHUNK) for start in starts if start not in kept.chunks]
             for chunk, counts in zip(chunks, pool.map(simulate_many, [world] * len(chunks), chunks), strict=True):
                 kept.add(chunk.start, counts)
-            yield world, kept, wanted
+            yield world, kept
 
 
 def _one_thread() -> None:
@@ -403,17 +405,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/calibration.csv"))
     parser.add_argument("--work", type=Path, default=Path("build/calibration"), help="where counts are kept")
     arguments = parser.parse_args()
-    start, lines = time.monotonic(), list[dict[str, str]]()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for world, kept, wanted in run(PLAN, arguments.tables, arguments.workers, arguments.work):
-        for metric, counts in kept.totals(wanted).items():
-            lines.append(line_of(world, metric, counts))
-            print(f"{time.monotonic() - start:6.0f} s  {lines[-1]}", file=sys.stderr, flush=True)
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
-    print(f"{arguments.out}: {len(lines)} lines, {time.monotonic() - start:.0f} s")
+    start = time.monotonic()
+    for world, kept in run(PLAN, arguments.tables, arguments.workers, arguments.work):
+        for metric, counts in kept.totals().items():
+            print(f"{time.monotonic() - start:6.0f} s  {line_of(world, metric, counts)}", file=sys.stderr, flush=True)
+        num_lines = write(arguments.out, arguments.work)
+    print(f"{arguments.out}: {num_lines} lines, {time.monotonic() - start:.0f} s")
+
+
+def write(out: Path, folder: Path) -> int:
+    """The table of all counts that are kept; the number of its lines."""
+    found = [(world, Kept(folder, world).totals()) for world, _ in PLAN]
+    lines = [line_of(world, metric, counts) for world, totals in found for metric, counts in totals.items()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    return len(lines)
 
 
 if __name__ == "__main__":

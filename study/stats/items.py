@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,22 +41,30 @@ class Error:
 UNKNOWN = Error(np.nan, np.nan)
 
 
+class ItemError(NamedTuple):
+    """The error over groups at the seeds that were run, and how much of its variance is noise of these seeds."""
+
+    error: Error
+    seed_noise: float
+
+
 class Grouping:
     """Items in groups: `codes` [items], numbered from 0."""
 
     def __init__(self, names: Names) -> None:
         self.codes: Groups = np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
-        share = np.bincount(self.codes) / len(self.codes)
+        sizes = np.bincount(self.codes)
+        share = sizes / len(self.codes)
         self.num_groups = len(share)
-        self._weight = 1 / (len(self.codes) * np.maximum(1 - share, 1e-9)) * np.sqrt(1 - 1 / len(share))
-        self._freedom = float((share @ share) ** 2 / np.sum(share**4)) - 1
+        self._order, self._starts = np.argsort(self.codes, kind="stable"), np.cumsum(sizes) - sizes
+        self._weight = np.sqrt(1 - 1 / len(share)) / (len(self.codes) * np.maximum(1 - share, 1e-9))
+        self.freedom = float((share @ share) ** 2 / np.sum(share**4)) - 1
 
-    def error(self, moved: Array) -> Error:
-        """From the sums of influences over groups, each divided by 1 - the group's share of the items."""
-        if self.num_groups < 2:
-            return UNKNOWN
-        sums = np.bincount(self.codes, weights=moved) * self._weight
-        return Error(math.sqrt(sums @ sums), self._freedom)
+    def variance(self, moved: Array) -> Array:
+        """From the sums of influences [..., items] over groups, each divided by 1 - the group's share of the items."""
+        sums = np.add.reduceat(moved[..., self._order], self._starts, axis=-1) * self._weight
+        variance: Array = np.einsum("...g,...g->...", sums, sums)
+        return variance
 
 
 @dataclass(frozen=True)
@@ -85,25 +94,33 @@ class Items:
     def _means(self) -> Grouping:
         return Grouping(np.arange(self.num_groups))
 
-    def error(self, metric: str, moved: Array) -> Error:
-        """The error of a metric, or of a difference of two, from its influences (see `influence`).
+    def error(self, metric: str, moved: Array) -> ItemError:
+        """The error of a metric, or of a difference of two, from its influences (see `influence`), seeds averaged.
 
-        Metrics of group means are taken as means over groups, whose items' second groups differ.
+        Metrics of group means are taken as means over groups, whose items' second groups differ. `moved` is
+        [seeds, items]: how its seeds scatter says how much of the error is that of seeds, which new seeds bring too.
         """
         if self.num_groups < MIN_GROUPS or not np.isfinite(moved).all():
-            return UNKNOWN
+            return ItemError(UNKNOWN, 0.0)
         level = metric.split(".")[-2]
-        if level == "system":
-            return self._means.error(moved)
         if level == "within_system":  # groups that are too small for it have no part in it
-            counted = np.isin(self.groups.codes, self.groups.codes[moved != 0]) | ~moved.any()
+            counted = np.isin(self.groups.codes, self.groups.codes[(moved != 0).any(axis=0)]) | ~moved.any()
             if not counted.all():
                 second = None if self.second is None else self.second.codes[counted]
                 part = Items.of(self.groups.codes[counted], second)
-                return part.error("utterance.srcc", moved[counted] * counted.mean())
-        first = self.groups.error(moved)
-        if self.second is None:
-            return first
-        other, cells = self.second.error(moved), self._cells.error(moved)
-        added = max(other.value**2 - cells.value**2, other.value**2 - first.value**2, 0.0)
-        return first + Error(math.sqrt(added), other.freedom)
+                return part.error("utterance.srcc", moved[:, counted] * counted.mean())
+        num_seeds, mean = len(moved), moved.mean(axis=0)
+        variances, freedom = self._variances(np.vstack([mean, moved - mean]), level)
+        noise = float(variances[1:].sum() / (num_seeds * (num_seeds - 1))) if num_seeds > 1 else 0.0
+        return ItemError(Error(math.sqrt(variances[0]), freedom), max(noise, 0.0))
+
+    def _variances(self, moved: Array, level: str) -> tuple[Array, float]:
+        """Of each line, and the degrees of freedom of the first, whose variance is at least that over either group."""
+        if level == "system" or self.second is None:
+            grouping = self._means if level == "system" else self.groups
+            return grouping.variance(moved), grouping.freedom
+        first, other, cells = (one.variance(moved) for one in (self.groups, self.second, self._cells))
+        added = other - cells
+        added[0] = max(added[0], other[0] - first[0], 0.0)
+        both = Error(math.sqrt(first[0]), self.groups.freedom) + Error(math.sqrt(added[0]), self.second.freedom)
+        return first + added, both.freedom

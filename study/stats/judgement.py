@@ -229,9 +229,14 @@ def _compare_all(
         if not ours or not theirs:
             nothing = np.array([])
             return compare(metric, nothing, nothing, UNKNOWN, items.num_groups)
-        difference = moved(metric, row)[ours].mean(axis=0) - moved(metric, reference)[theirs].mean(axis=0)
+        sides = moved(metric, row)[ours], moved(metric, reference)[theirs]
+        if paired:
+            error, noise = items.error(metric, sides[0] - sides[1])
+        else:
+            error, _ = items.error(metric, (sides[0].mean(axis=0) - sides[1].mean(axis=0))[None])
+            noise = sum(items.error(metric, side).seed_noise for side in sides)
         of_seeds = values[row][metric][ours], values[reference][metric][theirs]
-        return compare(metric, *of_seeds, items.error(metric, difference), items.num_groups, paired=paired)
+        return compare(metric, *of_seeds, error, items.num_groups, seed_noise=noise, paired=paired)
 
     outside = evidence.placeholders | {reference}
     names = evidence.all_metrics

@@ -49,7 +49,7 @@ def more_systems(found: Comparison, level: float, margin: float) -> tuple[int | 
 
     def aim(by_seeds: Error, same: bool) -> float:
         def enough(count: int) -> bool:
-            error = by_seeds + scaled(found.by_systems, found.num_systems, count)
+            error = by_seeds + scaled(found.beyond_seeds, found.num_systems, count)
             chance = equivalence_power(found.mean, margin, error, level) if same else power(found.mean, error, level)
             return chance >= POWER
 
@@ -68,7 +68,7 @@ def more_seeds(found: Comparison, level: float, fewest: int) -> int | None:
     """The seeds with which the difference would be found on as many systems; None when no number of them would do."""
 
     def different(count: int) -> bool:
-        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.by_systems, level) >= POWER
+        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.beyond_seeds, level) >= POWER
 
     return _smallest(different, max(found.n + 1, fewest))
 

@@ -155,7 +155,7 @@ class _Case:
             return f"the error over {self.noun} is undefined"
         if found.n < 2:
             return f"one seed has no spread, at least {max(seeds_needed(self.num_comparisons), 2)} are needed"
-        if power(found.mean, found.by_systems, level) >= POWER:
+        if power(found.mean, found.beyond_seeds, level) >= POWER:
             seeds = more_seeds(found, level, seeds_needed(self.num_comparisons) if found.paired else 2)
             if seeds is not None:
                 return f"about {seeds:,} seeds would settle this (80 % power)"

@@ -218,7 +218,7 @@ def test_the_judgement_carries_what_a_protocol_must_name() -> None:
     found = judge(evidence(errors=BAD))
     assert (found.metric, found.margin, found.reference) == (METRIC, 0.01, "whisq")
     assert (found.num_clips, found.num_systems) == (96, 12)
-    assert "not varied: verdicts hold for this training set" in found.procedure
+    assert "verdicts hold for this training set and for ratings such as these" in found.procedure
     assert found.design[0].startswith("2 comparisons need at least 7 seeds")
 
 
