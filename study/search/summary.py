@@ -13,7 +13,7 @@ from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
-from whisq_core.corpus import Corpus
+from whisq_core.corpus import Corpus, splits
 from whisq_core.metrics import EXTRA, METRICS
 
 _SMALL_ERROR = 0.05  # of a correlation: 200 clips

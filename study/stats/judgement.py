@@ -1,13 +1,15 @@
 """Judge one table: predictions in, intervals, comparisons and verdicts out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 
+from study.stats.contrasts import contrast
 from study.stats.influence import Array, influence
 from study.stats.items import MIN_GROUPS, UNKNOWN, Items
+from study.stats.panel import MIN_RATINGS, panel_scores
 from study.stats.power import design
 from study.stats.uncertainty import Comparison, Interval, compare, summarise
 from study.stats.verdicts import Decision, decide
@@ -63,6 +65,10 @@ class Evidence:
         the first is flagged, a reference that is worse than either on any metric is an alarm.
     clip_scope
         `train.clip_scope` of the table: whether gradient clipping couples the two heads.
+    contrasts
+        Name -> weights of rows, which cancel.
+    ratings
+        The ratings [raters, targets] of each item, where they are known.
     """
 
     predictions: Mapping[str, Array]
@@ -88,6 +94,8 @@ class Evidence:
     constant: str | None = None
     group_means: str | None = None
     clip_scope: str = "per_head"
+    contrasts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ratings: tuple[Array, ...] | None = None
 
     @property
     def all_metrics(self) -> tuple[str, ...]:
@@ -125,7 +133,7 @@ class Judgement:
     """The whole table. `design` says what it could decide at all; `notes` begin with the alarms of its controls.
 
     `procedure` says in sentences what the verdicts rest on and what they do not cover. `changed` is that of the
-    evidence.
+    evidence. `contrasts` are exploratory, on the primary metric; `panel` is how another panel of raters would do.
     """
 
     metric: str
@@ -139,6 +147,8 @@ class Judgement:
     changed: str
     num_clips: int
     num_systems: int
+    contrasts: Mapping[str, Comparison]
+    panel: Mapping[str, Interval]
 
     def primary(self, row: str) -> Comparison | None:
         """The comparison of `row` on the primary metric; None for the reference and for rows never compared."""
@@ -171,7 +181,8 @@ def judge(evidence: Evidence) -> Judgement:
     rows = [*evidence.predictions, *(row for row in evidence.compared if row not in evidence.predictions)]
     values = {row: _seed_values(evidence, row) for row in evidence.predictions}
     items = Items.of(evidence.groups, evidence.second_groups)
-    comparisons = _compare_all(evidence, items, values, rows)
+    moved = _influences(evidence, items)
+    comparisons = _compare_all(evidence, items, values, rows, moved)
     decisions = _decide_all(evidence, comparisons)
     summaries = {row: {name: summarise(of_seeds) for name, of_seeds in values[row].items()} for row in values}
     judged = {
@@ -200,6 +211,11 @@ def judge(evidence: Evidence) -> Judgement:
         changed=evidence.changed,
         num_clips=len(evidence.groups),
         num_systems=items.num_groups,
+        contrasts={
+            name: contrast(weights, evidence.metric, evidence.seeds, values, moved, items)
+            for name, weights in evidence.contrasts.items()
+        },
+        panel=_panel(evidence),
     )
 
 
@@ -215,14 +231,28 @@ def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
     return {name: np.array([values[name] for values in of_seeds]) for name in evidence.all_metrics}
 
 
+def _panel(evidence: Evidence) -> Mapping[str, Interval]:
+    """How another panel would do on the items that have enough ratings; nothing where no others do."""
+    ratings = evidence.ratings or ()
+    rated = [at for at, of_item in enumerate(ratings) if len(of_item) >= MIN_RATINGS]
+    if not rated:
+        return {}
+    second = evidence.second_groups
+    items = Items.of([evidence.groups[at] for at in rated], None if second is None else [second[at] for at in rated])
+    return panel_scores([ratings[at] for at in rated], items, evidence.targets, evidence.all_metrics)
+
+
 def _compare_all(
-    evidence: Evidence, items: Items, values: Mapping[str, Mapping[str, Array]], rows: list[str]
+    evidence: Evidence,
+    items: Items,
+    values: Mapping[str, Mapping[str, Array]],
+    rows: list[str],
+    moved: Callable[[str, str], Array],
 ) -> dict[str, dict[str, Comparison]]:
     """Each row with the reference on every metric: at the seeds that both have done, or unpaired where none is."""
     reference = evidence.reference
     if reference is None:
         return {row: {} for row in rows}
-    moved = _influences(evidence, items)
 
     def comparison(metric: str, row: str) -> Comparison:
         ours, theirs, paired = _paired(evidence, row, reference)
@@ -243,7 +273,7 @@ def _compare_all(
     return {row: {} if row in outside else {name: comparison(name, row) for name in names} for row in rows}
 
 
-def _influences(evidence: Evidence, items: Items):  # type: ignore[no-untyped-def]
+def _influences(evidence: Evidence, items: Items) -> Callable[[str, str], Array]:
     """A function (metric, row) -> influences [seeds, items], or [seeds, groups] of a metric of group means."""
     names = np.unique(np.asarray(evidence.groups, dtype=str))
 

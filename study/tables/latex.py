@@ -81,6 +81,7 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
         frame.notes.get("Notes on rows", ()),
         _sizes(frame),
         frame.notes.get("Checks", ()),
+        frame.notes.get("Contrasts", ()),
         frame.notes.get("Cells without a result", ()),
     ]
     notes = [escape(" ".join(texts)) for texts in groups if texts]

@@ -48,6 +48,8 @@ def evidence(results: TableResults) -> Evidence:
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
         group_means=next((row.id for row in shown if row.spec.model.predictor == "system_lookup"), None),
         changed=results.declared.changed,
+        contrasts={each.id: each.rows for each in file.contrasts},
+        ratings=results.ratings,
         clip_scope=file.base.train.clip_scope,
     )
 
