@@ -183,7 +183,9 @@ class Storage:
             raise InputError(f"{self._database.masked_url}: {found}. {did_you_mean(name or '', names)}")
         if name not in files:
             where = self.tables.set_index("table")["file"][name] or "an older version did not store where"
-            raise InputError(f"table '{name}': its ablation file is not there ({where}). Give it: load(..., file=PATH).")
+            raise InputError(
+                f"table '{name}': its ablation file is not there ({where}). Give it: load(..., file=PATH)."
+            )
         file, shared = stored_table(read_ablation_file(files[name]), self._database, name)
         return _judged(collect(replace(file, name=name), self._database, shared))
 
