@@ -26,9 +26,11 @@ from study.engine import (
     preflight,
 )
 from study.models import finish_models, is_saved, model_folder, unsaved
-from study.results import TableResults, collect, failures
-from study.store import CellEntry, Conditions, Database, Run, save_conditions
+from study.results import TableResults, collect, declared, failures
+from study.store import CellEntry, Conditions, Database, Declaration, Run, save_conditions
 from study.terminal import log
+from whisq_core.corpus import splits
+from whisq_core.device import resolve_device
 from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
@@ -137,6 +139,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
                 for cell in (*prepared.cells, *prepared.others)
             ],
         )
+        declaration = Declaration(*file.declaration)
+        database.declare([cell.run_id for cell in prepared.cells if cell.run_id and cell.to_run], declaration)
         sweep(inputs.out)
         todo = _encoded(prepared, pool)
         if todo:
@@ -239,11 +243,12 @@ def _task(cell: Cell, prepared: Prepared, stored: Run | None) -> Task:
     return replace(task, models=model_folder(prepared.inputs.out, cell.row, cell.seed).resolve(), stored=predicted)
 
 
-def encode(sources: Sources, workers: int) -> int:
+def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> int:
     """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+    resolve_device(device, "--device")  # before the corpus is read
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
+    return 1 if encode_backbones(inputs.workspace, specs, workers, device, batch_size) else 0
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:
@@ -268,5 +273,14 @@ def report(sources: Sources) -> str:
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
-    text = plan_text(prepared.file, prepared.cells, costs, workers)
+    file, corpus = prepared.file, prepared.inputs.workspace.corpus
+    done: dict[str, list[str]] = {}
+    for cell in prepared.cells:
+        if cell.state == "done" and cell.run_id:
+            done.setdefault(cell.row, []).append(cell.run_id)
+    changed = declared(file, prepared.database, done).changed
+    name = file.base.data.scored[0]
+    scored = {clip for part in splits(corpus, file.base.data, file.base.seed) for clip in part.score[name]}
+    num_systems = corpus.clips["system"].iloc[sorted(scored)].nunique()
+    text = plan_text(file, prepared.cells, costs, workers, num_systems, changed)
     return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.sources.rows else text

@@ -105,6 +105,9 @@ def audit(
     systems: Annotated[
         int | None, typer.Option("--systems", help="Number of systems behind its system-level columns.")
     ] = None,
+    runs: Annotated[
+        int | None, typer.Option("--runs", help="Each number is the mean of so many runs. Default: nobody knows.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which published numbers can occur at all.
@@ -113,7 +116,7 @@ def audit(
     """
     from study.audit import audit as check
 
-    outcome = check(table, systems)
+    outcome = check(table, systems, runs)
     typer.echo(outcome.json() if as_json else outcome.text())
 
 

@@ -70,7 +70,7 @@ def difference_figure(frame: TableFrame, judgement: Judgement) -> "Figure | None
 
 
 def write_report(
-    results: TableResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
+    results: TableResults, judgement: Judgement, out: Path, drawn: Mapping[str, "Figure"] | None = None
 ) -> Path:
     """Write `report.html`, which opens offline and asks the network for nothing.
 
@@ -80,8 +80,8 @@ def write_report(
         What was measured, and the verdicts on it.
     out
         The folder to write into.
-    extra
-        Further figures by name, shown after those of the table.
+    drawn
+        The figures by name, where they have been drawn already; by default those of the table.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def write_report(
     frame = table_frame(results, judgement)
     placed, note = _published(results, frame)
     verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
-    drawn = figures(results, judgement) | dict(extra or {})
+    shown = figures(results, judgement) if drawn is None else drawn
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
         listed=lambda heading, texts: Markup(listed(heading, texts)),
@@ -105,7 +105,7 @@ def write_report(
         metric_tables=metric_tables,
         figures={
             name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
-            for name, figure in drawn.items()
+            for name, figure in shown.items()
         },
         published_note=note if placed else "",
         facts=list(facts(results, judgement)),
@@ -141,7 +141,7 @@ def _published(results: TableResults, frame: TableFrame) -> tuple[dict[tuple[str
         note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
     else:
         note = "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
-    symbols = f"● inside, ○ outside, ✕ not attainable by any ranking of {NUM_SYSTEMS} systems"
+    symbols = f"● inside, ○ outside, ✕ not attainable by one run over {NUM_SYSTEMS} systems"
     return found, f"{note} {symbols}, grey: not comparable, or no interval."
 
 

@@ -236,6 +236,7 @@ def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, n
                 published=None,
                 comparison=judged.comparisons.get(judgement.metric),
                 decision=judged.decision,
+                changed="",
                 is_reference=row == evidence.reference,
                 sizes={},
             )

@@ -20,7 +20,7 @@ from study.stats.uncertainty import (
     smallest_p,
     summarise,
 )
-from study.stats.verdicts import Decision, decide
+from study.stats.verdicts import Decision, decide, words
 
 __all__ = [
     "ALPHA",
@@ -43,4 +43,5 @@ __all__ = [
     "seeds_needed",
     "smallest_p",
     "summarise",
+    "words",
 ]

@@ -229,9 +229,14 @@ def _compare_all(
         if not ours or not theirs:
             nothing = np.array([])
             return compare(metric, nothing, nothing, UNKNOWN, items.num_groups)
-        difference = moved(metric, row)[ours].mean(axis=0) - moved(metric, reference)[theirs].mean(axis=0)
+        sides = moved(metric, row)[ours], moved(metric, reference)[theirs]
+        if paired:
+            error, noise = items.error(metric, sides[0] - sides[1])
+        else:
+            error, _ = items.error(metric, (sides[0].mean(axis=0) - sides[1].mean(axis=0))[None])
+            noise = sum(items.error(metric, side).seed_noise for side in sides)
         of_seeds = values[row][metric][ours], values[reference][metric][theirs]
-        return compare(metric, *of_seeds, items.error(metric, difference), items.num_groups, paired=paired)
+        return compare(metric, *of_seeds, error, items.num_groups, seed_noise=noise, paired=paired)
 
     outside = evidence.placeholders | {reference}
     names = evidence.all_metrics
@@ -249,8 +254,7 @@ def _influences(evidence: Evidence, items: Items):  # type: ignore[no-untyped-de
         of_groups = None
         if evidence.group_truth is not None:
             of_groups = np.array([evidence.group_truth[str(name)][column] for name in names], dtype=np.float64)
-        predicted = evidence.predictions[row][:, :, column]
-        return np.stack([influence(metric, one, truth, items.group, of_groups) for one in predicted])
+        return influence(metric, evidence.predictions[row][:, :, column], truth, items.groups.codes, of_groups)[1]
 
     return moved
 
@@ -354,7 +358,7 @@ def _procedure(evidence: Evidence, items: Items) -> str:
         "p is the largest of an exact sign-flip test over paired seeds (Welch's t where rows share no seed), a t test "
         f"over {noun}{crossed} and one over both errors at once, Holm-corrected over the declared rows, at level .05; "
         "equivalent means that two one-sided tests over both errors at once, Holm-corrected as well, place the "
-        f"difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step in "
-        f"Holm's procedure.{few} The data that rows were trained on and the raters were not varied: verdicts hold for this "
+        f"difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step "
+        f"in Holm's procedure.{few} Neither the training set nor the raters were varied: verdicts hold for this "
         "training set and for ratings such as these."
     )

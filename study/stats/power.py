@@ -13,6 +13,7 @@ MANY = 100_000  # beyond this a number is no advice
 TYPICAL_SEED_ERROR = 0.014  # times 1 / sqrt(seeds)
 TYPICAL_SYSTEM_ERROR = 0.33  # times 1 / sqrt(systems), errors of two unrelated rows
 SHARED_SYSTEM_ERROR = 0.13  # of rows that make mostly the same errors
+_FAR, _MANY_DEGREES = 30.0, 1e6  # beyond these the power is 1, and t is normal
 _EFFECTS = (0.02, 0.05, 0.1, 0.15, 0.2)
 
 
@@ -25,46 +26,49 @@ def power(distance: float, error: Error, level: float) -> float:
     """How often a two-sided test finds a true difference; a difference without any error always."""
     if error.value == 0:
         return float(distance != 0)
-    steps = min(abs(distance) / error.value, 30.0)  # farther out it is 1
-    return float(student.power(min(error.freedom, 1e6), steps, level))
+    freedom = min(error.freedom, _MANY_DEGREES)
+    steps, bound = min(abs(distance) / error.value, _FAR), -student.quantile(freedom, level / 2)
+    return float(student.power(freedom, steps, bound) + 1 - student.power(freedom, steps, -bound))
 
 
 def equivalence_power(distance: float, margin: float, error: Error, level: float) -> float:
     """How often both one-sided tests pass when the true difference is `distance`, at least."""
     if error.value == 0:
         return float(abs(distance) < margin)
-    freedom = min(error.freedom, 1e6)
-    bound = float(student.quantile(freedom, 1 - level))
-    sides = (min((margin - side * distance) / error.value, 30.0) for side in (1, -1))
-    return 1 - sum(1 - student.power_one_sided(freedom, distance, bound) for distance in sides)
+    freedom = min(error.freedom, _MANY_DEGREES)
+    bound = -student.quantile(freedom, level)
+    steps = (min((margin - side * distance) / error.value, _FAR) for side in (1, -1))
+    return float(1 - sum(1 - student.power(freedom, step, bound) for step in steps))
 
 
 def more_systems(found: Comparison, level: float, margin: float) -> tuple[int | None, str]:
-    """The systems with which the difference, if it stays what it is, or equivalence would be found; and what of that."""
+    """The systems with which the difference, if it stays what it is, or equivalence would be found; and what of that.
 
-    def aim(by_seeds: Error, same: bool) -> int | None:
+    More seeds are part of the advice where as many as there are would ask for more than twice the systems.
+    """
+
+    def aim(by_seeds: Error, same: bool) -> float:
         def enough(count: int) -> bool:
-            error = by_seeds + scaled(found.by_systems, found.num_systems, count)
+            error = by_seeds + scaled(found.beyond_seeds, found.num_systems, count)
             chance = equivalence_power(found.mean, margin, error, level) if same else power(found.mean, error, level)
             return chance >= POWER
 
-        return _smallest(enough, found.num_systems + 1)
+        return _smallest(enough, found.num_systems + 1) or math.inf
 
-    for by_seeds, more in ((found.by_seeds, ""), (Error(0.0, 1), ", with more seeds")):
-        aims = [(aim(by_seeds, same=False), more)]
-        if abs(found.mean) < margin:
-            aims.append((aim(by_seeds, same=True), f", as equivalent within ±{margin:g}{more}"))
-        reached = [(count, words) for count, words in aims if count is not None]
-        if reached:
-            return min(reached)
-    return None, ""
+    aims = []
+    for same in (False, True) if abs(found.mean) < margin else (False,):
+        as_many, any_number = aim(found.by_seeds, same), aim(Error(0.0, 1), same)
+        words = f", as equivalent within ±{margin:g}" if same else ""
+        aims.append((as_many, words) if as_many <= 2 * any_number else (any_number, f"{words}, with more seeds"))
+    count, words = min(aims)
+    return (None, "") if count == math.inf else (int(count), words)
 
 
 def more_seeds(found: Comparison, level: float, fewest: int) -> int | None:
     """The seeds with which the difference would be found on as many systems; None when no number of them would do."""
 
     def different(count: int) -> bool:
-        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.by_systems, level) >= POWER
+        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.beyond_seeds, level) >= POWER
 
     return _smallest(different, max(found.n + 1, fewest))
 
@@ -84,7 +88,7 @@ def _smallest(enough: Callable[[int], bool], low: int) -> int | None:
 
 def resolved(error: Error, level: float) -> float:
     """The difference that is found at 80 % power."""
-    low, high = 0.0, 30.0 * error.value
+    low, high = 0.0, _FAR * error.value
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if power(middle, error, level) < POWER else (low, middle)
@@ -98,7 +102,9 @@ def typical(num_seeds: int, num_systems: int, shared: bool) -> Error:
     return by_seeds + Error(size / math.sqrt(num_systems), num_systems - 1)
 
 
-def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[Error] | None = None) -> tuple[str, ...]:
+def design(
+    num_comparisons: int, num_seeds: int, num_systems: int, errors: list[Error] | None = None
+) -> tuple[str, ...]:
     """What a table can decide whatever comes out of it, in sentences.
 
     Parameters
@@ -117,7 +123,10 @@ def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[
     if num_seeds < needed:
         return first, "No verdict 'better' or 'worse' can come out; 'equivalent' still can."
     if num_systems < MIN_GROUPS:
-        return first, f"{num_systems} test systems are too few for verdicts beyond them: at least {MIN_GROUPS} are needed."
+        return (
+            first,
+            f"{num_systems} test systems are too few for verdicts beyond them: at least {MIN_GROUPS} are needed.",
+        )
     if errors is not None:
         known = [resolved(error, level) for error in errors if not math.isnan(error.value)]
         if not known:
@@ -126,8 +135,8 @@ def design(num_comparisons: int, num_seeds: int, num_systems: int, errors: list[
     apart, alike = (resolved(typical(num_seeds, num_systems, shared), level) for shared in (False, True))
     return first, (
         f"At 80 % power {num_seeds} seeds and {num_systems} test systems resolve a difference of utterance-level "
-        f"correlations above about {apart:.2g} between rows with unrelated errors, {alike:.2g} between rows with mostly "
-        "shared errors."
+        f"correlations above about {apart:.2g} between rows with unrelated errors, {alike:.2g} between rows with "
+        "mostly shared errors."
     )
 
 
@@ -137,18 +146,18 @@ def _range(values: list[float]) -> str:
 
 
 def power_curve(num_comparisons: int, num_seeds: int, num_systems: int) -> list[str]:
-    """A small table: how often one of the declared rows is found, by difference, seeds, systems and kind of rows."""
-    if num_systems < MIN_GROUPS or num_seeds < 2:
+    """How often one of the declared rows is found, by difference, seeds, systems and kind of rows: a small table.
+
+    Of utterance-level correlations, with errors like those of MusicEval; empty where no verdict can come out.
+    """
+    if num_systems < MIN_GROUPS or num_seeds < seeds_needed(num_comparisons):
         return []
-    designs = dict.fromkeys(
-        [(num_seeds, num_systems), (2 * num_seeds, num_systems), (num_seeds, 2 * num_systems), (num_seeds, 4 * num_systems)]
-    )
+    designs = [(num_seeds, num_systems), (2 * num_seeds, num_systems), *((num_seeds, k * num_systems) for k in (2, 4))]
     level = ALPHA / num_comparisons
     lines = [f"{'power to find a difference of':<42}" + "".join(f"{effect:>6.2f}" for effect in _EFFECTS)]
     for shared, kind in ((False, "unrelated errors"), (True, "mostly shared errors")):
         for seeds, systems in designs:
-            enough = seeds >= seeds_needed(num_comparisons)
             error = typical(seeds, systems, shared)
-            cells = (f"{100 * power(effect, error, level) if enough else 0:>4.0f} %" for effect in _EFFECTS)
+            cells = (f"{100 * power(effect, error, level):>4.0f} %" for effect in _EFFECTS)
             lines.append(f"{f'  {seeds} seeds, {systems} systems, {kind}':<42}" + "".join(cells))
     return lines

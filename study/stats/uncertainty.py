@@ -5,10 +5,10 @@ Two sources of uncertainty are kept apart, since more of one does not cure the o
 * *seeds*: train again on the same data. Rows with common seeds are paired by them: Student's t (at five seeds its
   coverage is .95 where a percentile bootstrap has .84) and the exact sign-flip test. Rows without a common seed are
   independent samples: Welch's t, never paired by the order in which their seeds stand.
-* *test systems*: score on other systems of the same kind, and on other prompts where these are known: `study.stats.items`
-  on the influences of the items, the seeds averaged.
+* *test systems*: score on other systems of the same kind, and on other prompts where these are known:
+  `study.stats.items` on the influences of the items, the seeds averaged.
 
-The combined error of both is the one that verdicts use. NaN is never replaced: one undefined seed makes a mean undefined.
+Verdicts use the combined error of both. NaN is never replaced: one undefined seed makes a mean undefined.
 
 Sources: ITU-T P.1401 (2020); Bouthillier et al., MLSys 2021; Dror et al., ACL 2018; Agarwal et al., NeurIPS 2021;
 Holm, Scand. J. Stat. 1979; Schuirmann, J. Pharmacokinet. Biopharm. 1987 (equivalence by two one-sided tests).
@@ -21,7 +21,7 @@ import numpy as np
 
 from study.stats import student
 from study.stats.influence import Array
-from study.stats.items import Error
+from study.stats.items import UNKNOWN, Error
 
 ALPHA = 0.05  # of the family of declared comparisons
 LEVEL = 0.95
@@ -47,7 +47,9 @@ class Comparison:
 
     ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, or the fewer of
     the two rows' where they share none (``paired`` false). ``by_seeds`` and ``by_systems`` are the standard errors of
-    the two sources. ``p_both`` asks whether the difference would survive new seeds *and* new systems at once.
+    the two sources, ``beyond_seeds`` what new systems add to that of seeds: both hold the noise that a seed brings to
+    single items, which counts once. ``p_both`` asks whether the difference would survive new seeds *and* new systems
+    at once.
     """
 
     metric: str
@@ -58,6 +60,7 @@ class Comparison:
     num_systems: int
     by_seeds: Error
     by_systems: Error
+    beyond_seeds: Error
     p_seed: float
     p_system: float
     p_both: float
@@ -70,7 +73,7 @@ class Comparison:
     @property
     def error(self) -> Error:
         """The combined error of seeds and test systems."""
-        return self.by_seeds + self.by_systems
+        return self.by_seeds + self.beyond_seeds
 
     @property
     def seeds(self) -> Interval:
@@ -176,7 +179,14 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 
 def compare(
-    metric: str, row: Array, reference: Array, by_systems: Error, num_systems: int, *, paired: bool = True
+    metric: str,
+    row: Array,
+    reference: Array,
+    by_systems: Error,
+    num_systems: int,
+    *,
+    seed_noise: float = 0.0,
+    paired: bool = True,
 ) -> Comparison:
     """Compare a row with the reference.
 
@@ -190,6 +200,8 @@ def compare(
         The error of the difference over test systems, seeds averaged.
     num_systems
         How many systems that is.
+    seed_noise
+        How much of that error's variance is noise of these seeds, which the error over seeds holds too.
     paired
         False for rows that share no seed.
 
@@ -199,16 +211,16 @@ def compare(
         NaN where undefined: a single seed has no error over seeds, fewer than five systems none over systems.
     """
     if not len(row) or not len(reference):
-        nothing = Error(np.nan, np.nan)
-        return Comparison(
-            metric, np.nan, np.nan, 0, paired, num_systems, nothing, nothing, np.nan, np.nan, np.nan
-        )  # fmt: skip
+        nan = np.nan
+        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan, nan, nan)
     mean, base = float(row.mean() - reference.mean()), abs(float(reference.mean()))
     if paired:
         by_seeds, p_seed = _error_over_seeds(row - reference), sign_flip_p(row - reference)
     else:
         by_seeds = _error_over_seeds(row) + _error_over_seeds(reference)
         p_seed = _t_test(mean, by_seeds)
+    variance = by_systems.value**2
+    beyond = Error(float(np.sqrt(max(variance - min(seed_noise, by_seeds.value**2), 0.0))), by_systems.freedom)
     return Comparison(
         metric=metric,
         mean=mean,
@@ -218,15 +230,16 @@ def compare(
         num_systems=num_systems,
         by_seeds=by_seeds,
         by_systems=by_systems,
+        beyond_seeds=beyond,
         p_seed=p_seed,
         p_system=_t_test(mean, by_systems),
-        p_both=_t_test(mean, by_seeds + by_systems),
+        p_both=_t_test(mean, by_seeds + beyond),
     )
 
 
 def _error_over_seeds(values: Array) -> Error:
     n = len(values)
-    return Error(float(values.std(ddof=1) / np.sqrt(n)), n - 1) if n > 1 else Error(np.nan, np.nan)
+    return Error(float(values.std(ddof=1) / np.sqrt(n)), n - 1) if n > 1 else UNKNOWN
 
 
 def _t_test(mean: float, error: Error) -> float:

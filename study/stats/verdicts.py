@@ -56,25 +56,29 @@ def decide(
     noun
         What the groups of items are.
     """
-    of = {
-        "both": [_testable(one, one.p) for one in comparisons],
-        "same": [_testable(one, one.p_equivalent(margin)) for one in comparisons],
-        "seeds": [_testable(one, one.p_seed) for one in comparisons],
-        "systems": [_testable(one, one.p_system) for one in comparisons],
-    }
-    adjusted = {name: holm(p) for name, p in of.items()}
-    steps, same_steps = _holm_steps(of["both"]), _holm_steps(of["same"])
+    return [case.decision(higher_is_better) for case in _cases(comparisons, margin, noun)]
+
+
+def words(comparisons: Sequence[Comparison], margin: float, higher_is_better: bool) -> list[Verdict]:
+    """The words of the verdicts that `decide` gives, without what they rest on."""
+    return [case.word(higher_is_better) for case in _cases(comparisons, margin, "")]
+
+
+def _cases(comparisons: Sequence[Comparison], margin: float, noun: str) -> "list[_Case]":
+    """Each row with its p values adjusted by Holm over all rows."""
+    both = [_testable(one, one.p) for one in comparisons]
+    same = [_testable(one, one.p_equivalent(margin)) for one in comparisons]
+    seeds = [_testable(one, one.p_seed) for one in comparisons]
+    systems = [_testable(one, one.p_system) for one in comparisons]
+    columns = [
+        *map(holm, (both, same, seeds, systems)),
+        1 - ALPHA / _holm_steps(both),
+        1 - 2 * ALPHA / _holm_steps(same),
+    ]
+    lines = np.stack(columns, axis=1).tolist() if comparisons else []
     return [
-        _Case(
-            one,
-            *(float(p[index]) for p in adjusted.values()),
-            level=1 - ALPHA / steps[index],
-            same_level=1 - 2 * ALPHA / same_steps[index],
-            num_comparisons=len(comparisons),
-            margin=margin,
-            noun=noun,
-        ).decision(higher_is_better)
-        for index, one in enumerate(comparisons)
+        _Case(one, p, p_same, p_seed, p_system, level, same_level, len(lines), margin, noun)
+        for one, (p, p_same, p_seed, p_system, level, same_level) in zip(comparisons, lines, strict=True)
     ]
 
 
@@ -109,25 +113,34 @@ class _Case:
     margin: float
     noun: str
 
-    def decision(self, higher_is_better: bool) -> Decision:
+    def word(self, higher_is_better: bool) -> Verdict:
         if math.isnan(self.found.mean):
-            return self._told("undefined", self._undefined_reason())
-        same = self.p_same <= ALPHA
-        inside = f"inside ±{self.margin:g} by seeds and {self.noun}"
+            return "undefined"
         if self.p <= ALPHA:
-            word: Verdict = "better" if (self.found.mean > 0) == higher_is_better else "worse"
-            return self._told(word, f"real, yet {inside}" if same else f"beyond the noise of seeds and {self.noun}")
-        if same:
-            return self._told("equivalent", inside)
+            return "better" if (self.found.mean > 0) == higher_is_better else "worse"
+        if self.p_same <= ALPHA:
+            return "equivalent"
         if self.p_seed <= ALPHA:
-            return self._told("these systems only", self._what_limits())
-        if self.found.n == 1 and self.p_system <= ALPHA:
-            return self._told("these runs only", "a single run of each row: the noise of seeds is not known")
-        return self._told("inconclusive", self._what_limits())
+            return "these systems only"
+        return "these runs only" if self.found.n == 1 and self.p_system <= ALPHA else "inconclusive"
 
-    def _told(self, verdict: Verdict, reason: str) -> Decision:
-        level = self.same_level if verdict == "equivalent" else self.level
-        return Decision(verdict, self.p, self.p_same, self.found.interval(level), level, reason)
+    def decision(self, higher_is_better: bool) -> Decision:
+        word = self.word(higher_is_better)
+        inside = f"inside ±{self.margin:g} by seeds and {self.noun}"
+        match word:
+            case "undefined":
+                reason = self._undefined_reason()
+            case "better" | "worse":
+                reason = f"real, yet {inside}" if self.p_same <= ALPHA else f"beyond the noise of seeds and {self.noun}"
+            case "equivalent":
+                reason = inside
+            case "these runs only":
+                reason = "a single run of each row: the noise of seeds is not known"
+            case _:
+                reason = self._what_limits()
+        level = self.same_level if word == "equivalent" else self.level
+        p, p_same = (math.nan, math.nan) if word == "undefined" else (self.p, self.p_same)
+        return Decision(word, p, p_same, self.found.interval(level), level, reason)
 
     def _undefined_reason(self) -> str:
         if self.found.n == 0:
@@ -142,7 +155,7 @@ class _Case:
             return f"the error over {self.noun} is undefined"
         if found.n < 2:
             return f"one seed has no spread, at least {max(seeds_needed(self.num_comparisons), 2)} are needed"
-        if power(found.mean, found.by_systems, level) >= POWER:
+        if power(found.mean, found.beyond_seeds, level) >= POWER:
             seeds = more_seeds(found, level, seeds_needed(self.num_comparisons) if found.paired else 2)
             if seeds is not None:
                 return f"about {seeds:,} seeds would settle this (80 % power)"

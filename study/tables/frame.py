@@ -36,8 +36,9 @@ class TableRow:
 
     `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
     while no seed is done. `comparison` is the row minus the reference on the primary metric: None for the reference,
-    and for every row while the table grows; `decision` is None for a row without a declared verdict. `sizes` are
-    num_trainable and num_total (parameters), macs (per clip) and num_trials (of the row's own search).
+    and for every row while the table grows; `decision` is None for a row without a declared verdict, and `changed`
+    says how the declaration was changed after runs: the verdict is exploratory then. `sizes` are num_trainable and
+    num_total (parameters), macs (per clip) and num_trials (of the row's own search).
     """
 
     declared: Declared
@@ -48,6 +49,7 @@ class TableRow:
     published: PublishedRow | None
     comparison: Comparison | None
     decision: Decision | None
+    changed: str
     is_reference: bool
     sizes: Mapping[str, int | None]
 
@@ -61,6 +63,8 @@ class TableRow:
         """The verdict's word and what it rests on or what limits it; None where nothing was compared."""
         if self.is_reference:
             return "reference", ""
+        if self.decision and self.changed:
+            return f"exploratory: {self.decision.verdict}", f"{self.changed}; {self.decision.reason}"
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
@@ -164,8 +168,9 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
         num_failed=int((cells["state"] == "failed").sum()),
         values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
         published=PUBLISHED[row.quoted] if row.quoted else None,
-        comparison=judged.comparisons.get(results.file.metric) if judged else None,
+        comparison=judged.comparisons.get(judgement.metric) if judged and judgement else None,
         decision=judged.decision if judged else None,
+        changed=judgement.changed if judgement else "",
         is_reference=compare is not None and row.id == compare.to,
         sizes={**{name: _known(done[name]) for name in _SIZES}, "num_trials": results.trials.get(row.id)},
     )

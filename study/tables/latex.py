@@ -47,7 +47,7 @@ def escape(text: str) -> str:
 
 def bold_rows(frame: TableFrame) -> frozenset[str]:
     """Rows whose primary number may be bold: better than the reference, or the reference when all are worse."""
-    words = {row.declared.id: row.decision.verdict for row in frame.rows if row.decision}
+    words = {row.declared.id: row.verdict[0] for row in frame.rows if row.decision and row.verdict}
     better = {row for row, word in words.items() if word == "better"}
     if words and frame.reference and all(word == "worse" for word in words.values()):
         better.add(frame.reference.id)
@@ -60,9 +60,11 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     headings, notes = dict(_HEADINGS), list[str]()
     if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
-        notes.append(rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, with 95\,\% intervals.")
-    decided = [(row.declared.label, row.decision) for row in frame.rows if row.decision]
-    reasons = [f"{label}: {decision.verdict}: {decision.reason}." for label, decision in decided]
+        notes.append(
+            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, intervals at the level of the verdict."
+        )
+    decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
+    reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]
     notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."

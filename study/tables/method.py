@@ -72,7 +72,7 @@ def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
-        _comparison(results.file, f"{procedure} " if procedure else ""),
+        _comparison(results, procedure),
         *_published(results),
     )
 
@@ -207,15 +207,23 @@ def _system_truth(results: TableResults) -> str:
     return "A system's true score is that of the corpus's system_mos file (convention of the official baseline)."
 
 
-def _comparison(file: AblationFile, procedure: str) -> str:
-    if file.compare is None:
+def _comparison(results: TableResults, procedure: str) -> str:
+    file, compare = results.file, results.file.compare
+    if compare is None:
         return "No comparison was declared, so there is no verdict: every difference is exploratory."
-    compare = file.compare
-    reference = file.row(compare.to).label
-    return (
-        f"Verdicts: {title(compare.metric)} against '{reference}', declared beforehand for {len(compare.rows)} rows. "
-        f"{procedure}Every other number is exploratory."
-    )
+    declared = f"{_declared(results)} for {len(compare.rows)} rows."
+    said = f"Verdicts: {title(compare.metric)} against '{file.row(compare.to).label}', {declared}"
+    return " ".join(filter(None, [said, procedure, "Every other number is exploratory."]))
+
+
+def _declared(results: TableResults) -> str:
+    """Whether the comparisons were declared before the runs that they compare."""
+    declared = results.declared
+    if declared.changed:
+        return f"DECLARED ANEW AFTER {declared.num_changed} OF THEIR RUNS (then: {'; '.join(declared.before)})"
+    if declared.num_unknown:
+        return f"declared (not recorded whether before {declared.num_unknown} of their runs)"
+    return "declared beforehand"
 
 
 def _published(results: TableResults) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ def evidence(results: TableResults) -> Evidence:
         ta_only=tuple(row.id for row in shown if reference and _must_agree_on_omq(results, row, reference)),
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
         group_means=next((row.id for row in shown if row.spec.model.predictor == "system_lookup"), None),
+        changed=results.declared.changed,
         clip_scope=file.base.train.clip_scope,
     )
 

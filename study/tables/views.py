@@ -65,7 +65,7 @@ class View:
 
 
 def _seeds(value: tuple[int, int, int]) -> str:
-    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failed one."""
+    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failure."""
     num_seeds, num_done, num_failed = value
     if num_done == num_seeds:
         return str(num_seeds)
@@ -112,7 +112,7 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
-        "interval": Column("interval of both", "at_level", _both, ("both_low", "both_high", "both_level")),
+        "interval": Column("interval (seeds and systems)", "at_level", _both, ("both_low", "both_high", "both_level")),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
         "by_systems": _compared(
             f"95 % {frame.group_noun}", "interval", lambda found: found.systems, "systems_low", "systems_high"
@@ -121,6 +121,11 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "p_system": _compared("p (systems)", "p", lambda found: found.p_system, "p_system"),
         "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
+        "p_equivalent": Column(
+            "p equivalent", "p", lambda row: row.decision.p_equivalent if row.decision else None, ("p_equivalent",)
+        ),
+        "paired_seeds": _compared("paired", "count", lambda found: found.n if found.paired else 0, "paired_seeds"),
+        "declared": Column("declared", "text", _declared, ("declared",)),
     }
     for metric in frame.metrics:
         found |= _metric(frame, metric)
@@ -175,6 +180,10 @@ def _both(row: TableRow) -> tuple[Interval, float] | None:
     if row.decision:
         return row.decision.interval, row.decision.level
     return (row.comparison.interval(), LEVEL) if row.comparison else None
+
+
+def _declared(row: TableRow) -> str | None:
+    return (row.changed or "beforehand") if row.decision else None
 
 
 def _metric(frame: TableFrame, metric: str) -> dict[str, Column]:

@@ -1,9 +1,9 @@
 """Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out.
 
-`fit`, `predict`, `save` and `load` are the doors; they import torch, and so does this package.
+`fit`, `predict`, `save`, `load` and `seconds_per_step` are the doors; they import torch, and so does this package.
 """
 
-from whisq_core.training.fit import Diverged, FitResult, fit, predict
+from whisq_core.training.fit import Diverged, FitResult, fit, predict, seconds_per_step
 from whisq_core.training.saved import CONFIG, WEIGHTS, TrainedModel, load, read_config, save
 from whisq_core.training.step import EpochRecord
 
@@ -19,4 +19,5 @@ __all__ = [
     "predict",
     "read_config",
     "save",
+    "seconds_per_step",
 ]

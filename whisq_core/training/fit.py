@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from whisq_core.device import resolve_auto
 from whisq_core.features.store import Dataset
-from whisq_core.spec import RunSpec
+from whisq_core.spec import RunSpec, TrainSpec
 from whisq_core.training.saved import TrainedModel
 from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss
 
@@ -67,7 +68,7 @@ def fit(
     assert np.isfinite(train.omq).all(), "every clip to train on has an OMQ label"
     assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
     spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
-    with _num_threads(spec.train.threads):
+    with computing(spec.train):
         run = Trainer(spec, train)
         model = TrainedModel(run.model, spec)
         predict_watched = None if watch is None else _predictor(model, watch)
@@ -85,6 +86,14 @@ def fit(
     return FitResult(model, curve)
 
 
+def seconds_per_step(spec: RunSpec, data: Dataset) -> float:
+    """Seconds of one step of a resolved run on this machine, measured: the fastest of a few epochs on these clips."""
+    with computing(spec.train):
+        run = Trainer(spec, data)
+        seconds = min(run.epoch(epoch).seconds for epoch in range(1, 6))  # the first ones compile and capture
+    return seconds / -(-len(data) // spec.train.batch_size)
+
+
 def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     """Predicted OMQ and TA of each clip; a clip's numbers do not depend on which others are predicted with it.
 
@@ -100,19 +109,34 @@ def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     float64 array [clips, 2]
         OMQ and TA on the scale of the ratings, not clipped.
     """
-    with _num_threads(model.spec.train.threads):
+    with computing(model.spec.train):
         return _predictor(model, data)()
 
 
 @contextmanager
-def _num_threads(threads: int) -> Iterator[None]:
-    """Run with this many threads, which is part of a run: the order of float32 sums depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def computing(train: TrainSpec) -> Iterator[None]:
+    """Inside, PyTorch computes as a resolved `train` says; what it was told before is put back.
+
+    Threads are part of a run: the order of float32 sums depends on them. On CUDA float32 products are not rounded to
+    TF32, and with `train.deterministic` operations that are not bit-identical from run to run are avoided or refused.
+    """
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    strict, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(train.threads)
+    if train.device == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        if train.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its library is first used
+            torch.set_deterministic_debug_mode("error")
+            torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        if train.device == "cuda":
+            torch.set_float32_matmul_precision(products)
+            torch.set_deterministic_debug_mode(strict)
+            torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:

@@ -1,7 +1,7 @@
 """Trained models as folders: `model.safetensors` and, written last, `config.json`, as the Hugging Face hub has them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def load(folder: Path) -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: its weights do not fit {CONFIG} ({reason}). Fetch both files again.") from None
-    if spec.train.device == "cuda" and not torch.cuda.is_available():
+    is_there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if not is_there[spec.train.device]():
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})
     return TrainedModel(network.to(spec.train.device), spec)

@@ -10,8 +10,7 @@ from helpers.results import synthetic_results, untrained, with_cell
 from study.report import write_report
 from study.report.page import facts, one_more_run
 from study.stats import summarise
-from study.tables import write_tables
-from study.tables import judge_table
+from study.tables import judge_table, write_tables
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = with_cell(untrained(synthetic_results(num_seeds=3), "cross"), "cross", 1, "failed", "loss </script> is NaN")

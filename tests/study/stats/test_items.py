@@ -9,8 +9,9 @@ from study.stats.items import Error, Items
 MEAN = "score.utterance.mean"
 
 
-def moved(values: Array) -> Array:
-    return values - values.mean()
+def error_of(items: Items, values: Array) -> Error:
+    """Of the mean of one seed's values."""
+    return items.error(MEAN, (values - values.mean())[None]).error
 
 
 def crossed(num_groups: int, num_second: int, seed: int) -> tuple[Array, list[str], list[str]]:
@@ -18,7 +19,11 @@ def crossed(num_groups: int, num_second: int, seed: int) -> tuple[Array, list[st
     generator = np.random.default_rng(seed)
     first, second = np.divmod(np.arange(num_groups * num_second), num_second)
     values = generator.normal(size=num_groups)[first] + generator.normal(size=num_second)[second]
-    return values + generator.normal(size=len(first)), [f"S{index}" for index in first], [f"P{index}" for index in second]
+    return (
+        values + generator.normal(size=len(first)),
+        [f"S{index}" for index in first],
+        [f"P{index}" for index in second],
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -27,8 +32,8 @@ def test_over_crossed_groups_the_error_of_a_mean_is_that_of_statsmodels(seed: in
     codes = np.stack([np.unique(names, return_inverse=True)[1] for names in (groups, second)], axis=1)
     one = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": codes[:, 0]})
     two = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": codes})
-    assert Items.of(groups, None).error(MEAN, moved(values)).value == pytest.approx(one.bse[0])
-    assert Items.of(groups, second).error(MEAN, moved(values)).value == pytest.approx(max(two.bse[0], one.bse[0]))
+    assert error_of(Items.of(groups, None), values).value == pytest.approx(one.bse[0])
+    assert error_of(Items.of(groups, second), values).value == pytest.approx(max(two.bse[0], one.bse[0]))
 
 
 def test_over_unequal_groups_the_error_of_a_mean_is_the_jackknife() -> None:
@@ -37,7 +42,7 @@ def test_over_unequal_groups_the_error_of_a_mean_is_the_jackknife() -> None:
     values = generator.normal(size=7)[group] + generator.normal(size=len(group))
     without = np.array([values[group != one].mean() for one in range(7)])
     expected = np.sqrt(6 / 7 * np.sum((without - values.mean()) ** 2))
-    assert Items.of([f"{one}" for one in group], None).error(MEAN, moved(values)).value == pytest.approx(expected)
+    assert error_of(Items.of([f"{one}" for one in group], None), values).value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("metric", ["ta.utterance.lcc", "ta.utterance.srcc", "ta.utterance.ktau", "ta.system.lcc"])
@@ -49,7 +54,7 @@ def test_the_error_of_a_correlation_is_that_of_scipys_bootstrap_of_whole_systems
     truth = generator.normal(size=60)[member] + generator.normal(size=len(member))
     predicted = truth + generator.normal(size=60)[member] + generator.normal(size=len(member))
     items = Items.of([f"{one:02}" for one in member], None)
-    found = items.error(metric, influence(metric, predicted, truth, items.group, None))
+    found = items.error(metric, influence(metric, predicted[None], truth, items.groups.codes)[1]).error
 
     def statistic(systems: Array) -> float:
         clips = (systems[:, None] * 6 + np.arange(6)).ravel()
@@ -67,28 +72,28 @@ def test_prompts_that_carry_the_errors_make_the_error_larger_and_never_smaller()
     number = np.unique(second, return_inverse=True)[1]
     heavy = generator.normal(size=40)[number] + 0.1 * generator.normal(size=len(number))
     for values, at_least in ((heavy, 2.0), (generator.normal(size=len(number)), 1.0)):
-        one, two = (Items.of(groups, known).error(MEAN, moved(values)) for known in (None, second))
+        one, two = (error_of(Items.of(groups, known), values) for known in (None, second))
         assert two.value >= at_least * one.value
 
 
 def test_fewer_than_five_prompts_have_no_error_of_their_own() -> None:
-    values, groups, second = crossed(8, 4, 0)
+    _, groups, second = crossed(8, 4, 0)
     assert Items.of(groups, second).second is None
 
 
 def test_fewer_than_five_systems_say_nothing_about_other_systems() -> None:
     for count, known in ((4, False), (5, True)):
         values, groups, _ = crossed(count, 9, 0)
-        assert np.isfinite(Items.of(groups, None).error(MEAN, moved(values)).value) == known
+        assert np.isfinite(error_of(Items.of(groups, None), values).value) == known
 
 
 def test_groups_of_unequal_size_count_as_fewer() -> None:
     sizes = [40, 2, 2, 2, 2, 2]
     groups = [f"{one}" for one in np.repeat(np.arange(6), sizes)]
     values = np.random.default_rng(0).normal(size=len(groups))
-    assert Items.of(groups, None).error(MEAN, moved(values)).freedom < 1
+    assert error_of(Items.of(groups, None), values).freedom < 1
     even = [f"{one}" for one in np.repeat(np.arange(6), 8)]
-    assert Items.of(even, None).error(MEAN, moved(values[:48])).freedom == pytest.approx(5)
+    assert error_of(Items.of(even, None), values[:48]).freedom == pytest.approx(5)
 
 
 def test_errors_add_up_as_satterthwaite_says() -> None:
@@ -100,4 +105,17 @@ def test_errors_add_up_as_satterthwaite_says() -> None:
 def test_influences_that_are_not_finite_leave_the_error_unknown() -> None:
     values, groups, _ = crossed(8, 12, 0)
     values[3] = np.nan
-    assert np.isnan(Items.of(groups, None).error(MEAN, moved(values)).value)
+    assert np.isnan(error_of(Items.of(groups, None), values).value)
+
+
+def test_the_noise_of_seeds_in_single_items_is_told_apart() -> None:
+    """Balanced: the mean square of seeds x systems in a two-way analysis of variance, over all values."""
+    generator = np.random.default_rng(3)
+    of_systems, noise = generator.normal(size=12), generator.normal(size=(6, 12))
+    groups = [f"S{one:02}" for one in np.repeat(np.arange(12), 4)]
+    values = np.repeat(of_systems + noise, 4, axis=1)
+    moved = values - values.mean(axis=1, keepdims=True)
+    residual = of_systems + noise - (of_systems + noise).mean(axis=1, keepdims=True)
+    residual = residual - residual.mean(axis=0)
+    expected = np.sum(residual**2) / (5 * 11) / (6 * 12)
+    assert Items.of(groups, None).error(MEAN, moved).seed_noise == pytest.approx(expected)

@@ -98,7 +98,11 @@ def test_an_aa_row_that_only_differs_by_seeds_is_quiet() -> None:
     noise = np.random.default_rng(5).normal(0, 0.05, table.predictions["whisq"].shape)
     middle = table.predictions["whisq"].mean(axis=0)
     rows = {"whisq": middle + noise, "again": middle + noise[::-1].copy() * -1}
-    found = judge(replace(table, predictions=rows, seeds={"whisq": tuple(range(10)), "again": tuple(range(10, 20))}, aa=("again",)))
+    found = judge(
+        replace(
+            table, predictions=rows, seeds={"whisq": tuple(range(10)), "again": tuple(range(10, 20))}, aa=("again",)
+        )
+    )
     decision = found.rows["again"].decision
     assert decision is not None
     assert decision.verdict in ("inconclusive", "equivalent")
@@ -132,9 +136,7 @@ def test_a_row_on_other_seeds_is_never_paired_by_position() -> None:
     table = evidence(errors=BAD)
     apart = judge(replace(table, seeds={**table.seeds, "bad": tuple(range(100, 110))})).primary("bad")
     assert apart is not None
-    values = {
-        row: [evaluate(one, table.truth, table.groups)[METRIC] for one in table.predictions[row]] for row in BAD
-    }
+    values = {row: [evaluate(one, table.truth, table.groups)[METRIC] for one in table.predictions[row]] for row in BAD}
     assert not apart.paired
     assert apart.p_seed == pytest.approx(stats.ttest_ind(values["bad"], values["whisq"], equal_var=False).pvalue)
 
@@ -216,7 +218,7 @@ def test_the_judgement_carries_what_a_protocol_must_name() -> None:
     found = judge(evidence(errors=BAD))
     assert (found.metric, found.margin, found.reference) == (METRIC, 0.01, "whisq")
     assert (found.num_clips, found.num_systems) == (96, 12)
-    assert "not varied: verdicts hold for this training set" in found.procedure
+    assert "verdicts hold for this training set and for ratings such as these" in found.procedure
     assert found.design[0].startswith("2 comparisons need at least 7 seeds")
 
 

@@ -55,7 +55,10 @@ def test_a_row_that_could_not_be_tested_still_counts_in_the_correction() -> None
 def test_seeds_that_agree_on_a_difference_within_the_noise_of_systems_count_for_these_systems_only() -> None:
     found = verdict(comparison(0.04, system_error=0.04), *UNRELATED)
     assert found.verdict == "these systems only"
-    assert found.reason == f"no number of seeds settles this; about {advised(found.reason)} test systems would (80 % power)"
+    assert (
+        found.reason
+        == f"no number of seeds settles this; about {advised(found.reason)} test systems would (80 % power)"
+    )
 
 
 def test_the_seed_test_has_its_own_holm() -> None:
@@ -67,7 +70,7 @@ def test_the_seed_test_has_its_own_holm() -> None:
 
 
 def test_rows_are_equivalent_when_the_combined_error_leaves_them_inside_the_margin() -> None:
-    same = comparison(0.001, system_error=0.002)
+    same = comparison(0.001, system_error=0.002, seed_sd=0.002)
     found = verdict(same, *UNRELATED)
     assert (found.verdict, found.reason) == ("equivalent", "inside ±0.01 by seeds and test systems")
     assert -0.01 < found.interval.low < found.interval.high < 0.01
@@ -112,7 +115,7 @@ def test_the_interval_excludes_zero_where_the_verdict_is_a_difference(mean: floa
 
 
 def test_an_inconclusive_row_limited_by_systems_says_how_many_systems_would_settle_it() -> None:
-    close = comparison(0.05, seed_sd=0.05, system_error=0.04)
+    close = comparison(0.05, seed_sd=0.02, system_error=0.04)
     found = verdict(close)
     systems = advised(found.reason)
 
@@ -145,7 +148,7 @@ def test_a_number_of_systems_beyond_reason_is_no_advice() -> None:
 
 
 def test_an_inconclusive_row_limited_by_seeds_says_how_many_would_settle_it() -> None:
-    found = verdict(comparison(0.05, seed_sd=0.1, system_error=0.005))
+    found = verdict(comparison(0.05, seed_sd=0.1, system_error=0.001))
     assert found.verdict == "inconclusive"
     seeds = advised(found.reason)
     assert found.reason == f"about {seeds} seeds would settle this (80 % power)"
@@ -161,14 +164,8 @@ def test_seeds_and_systems_of_one_size_fail_together_where_each_alone_would_pass
 
 
 def test_too_few_seeds_for_the_declared_rows_need_at_least_the_number_that_can_decide() -> None:
-    found = verdict(comparison(0.3, num_seeds=5), *(comparison(0.0, num_seeds=5) for _ in range(5)))
+    found = verdict(comparison(0.5, num_seeds=5), *(comparison(0.0, num_seeds=5) for _ in range(5)))
     assert (found.verdict, found.reason) == ("inconclusive", "about 8 seeds would settle this (80 % power)")
-
-
-def test_one_seed_decides_nothing() -> None:
-    found = verdict(comparison(0.3, num_seeds=1))
-    assert (found.verdict, found.p_holm) == ("inconclusive", 1.0)
-    assert found.reason == "one seed has no spread, at least 6 are needed"
 
 
 def test_too_few_systems_decide_nothing_beyond_them() -> None:
@@ -194,7 +191,9 @@ def test_an_unknown_error_over_systems_leaves_the_row_to_these_systems() -> None
 def test_a_single_run_of_each_row_may_differ_beyond_the_systems_but_only_as_these_runs() -> None:
     found = verdict(compare(METRIC, np.array([0.7]), np.array([0.5]), Error(0.02, 28), 29))
     assert found.verdict == "these runs only"
-    assert verdict(compare(METRIC, np.array([0.52]), np.array([0.5]), Error(0.02, 28), 29)).verdict == "inconclusive"
+    close = verdict(compare(METRIC, np.array([0.52]), np.array([0.5]), Error(0.02, 28), 29))
+    assert (close.verdict, close.p_holm) == ("inconclusive", 1.0)
+    assert close.reason == "one seed has no spread, at least 6 are needed"
 
 
 def test_no_declared_row_gives_no_verdict() -> None:
@@ -239,5 +238,5 @@ def test_the_power_curve_rises_with_the_difference_and_with_systems_and_hardly_w
     assert few[3] + 10 < systems[3] < many[3]
 
 
-def test_too_few_seeds_for_a_verdict_have_no_power() -> None:
-    assert power_curve(6, 5, 29)[1].split("errors")[1].split()[::2] == ["0"] * 5
+def test_too_few_seeds_for_a_verdict_have_no_power_curve() -> None:
+    assert power_curve(6, 5, 29) == []

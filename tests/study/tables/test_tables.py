@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from study.published import PUBLISHED
+from study.tables import judge_table
 from study.tables.formats import FORMATS, long_csv, wide_csv, write_tables
 from study.tables.frame import table_frame
 from study.tables.html import html
 from study.tables.latex import bold_rows, escape, latex
 from study.tables.markdown import markdown
 from study.tables.views import columns, views
-from study.tables import judge_table
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
