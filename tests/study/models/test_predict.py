@@ -12,7 +12,7 @@ import pytest
 from helpers.checkpoints import write_checkpoint
 from helpers.command import Finished, run
 from helpers.results import synthetic_results
-from helpers.studies import Place, changed, copied_to
+from helpers.studies import Place, copied_to
 from huggingface_hub import ModelCard
 
 from study.models import Model
@@ -22,18 +22,6 @@ from whisq_core.corpus import read_corpus
 from whisq_core.metrics import METRICS, title
 
 PROMPT = "a slow piano"
-
-
-@pytest.fixture(scope="module")
-def saved(finished_study: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The finished study with the models of a row, saved after its cells were done, and of a row that is its twin."""
-    place = copied_to(tmp_path_factory.mktemp("saved"), finished_study)
-    twin = {"id": "twin", "label": "The same settings"}
-    changed(place, lambda content: content["sections"][-1]["rows"].append(twin))
-    finished = run(place.folder, *place.ablate, "--save-models", "--rows", "whisq,twin,constant")
-    assert finished.status == 0, finished.err
-    assert finished.err.count("done: ") == 2, "each run is trained once more, under both names"
-    return place
 
 
 @pytest.fixture(scope="module")
