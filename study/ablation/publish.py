@@ -10,7 +10,7 @@ from whisq_core.files import write_atomically
 from whisq_core.spec import digest
 
 _STAMP = ".published.json"  # what the files in a folder were made from
-_VERSION = 2  # raise when the same results look different
+_VERSION = 3  # raise when the same results look different
 
 
 def is_published(results: TableResults, out: Path) -> bool:
