@@ -57,9 +57,9 @@ class World:
 
     ``prompt_share`` of the own errors' variance lies in prompts. ``tail`` are the degrees of freedom of the Student's t
     that own errors follow; ``step`` is what predictions are rounded to. ``seed_scale`` is the relative sd, over seeds,
-    of a row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold and
-    system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first ``num_worse``
-    rows lies below that of the others; ``margin`` is in that unit and taken over to other metrics by the same errors.
+    of a row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold
+    and system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first
+    ``num_worse`` rows lies below that of the others; ``margin`` is in that unit, in other metrics that of these errors.
     """
 
     name: str

@@ -354,7 +354,8 @@ def _notes(evidence: Evidence, rows: Mapping[str, RowJudgement], beaten: str) ->
     notes = []
     if beaten:
         notes.append(
-            f"Control alarm: '{evidence.group_means}', which knows nothing but the group of an item, is better than "
+            f"Control alarm: '{evidence.group_means}', which knows only which of the {evidence.group_noun} an item is "
+            f"of, is better than "
             f"'{evidence.reference}' on {beaten}."
         )
     for row in evidence.aa:
