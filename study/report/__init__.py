@@ -5,6 +5,6 @@ figures.
 """
 
 from study.report.page import figures, write_report
-from study.report.style import BLACK, BLUE, GREY, GRID, VERMILION, finish
+from study.report.style import BLACK, BLUE, COLOURS, GREY, GRID, VERMILION, finish
 
-__all__ = ["BLACK", "BLUE", "GREY", "GRID", "VERMILION", "figures", "finish", "write_report"]
+__all__ = ["BLACK", "BLUE", "COLOURS", "GREY", "GRID", "VERMILION", "figures", "finish", "write_report"]
