@@ -72,14 +72,13 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
     lines = {}
     for state, trials in trials_by_state(result.study).items():
         for trial in trials:
-            started, ended = trial.datetime_start, trial.datetime_complete
             lines[trial.number] = {
                 "trial": trial.number,
                 "state": state,
                 "value": trial.value,
                 "reason": trial.user_attrs.get("reason"),
                 "run_id": trial.user_attrs.get("run_id"),
-                "seconds": (ended - started).total_seconds() if started and ended else math.nan,
+                "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **settings_of(trial, result.plan.search),
                 **{name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs},
             }

@@ -91,18 +91,6 @@ def test_what_is_reported_of_the_winner_had_no_part_in_a_choice(data: Path, tmp_
     assert mean_and_sd(result.winner.reported) in outcome.summary
 
 
-def test_a_winner_chosen_from_equals_is_too_good_until_it_is_reported(data: Path, tmp_path: Path) -> None:
-    useless = {"loss.ot_weight": {"low": 1e-12, "high": 1e-11, "log": True}}  # changes nothing that is scored
-    asked = request(data, tmp_path, top=2, space=useless, sampler="random", ot_weight=1e-12)
-
-    outcome = search(asked)
-
-    winner = outcome.result.winner
-    assert winner is not None
-    assert winner.mean == pytest.approx(outcome.result.candidates[0].mean, abs=1e-6)
-    assert winner.reported != winner.held_out
-
-
 def test_a_split_by_clips_is_searched_as_well(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path)
     text = asked.sources.file.read_text().replace("  model:\n", "  data:\n    inner_by: clip\n  model:\n")
