@@ -37,6 +37,7 @@ class Sources:
     name: str | None = None
     seeds: tuple[int, ...] | None = None
     rows: tuple[str, ...] = ()
+    keeps: bool = True  # whether anything may be left on the disk: not by a plan
 
 
 class Inputs:
@@ -83,7 +84,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
     if sources.data is not None:
         assert sources.features is not None, "features go with a corpus"
         with collect_errors(mistakes):
-            workspace = Workspace(sources.data, sources.features)
+            workspace = Workspace(sources.data, sources.features, keeps=sources.keeps)
         with collect_errors(mistakes):
             if not sources.features.exists():  # a complete store may be read-only
                 check_writable(sources.features, "--features")

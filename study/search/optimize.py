@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.config import AblationFile, Row, Search, search_mistakes
-from study.dashboard import annotate, retried
+from study.dashboard import annotate, attach_files, retried
 from study.engine import (
     Inputs,
     Pool,
@@ -92,7 +92,8 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
         figures = retried(partial(search_figures, result))
         write_figures(figures, folder / "plots.html")
         annotate(inputs.database, plan.name, markdown_note(result, text), figures)
-    best = write_best(result, folder)
+        best = write_best(result, folder)
+        attach_files(inputs.database, plan.name, [path for path in (best, folder / "trials.csv") if path is not None])
     return SearchOutcome(result, _with_paths(text, folder, best), folder, best, figures)
 
 
