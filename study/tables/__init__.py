@@ -7,7 +7,7 @@ draws or loads a plotting library: tables are written anew after every cell.
 from study.tables.formats import write_tables
 from study.tables.frame import TableFrame, TableRow, table_frame
 from study.tables.html import STYLE, Placed, html_tables, listed, warnings
-from study.tables.method import warning_of
+from study.tables.method import untrained_rows, warning_of
 from study.tables.numbers import number
 from study.tables.verdicts import judge_table
 
@@ -21,6 +21,7 @@ __all__ = [
     "listed",
     "number",
     "table_frame",
+    "untrained_rows",
     "warning_of",
     "warnings",
     "write_tables",
