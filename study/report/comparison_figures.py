@@ -38,13 +38,8 @@ def differences(results: TableResults, frame: TableFrame, margin: float) -> go.F
         mean = row.comparison.mean if row.comparison else low
         if not low <= mean <= high:
             text = f"◂ {mean:+.3f}" if mean < low else f"{mean:+.3f} ▸"
-            figure.add_annotation(
-                x=low if mean < low else high,
-                y=index,
-                text=text,
-                showarrow=False,
-                xanchor="left" if mean < low else "right",
-            )
+            place = {"x": low, "xanchor": "left"} if mean < low else {"x": high, "xanchor": "right"}
+            figure.add_annotation(y=index, text=text, showarrow=False, **place)
     finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 150 + 40 * len(rows))
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[row.label for row in rows], range=[len(rows) - 0.4, -0.6]

@@ -1,4 +1,4 @@
-"""What a table says, in one sentence: how many of the declared rows are better, worse, equivalent, undecided, and which."""
+"""What a table says, in one sentence: which of the declared rows are better, worse, equivalent or inconclusive."""
 
 from study.stats import Judgement
 from study.tables import TableFrame

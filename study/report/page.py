@@ -70,7 +70,7 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
 def write_report(
     results: TableResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
 ) -> Path:
-    """Write `report.html`, which opens offline and asks the network for nothing; it names the tables that lie beside it.
+    """Write `report.html`, which opens offline, asks the network for nothing, and links the tables beside it.
 
     Parameters
     ----------

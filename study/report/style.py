@@ -35,7 +35,7 @@ def translucent(colour: str, share: float) -> str:
 
 
 def scale_rows(results: TableResults) -> frozenset[str]:
-    """Rows that set the ranges that all rows share: all but untrained encoders and placeholders, if there are others."""
+    """Rows that set the ranges which rows share: not untrained encoders and placeholders, if there are others."""
     placeholders = {row.id for section in results.file.sections if section.stand_in for row in section.rows}
     every = frozenset(row.id for row in results.file.rows)
     return every - untrained_rows(results) - placeholders or every
