@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, short, style_of, translucent
+from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, scale_rows, short, style_of, translucent
 from study.results import TableResults
 from study.tables import TableFrame
 from whisq_core.metrics import TARGETS, group_means
@@ -57,6 +57,10 @@ def curves(results: TableResults, frame: TableFrame) -> go.Figure | None:
     finish(figure, "Learning curves", frame.warning, subtitle, 760)
     figure.update_xaxes(title_text="epoch", row=2)
     figure.update_yaxes(rangemode="tozero")
+    highest = data[data["row"].isin(scale_rows(results))].groupby("term")["max"].max()
+    for place, term in enumerate(TERMS):
+        if term in highest:
+            figure.update_yaxes(range=[0, 1.05 * highest[term]], row=place // 2 + 1, col=place % 2 + 1)
     figure.update_annotations(font_size=12)
     figure.update_layout(margin_t=110, legend={"x": 1.02, "y": 1})
     return figure
@@ -179,7 +183,8 @@ def system_errors(results: TableResults, frame: TableFrame) -> go.Figure | None:
     if tables[TARGETS[0]].empty:
         return None
     labels = [row.label for row in frame.rows if row.declared.id in results.predictions]
-    largest = max(float(np.nanmax(np.abs(table.to_numpy()))) for table in tables.values())
+    shown = [row for row in tables[TARGETS[0]].index if row in scale_rows(results)] or list(tables[TARGETS[0]].index)
+    largest = max(float(np.nanmax(np.abs(table.loc[shown].to_numpy()))) for table in tables.values())
     figure = make_subplots(rows=2, cols=1, subplot_titles=[target.upper() for target in tables], vertical_spacing=0.14)
     for place, table in enumerate(tables.values()):
         figure.add_trace(

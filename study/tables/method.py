@@ -101,7 +101,7 @@ def _data(results: TableResults) -> str:
 
 def _leak(results: TableResults) -> str:
     """Settings that were chosen by scores of clips that are scored again make those scores too good."""
-    leaks = bool(searched(results.file))
+    leaks = bool(searched_settings(results.file))
     return " The rows' searches were not nested in the folds: their scores are somewhat too good." if leaks else ""
 
 

@@ -142,7 +142,10 @@ def views(frame: TableFrame) -> list[View]:
     all_columns = columns(frame)
 
     def view(name: str, heading: str, *keys: str) -> View:
-        return View(name, heading, {key: all_columns[key] for key in keys})
+        shown = [
+            key for key in keys if key == frame.metric or any(map(all_columns[key].text, frame.rows))
+        ]  # none empty
+        return View(name, heading, {key: all_columns[key] for key in shown})
 
     against = f", differences from {frame.reference.label}" if frame.reference else ""
     single = not frame.trained_here and all(row.num_done == 1 for row in frame.rows)  # no error over seeds is known
