@@ -1,5 +1,8 @@
 """`whisq-study demo`: corpus -> features -> table -> report -> search, with real encoders and without a hub."""
 
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +47,18 @@ def demo(request: DemoRequest, pool: Pool) -> int:
     write_atomically(out / "audit.csv", [published.csv().encode()])
     log(optimize(OptimizeRequest(sources, SEARCH_ROW, SEARCH_TRIALS), pool).summary)
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"{written}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
+    print(f"{written}\ndatabase {storage}\n\nnext:\n{next_commands(storage)}")
     return status
+
+
+def next_commands(storage: str) -> str:
+    """What to type now, line by line; where the shell does not find whisq-study, first what lets it."""
+    activate = Path(sys.executable).with_name("activate")
+    lines = [shlex.join(["whisq-study", "dashboard", "--storage", storage])]
+    if activate.is_file() and shutil.which("whisq-study") is None:
+        here = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
+        lines.insert(0, shlex.join([".", str(here)]))
+    return "\n".join(lines)
 
 
 def _file(request: DemoRequest) -> Path:
