@@ -1,15 +1,17 @@
 """The checks that every command makes before it starts anything: all that is wrong is told together."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
-from study.store import Database, sqlite_path
+from study.store import Database, masked, sqlite_path
 from whisq_core import kernels
 from whisq_core.errors import InputError, did_you_mean, raise_all
 
@@ -38,6 +40,13 @@ class Sources:
     seeds: tuple[int, ...] | None = None
     rows: tuple[str, ...] = ()
     keeps: bool = True  # whether anything may be left on the disk: not by a plan
+
+    def shell_words(self) -> str:
+        """The file, and the options that say where the rest lies, as a shell takes them; a password is masked."""
+        storage = self.storage and masked(self.storage)
+        options = {"--data": self.data, "--features": self.features, "--storage": storage}
+        given = [(option, str(value)) for option, value in options.items() if value is not None]
+        return shlex.join([str(self.file), *chain.from_iterable(given)])
 
 
 class Inputs:

@@ -1,13 +1,13 @@
 """Figures of rows against the reference: differences with their intervals, and the same seed by seed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, scale_rows, translucent
+from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
 from study.results import TableResults
 from study.stats import Interval
 from study.tables import TableFrame, TableRow
@@ -17,10 +17,10 @@ _SPLIT = 0.2  # of a row's height, from the combined interval to each partial on
 _PANELS_IN_A_LINE = 4
 
 
-def differences(results: TableResults, frame: TableFrame, margin: float) -> go.Figure | None:
+def differences(frame: TableFrame, margin: float, in_range: Collection[str] | None = None) -> go.Figure | None:
     """Difference of each row from the reference with both 95 % intervals; None when there is none.
 
-    Rows of untrained encoders do not set the range: an arrow with the difference shows the way to one that is outside.
+    The rows `in_range` set the range, by default all: an arrow with the difference shows the way to one that is outside.
     """
     reference = frame.reference.label if frame.reference else ""
     rows = [row for row in frame.rows if row.comparison and not np.isnan(row.comparison.mean)]
@@ -41,7 +41,7 @@ def differences(results: TableResults, frame: TableFrame, margin: float) -> go.F
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
-    low, high = _range([row for row in rows if row.declared.id in scale_rows(results)], margin)
+    low, high = _range([row for row in rows if in_range is None or row.declared.id in in_range], margin)
     for index, row in enumerate(rows):
         mean = row.comparison.mean if row.comparison else low
         if not low <= mean <= high:
