@@ -8,7 +8,7 @@ import pytest
 from helpers.command import ENVIRONMENT, run, run_script
 from helpers.studies import Place, copied_to
 
-COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "doctor", "dashboard")
+COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "predict", "doctor", "dashboard")
 UNNEEDED = {
     "torch",
     "transformers",
