@@ -5,6 +5,7 @@ which may have a *truth*, a *group* (items that share their errors: a system, a 
 crossed with it (a prompt). `MEANINGS` are the names by which the columns are known.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,8 @@ _NO_NUMBER = ("", "nan", "none", "na", "n/a", "null", "<na>", "inf", "-inf")
 _MOST_LINES = 20  # of mistakes listed, of each kind
 _KEYS = ["row", "seed", "item", "target"]
 
+SEED_AT_END = re.compile(r"(?P<row>.+?)[-_./ ]+(?:random)?(?:seed|run|rep|repeat|trial)[-_=. ]*(?P<seed>\d+)", re.I)
+"""`ours-seed3`; a bare number is no seed, since `gpt-4` is a name."""
 Where = Callable[[int], str]
 """Names a line of the table (by its position) in messages."""
 
@@ -89,7 +92,9 @@ def read_frame(
     InputError
         With every line that cannot be used, and what to do.
     """
-    name = where or (lambda position: f"line {frame.index[position]} of the frame")
+    given = frame.index
+    name = where or (lambda position: f"line {given[position % len(given)]} of the frame")
+    frame = frame if where else long_form(frame, columns)
     table, notes = _named(frame, columns)
     if table.empty:
         raise InputError("the table of predictions has no line. Give at least one prediction.")
@@ -109,6 +114,24 @@ def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict
     if "target" in header and "target" not in found.values():  # a truth has another column already
         found["target"] = "target"
     return found
+
+
+def long_form(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> pd.DataFrame:
+    """A table with a column of numbers for each model as one line for each prediction; any other as it is."""
+    header = [str(column) for column in frame.columns if column != "_where"]
+    found = meanings_of(header, chosen)
+    models = [column for column in header if column not in found.values()]
+    if {"prediction", "row"} & set(found) or not {"item", "truth"} & set(found) or len(models) < 2:
+        return frame
+    if frame[models].apply(pd.to_numeric, errors="coerce").isna().any(axis=None):
+        return frame
+    kept = [column for column in frame.columns if column not in models]
+    lines = frame.melt(kept, models, "row", "prediction")
+    if "seed" not in found:
+        matches = {model: SEED_AT_END.fullmatch(model) for model in models}
+        lines["seed"] = lines["row"].map({model: match["seed"] if match else "0" for model, match in matches.items()})
+        lines["row"] = lines["row"].map({model: match["row"] if match else model for model, match in matches.items()})
+    return lines
 
 
 def nouns_of(found: Mapping[str, str]) -> tuple[str, str]:

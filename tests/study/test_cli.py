@@ -9,20 +9,8 @@ from helpers.command import ENVIRONMENT, SCRIPT, run, run_script
 from helpers.studies import Place, copied_to
 
 COMMANDS = (
-    *(
-        "init",
-        "demo",
-        "encode",
-        "ablate",
-        "optimize",
-        "report",
-        "runs",
-        "evaluate",
-        "audit",
-        "dashboard",
-        "doctor",
-        "rm",
-    ),
+    *("init", "demo", "encode", "ablate", "optimize", "report", "runs", "evaluate", "predict", "audit"),
+    *("dashboard", "doctor", "rm"),
 )
 UNNEEDED = {
     "torch",

@@ -224,6 +224,17 @@ def test_a_table_without_names_of_items_is_matched_by_position() -> None:
     assert "No column names the items" in table.text()
 
 
+def test_a_column_for_each_model_is_a_row_each(tmp_path: Path) -> None:
+    frame = long_table(num_seeds=2)
+    named = frame.assign(model=frame["row"] + "_seed" + frame["seed"].astype(str))
+    wide = named.pivot(index=["item", "group", "truth"], columns="model", values="prediction").reset_index()
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    expected = judge(frame, "same").verdicts.set_index("row").sort_index()
+
+    for table in (judge(wide, "same"), judge(read_files([tmp_path / "wide.csv"]), "same")):
+        pd.testing.assert_frame_equal(table.verdicts.set_index("row").sort_index(), expected, rtol=1e-9)
+
+
 def test_every_mistake_names_its_line_and_what_to_do(tmp_path: Path) -> None:
     lines = ["model,item,truth,prediction", "A,1,2,nan", "A,2,x1,3", "B,1,2,", "B,2,2,1e999"]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
