@@ -50,7 +50,7 @@ class TableRow:
         if self.is_reference:
             return "reference", ""
         if self.decision and self.changed:
-            return f"exploratory: {self.decision.verdict}", f"{self.changed}; {self.decision.reason}"
+            return f"exploratory ({self.decision.verdict})", f"{self.changed}; {self.decision.reason}"
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None

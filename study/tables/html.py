@@ -33,7 +33,7 @@ tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid #222; }
 .word { font-weight: 600; border-radius: 3px; padding: 0 .35em; background: #eee; color: #333; }
 .word.better { background: #d9ece6; color: #00503a; } .word.worse { background: #fbe3d3; color: #8a3c00; }
 .word.equivalent { background: #dcebf6; color: #00446f; }
-.word.these-systems-only { background: #fbf3c8; color: #5e5200; }
+.word.these-systems-only, .word.these-runs-only { background: #fbf3c8; color: #5e5200; }
 """
 
 _WITH_MINUS = ("published", "difference", "percent", "interval", "at_level")  # numbers; a hyphen in words is none

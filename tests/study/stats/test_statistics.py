@@ -270,5 +270,5 @@ def test_means_of_groups_that_beat_the_reference_are_an_alarm() -> None:
     table = evidence(errors={"whisq": 0.9, "lookup": 0.01, "declared": 0.9})
     found = judge(replace(table, compared=("declared",), group_means="lookup"))
     assert found.notes[0].startswith(
-        "Control alarm: 'lookup', which knows only which of the test systems an item is of, is better than 'whisq' on OMQ U-MSE, "
+        "Control alarm: 'lookup', which knows only which of the test systems an item is of, is better than 'whisq' on "
     )
