@@ -93,7 +93,6 @@ def write_report(
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
-        design=" ".join(judgement.design),
         verdict_table=verdict_table,
         metric_tables=metric_tables,
         figures={

@@ -123,6 +123,7 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
     notes = {
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
         "Checks": _checks(results, judgement),
+        "Design": judgement.design if judgement else (),
         "Cells without a result": _incomplete(results),
         "Protocol": sentences(results, judgement.procedure if judgement else ""),
     }

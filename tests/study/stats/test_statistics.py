@@ -255,7 +255,7 @@ def test_any_targets_groups_and_metrics_are_judged_and_a_mean_needs_no_truth() -
 
 @pytest.mark.parametrize("metric", METRICS + EXTRA)
 def test_every_metric_of_the_table_can_be_the_primary_one(metric: str) -> None:
-    found = judge(replace(evidence(errors=BAD), metric=metric))
+    found = judge(replace(evidence(errors=BAD), metric=metric, metrics=(metric,)))
     decision = found.rows["bad"].decision
     assert decision is not None
     assert decision.verdict in ("worse", "these systems only")
