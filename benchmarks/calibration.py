@@ -96,6 +96,7 @@ NULLS = (
     replace(EQUAL, name="equal, cross-validated", fold_error=0.1, clips_per_system=80.5, prompt_share=0.2),
 )
 EQUIVALENCE = (
+    replace(SAME, name="same procedure, wider margin", margin=0.02),
     replace(SAME, name="at the margin, same errors", effect=0.01, num_worse=NUM_ROWS),
     replace(BOTH, name="at the margin, both of one size", effect=0.06, num_worse=NUM_ROWS, margin=0.06),
     replace(SHARED, name="at the margin, own errors", effect=0.10, num_worse=NUM_ROWS, margin=0.10),
