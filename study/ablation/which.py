@@ -58,16 +58,28 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
             f"--name {name}: that table has runs under other conditions ({_some(different)}), and both in one table "
             "would be a mixture. Give another --name, or none."
         )
-    inputs.out = output_folder(sources.out, name)
-    owner = owner_of(inputs.out)
-    if owner not in (None, name):
-        raise InputError(
-            f"--out {inputs.out}: holds table '{owner}', and this is another, '{name}'{_why(file, begun, now)}. "
-            "Give another --out, or leave it out."
-        )
+    inputs.out = folder_of(name, sources.out, _why(file, begun, now))
     inputs.file = replace(file, name=name)
     features = {**(begun[name].features if name in begun else {}), **now.features}
     return replace(now, features=features, out=str(inputs.out))
+
+
+def folder_of(name: str, given: Path | None, why: str = "") -> Path:
+    """The folder of a table.
+
+    Raises
+    ------
+    InputError
+        When another table lies there.
+    """
+    out = output_folder(given, name)
+    owner = owner_of(out)
+    if owner not in (None, name):
+        raise InputError(
+            f"--out {out}: holds table '{owner}', and this is another, '{name}'{why}. "
+            "Give another --out, or leave it out."
+        )
+    return out
 
 
 def tell(inputs: Inputs, shared: Conditions, *, starts: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.command import run
+from helpers.dashboards import dashboard, get_json
 from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
 
@@ -50,6 +51,12 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     assert frame["omq.utterance.lcc"].tolist() == pytest.approx(frame["value"].tolist(), abs=1e-6)
     assert set(outcome.figures) == {"search_history", "search_parallel", "search_slices", "search_curves"}
     assert (outcome.folder / "plots.html").stat().st_size > 100_000
+    with dashboard(tmp_path, asked.sources.storage) as address:
+        (summary,) = get_json(f"{address}/api/studies")["study_summaries"]
+        described = get_json(f"{address}/api/studies/{summary['study_id']}")
+        importance = get_json(f"{address}/api/studies/{summary['study_id']}/param_importances")
+    assert {each["filename"] for each in described["artifacts"]} == {"best.yaml", "trials.csv"}
+    assert importance == {"param_importances": [[]]}, "as the command line says: too few trials"
 
 
 def test_the_winner_is_chosen_on_seeds_that_no_trial_used(data: Path, tmp_path: Path) -> None:
