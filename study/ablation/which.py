@@ -25,6 +25,9 @@ _LONGEST = 60  # letters of what is added to a name
 def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
     """What the cells that a command asks for would share."""
     file, workspace, features = inputs.file, inputs.workspace, dict[str, str]()
+    base = file.base
+    with collect_errors([]):  # the plan says for each row what its device lacks
+        base = pool.resolved(base)
     for row in inputs.rows:
         with collect_errors([]):  # weights that are missing block their row, which says so
             features |= features_of(identify(pool.resolved(row.spec), workspace).parts)
@@ -32,7 +35,7 @@ def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
         file=str(file.path),
         declared=file.name,
         override=dict(file.override),
-        base=_shared_settings(pool.resolved(file.base)),
+        base=_shared_settings(base),
         seeds=list(file.seeds),
         corpus=workspace.digest,
         features=features,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_WIDE = 150  # letters from which the intervals have room
+_WIDE, _MIDDLE = 150, 110  # letters from which the intervals and the reasons of verdicts have room
 
 
 def show_frame(frame: "pd.DataFrame") -> None:
@@ -34,13 +34,14 @@ def show_table(out: Path) -> None:
     before, _, rest = markdown.partition("\n| ")
     verdicts = "| " + rest.partition("\n\n")[0]
     head, _, *lines = map(_cells, verdicts.splitlines())
-    wide = shutil.get_terminal_size().columns >= _WIDE
+    width = shutil.get_terminal_size().columns
+    hidden = ("relative", *(() if width >= _WIDE else ("95 %",)), *(() if width >= _MIDDLE else ("p (",)))
     shown = [
-        place
-        for place, name in enumerate(head)
-        if any(line[place] for line in lines) and name != "relative" and (wide or not name.startswith("95 %"))
+        place for place, name in enumerate(head) if any(line[place] for line in lines) and not name.startswith(hidden)
     ]
     head, *lines = ([line[place] for place in shown] for line in (head, *lines))
+    if width < _MIDDLE:
+        lines = [[*line[:-1], line[-1].partition(":")[0]] for line in lines]
     typer.echo(before.replace("**", "").replace("# ", "").replace("#", "").strip())
     _draw(head, lines)
     typer.echo(f"all metrics, notes and protocol: {out / 'table.md'}; page: {out / 'report.html'}")
@@ -57,9 +58,10 @@ def _draw(head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=name != "verdict")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
+    longest = max((len(line[0]) for line in lines if any(line[1:])), default=None)  # headings of sections may be longer
+    for place, name in enumerate(head):
+        table.add_column(name, no_wrap=name != "verdict", max_width=None if place else longest)
     for line in lines:
         table.add_row(*line, style=None if any(line[1:]) else "bold")
     width = shutil.get_terminal_size().columns

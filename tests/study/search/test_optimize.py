@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import browser
 from helpers.command import run
 from helpers.dashboards import dashboard, get_json
 from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
@@ -55,6 +56,11 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
         (summary,) = get_json(f"{address}/api/studies")["study_summaries"]
         described = get_json(f"{address}/api/studies/{summary['study_id']}")
         importance = get_json(f"{address}/api/studies/{summary['study_id']}/param_importances")
+        if browser.executable() is not None:
+            with browser.page(tmp_path / "profile", width=1400) as tab:
+                tab.visit(f"{address}/dashboard/studies/{summary['study_id']}")
+                tab.wait_for("document.querySelectorAll('.main-svg').length > 4")
+                assert tab.problems == []
     assert {each["filename"] for each in described["artifacts"]} == {"best.yaml", "trials.csv"}
     assert importance == {"param_importances": [[]]}, "as the command line says: too few trials"
 
