@@ -8,7 +8,7 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.ablation.which import choose_table, stored_table, tell
+from study.ablation.which import choose_table, folder_of, stored_table, tell
 from study.config import AblationFile, Row
 from study.engine import (
     Cell,
@@ -21,7 +21,6 @@ from study.engine import (
     collect_errors,
     encode_backbones,
     identify,
-    output_folder,
     plan,
     preflight,
 )
@@ -265,8 +264,8 @@ def report(sources: Sources) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     inputs = preflight(sources, writes=False)
     file, shared = stored_table(inputs.file, inputs.database, sources.name)
-    results = collect(file, inputs.database, shared)
-    page, *tables = publish(results, inputs.database, output_folder(sources.out, file.name), "whisq-study report")
+    out = folder_of(file.name, sources.out)
+    page, *tables = publish(collect(file, inputs.database, shared), inputs.database, out, "whisq-study report")
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 
