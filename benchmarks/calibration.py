@@ -1,324 +1,428 @@
 """Does the verdict keep its promise? Simulated tables whose truth is known, judged by the functions that judge yours.
 
-    python benchmarks/calibration.py [--tables 5000] [--workers 2] [--out results/calibration.csv]   (make calibration)
+    python benchmarks/calibration.py [--tables 5000] [--workers 1] [--out results/calibration.csv]   (make calibration)
 
-Each table is a corpus of its own (systems, clips, labels in steps of .2), a reference and six declared rows trained on
-seeds of their own. Numbers of systems and clips, the SRCC of about .6 and its seed sd of .01 are those of MusicEval.
+Each table is a corpus of its own (29 systems of 4 to 27 clips, crossed with 128 prompts, labels in steps of .2), a
+reference and six declared rows on ten seeds, as MusicEval's dev set has them. Every table is judged on U-SRCC and on
+U-MSE, some on system-level correlations. Nulls, in which every 'better' or 'worse' is false:
 
-Nulls, in which every verdict 'better' or 'worse' is false:
+* same procedure: the rows are the reference with other seeds (A/A);
+* equal in the population: every row errs in its own way, all of them equally on average; prompts carry 0, 40 or 80 % of
+  the errors' variance; with tied predictions; with heavy tails;
+* both of one size: errors mostly shared and seeds that scatter three times as much;
+* cross-validated: 2,335 clips in five folds, each fold predicted by a model with training-set errors of its own.
 
-* same procedure: the rows are the reference with other seeds;
-* equal in the population: every row errs on clips of its own, all of them equally on average;
-* both of one size: errors mostly shared and seeds that scatter three times as much, so that neither source dominates
-  (here max(p_seed, p_system) alone fails, and p_both is what keeps the promise).
+Then rows that differ by just the equivalence margin, so that 'equivalent' would be false, rows that are equal, so that
+it is right, and one row of six that is worse by a known difference: the power. The same tables are also judged as
+version 0.1 did (errors over systems alone, equivalence by two intervals), but for its bootstrap.
 
-With fewer tables: 12 systems; a system-level metric; one row worse by just the equivalence margin, so that
-'equivalent' would be false; and the power: one of six rows is worse by a known difference of population SRCC.
+Counts are kept in build/calibration as they are made: a run that was stopped goes on there, and one that was complete
+only writes the table anew.
 """
 
 import argparse
 import csv
+import json
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import stdtr
 from threadpoolctl import threadpool_limits
 
-from study.stats import ALPHA, Comparison, Interval, compare, decide, holm, resample
-from whisq_core.metrics import group_means, srcc
+from study.stats import ALPHA, Comparison, Error, Items, compare, holm, influence, words
+from whisq_core.metrics import group_means, higher_is_better, lcc, mse, srcc
 
 Array = NDArray[np.float64]
+Groups = NDArray[np.int64]
 
-MARGIN = 0.01
+PROCEDURE = 3
+"""Raise when the same predictions get other verdicts: counts of an older procedure are left aside."""
 NUM_ROWS = 6
-NUM_DRAWS = 500  # the interval rests on the draws' standard deviation: 3 % off, where 2,000 draws are 1.6 % off
-CHUNK = 25  # tables a process takes at once
+CHUNK = 100  # tables whose counts are kept at once
+U_SRCC, U_MSE = "ta.utterance.srcc", "ta.utterance.mse"
 
 
 @dataclass(frozen=True)
 class World:
-    """How tables are made: sds of errors (by system and, again, by clip), and how seeds move them.
+    """How tables are made: sds of errors, by system and, again, by clip, and how seeds move them.
 
-    ``seed_scale`` is the relative sd, over seeds, of a row's whole error; ``seed_noise`` the sd of what a seed adds to
-    each clip. ``effect`` is by how much the first row's population SRCC lies below that of the others.
+    ``prompt_share`` of the own errors' variance lies in prompts. ``tail`` are the degrees of freedom of the Student's t
+    that own errors follow; ``step`` is what predictions are rounded to. ``seed_scale`` is the relative sd, over seeds,
+    of a row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold
+    and system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first
+    ``num_worse`` rows lies below that of the others; ``margin`` is in that unit, in other metrics that of these errors.
     """
 
     name: str
-    shared_error: float
-    own_error: float
-    seed_scale: float
-    seed_noise: float
+    shared_error: float = 0.0
+    own_error: float = 0.35
+    seed_scale: float = 0.03
+    seed_noise: float = 0.08
+    prompt_share: float = 0.0
+    tail: float = 0.0
+    step: float = 0.0
+    fold_error: float = 0.0
     num_seeds: int = 10
     num_systems: int = 29
+    clips_per_system: float = 14.2
     effect: float = 0.0
-    metric: str = "ta.utterance.srcc"
+    num_worse: int = 1
+    margin: float = 0.01
+    metrics: tuple[str, ...] = (U_SRCC, U_MSE)
 
 
-SAME = World("same procedure", shared_error=0.35, own_error=0.0, seed_scale=0.03, seed_noise=0.08)
-EQUAL = World("equal in the population", shared_error=0.0, own_error=0.35, seed_scale=0.03, seed_noise=0.08)
-BOTH = World("both of one size", shared_error=0.35, own_error=0.05, seed_scale=0.10, seed_noise=0.08)
-SHARED = World("mostly shared errors", shared_error=0.33, own_error=0.12, seed_scale=0.03, seed_noise=0.08)
-NULLS = (SAME, EQUAL, BOTH)
-OTHERS = (
-    replace(EQUAL, num_systems=12),
-    replace(EQUAL, metric="ta.system.srcc"),
-    replace(SAME, name="at the margin", effect=MARGIN),
+SAME = World("same procedure", shared_error=0.35, own_error=0.0)
+EQUAL = World("equal in the population")
+BOTH = World("both of one size", shared_error=0.35, own_error=0.05, seed_scale=0.10)
+SHARED = World("mostly shared errors", shared_error=0.33, own_error=0.12)
+NULLS = (
+    SAME,
+    EQUAL,
+    replace(EQUAL, name="equal, prompts 40 %", prompt_share=0.4),
+    replace(EQUAL, name="equal, prompts 80 %", prompt_share=0.8),
+    replace(EQUAL, name="equal, tied predictions", step=0.25, prompt_share=0.2),
+    replace(EQUAL, name="equal, heavy tails", tail=3.0, prompt_share=0.2),
+    BOTH,
+    replace(EQUAL, name="equal, system level", metrics=("ta.system.srcc", "ta.system.lcc"), prompt_share=0.2),
+    replace(EQUAL, name="equal, cross-validated", fold_error=0.1, clips_per_system=80.5, prompt_share=0.2),
 )
-POWER = tuple(
-    replace(world, name=f"power, {kind}", effect=effect, num_seeds=num_seeds, num_systems=num_systems)
-    for world, kind in ((EQUAL, "own errors"), (SHARED, "mostly shared errors"))
-    for num_systems, num_seeds in ((29, 5), (29, 10), (29, 20), (60, 10), (100, 10))
-    for effect in (0.03, 0.06, 0.12)
+EQUIVALENCE = (
+    replace(SAME, name="at the margin, same errors", effect=0.01, num_worse=NUM_ROWS),
+    replace(BOTH, name="at the margin, both of one size", effect=0.06, num_worse=NUM_ROWS, margin=0.06),
+    replace(SHARED, name="at the margin, own errors", effect=0.10, num_worse=NUM_ROWS, margin=0.10),
 )
-PLAN = (*((world, 1) for world in NULLS), *((world, 5) for world in OTHERS), *((world, 25) for world in POWER))
+OWN = World("power, own errors", own_error=0.25, prompt_share=0.2)
+ALIKE = replace(SHARED, name="power, mostly shared errors", prompt_share=0.2)
+POWER = (
+    *(replace(OWN, effect=effect) for effect in (0.05, 0.10, 0.15)),
+    *(replace(OWN, effect=effect, num_systems=60) for effect in (0.05, 0.10)),
+    replace(OWN, effect=0.10, num_seeds=20),
+    replace(OWN, name="power, cross-validated", effect=0.05, clips_per_system=80.5, fold_error=0.1),
+    replace(OWN, name="power, system level", effect=0.10, metrics=("ta.system.srcc", "ta.system.lcc")),
+    *(replace(ALIKE, effect=effect) for effect in (0.05, 0.10)),
+)
+PLAN = (*((world, 1) for world in (*NULLS, *EQUIVALENCE)), *((world, 10) for world in POWER))
+
+
+@dataclass
+class Counts:
+    """Sums over tables of one world and metric; the names are those of the CSV."""
+
+    tables: int = 0
+    false_verdicts: int = 0  # tables with a better or worse where that is not so
+    seeds_alone: int = 0  # the same if the seed test alone decided
+    one_way: int = 0  # the same with errors over systems alone
+    found: int = 0  # the row with an effect is called worse
+    found_one_way: int = 0
+    false_equivalence: int = 0  # tables with an 'equivalent' where a row lies at the margin or beyond
+    two_intervals: int = 0  # the same by two 90 % intervals without correction
+    equivalent: float = 0  # share of equal rows that are called equivalent
+    aa_alarms: int = 0  # the last row, judged as a comparison of its own, differs
+    covered: float = 0  # share of combined 95 % intervals that hold the truth, where it is known
+    value: float = 0
+    seed_error: float = 0
+    system_error: float = 0
+
+    def __iadd__(self, other: "Counts") -> "Counts":
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
 
 
 @dataclass(frozen=True)
-class Table:
-    """What became of one simulated table."""
+class Corpus:
+    """The system and prompt of each clip, what a perfect listener would hear in it, and the mean of five ratings."""
 
-    false_verdict: bool  # better or worse where that is not so
-    seeds_alone: bool  # the same if the seed test alone decided
-    without_both: bool  # the same if max(p_seed, p_system) decided
-    found: bool  # the row with an effect is called worse
-    false_equivalence: bool
-    alarm: bool  # an A/A row, judged as a comparison of its own, raises the alarm
-    seeds_cover: float  # share of seed intervals that hold the truth; NaN where the truth is not known
-    items_cover: float
-    seed_sd: float
-    item_error: float
-    srcc: float
+    crossed: Items
+    one_way: Items
+    system: Groups
+    prompt: Groups
+    fold: Groups
+    signal: Array
+    labels: Array
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One line of the CSV: rates over tables; ``upper_bound`` is the upper 95 % bound of ``false_verdicts``.
-
-    ``seeds_alone`` and ``max_of_two`` are the rates of false verdicts if only the seed test, or only the larger of
-    p_seed and p_system, decided.
-    """
-
-    scenario: str
-    metric: str
-    systems: int
-    seeds: int
-    effect: float
-    tables: int
-    false_verdicts: float
-    upper_bound: float
-    seeds_alone: float
-    max_of_two: float
-    false_equivalence: float
-    aa_alarms: float
-    power: float
-    seed_interval_coverage: float
-    item_interval_coverage: float
-    mean_srcc: float
-    seed_sd: float
-    item_error: float
+def make_corpus(world: World, num_systems: int, generator: np.random.Generator) -> Corpus:
+    """Systems of 4 to 27 clips (times as many as there are more of them), each with prompts of its own choice."""
+    scale = world.clips_per_system / 14.2
+    sizes = np.clip(np.round(generator.gamma(5, 14.2 / 5, num_systems)), 4, 27) * scale
+    system = np.repeat(np.arange(num_systems), sizes.astype(np.int64))
+    prompt = np.concatenate([generator.choice(round(128 * scale), size, replace=False) for size in sizes.astype(int)])
+    by_system, by_clip = generator.normal(0, 0.45, num_systems), generator.normal(0, 0.45, len(system))
+    labels = 3.2 + by_system[system] + by_clip + generator.normal(0, 0.25, len(system))
+    return Corpus(
+        crossed=Items.of(system, prompt),
+        one_way=Items.of(system, None),
+        system=system,
+        prompt=prompt,
+        fold=generator.permutation(len(system)) % 5,
+        signal=3.2 + by_system[system] + 0.45 * by_clip,
+        labels=np.clip(np.round(labels * 5) / 5, 1, 5),
+    )
 
 
-def simulate(world: World, scale: float, table: int) -> Table:
-    """Make and judge one table; the first row's error is `scale` times as large (see `error_scale`).
+def _error(world: World, corpus: Corpus, sd: float, generator: np.random.Generator) -> Array:
+    """By system, by clip and by prompt, of the same variance whatever the share of prompts."""
 
-    Its random numbers depend on the world's name and size and on `table` only.
-    """
-    key = [*world.name.encode(), world.num_seeds, world.num_systems, round(world.effect * 1000), table]
-    generator = np.random.default_rng(key)
-    system_of, signal, labels = _corpus(world.num_systems, generator)
-    shared = _error(system_of, world.num_systems, world.shared_error, generator)
-    scales = [1.0, scale, *[1.0] * (NUM_ROWS - 1)]
-    rows = [_predictions(world, system_of, signal, shared, one, generator) for one in scales]
-    truth = np.stack([labels, labels], axis=1)
-    resampling = resample(truth, [f"S{system:03}" for system in system_of], None, NUM_DRAWS, generator)
-    values = [np.array([_value(world.metric, one, labels, system_of) for one in row]) for row in rows]
-    draws = [resampling.seed_mean(world.metric, np.repeat(row[:, :, None], 2, axis=2)) for row in rows]
-    comparisons = [
-        compare(world.metric, values[row], values[0], draws[row] - draws[0], world.num_systems)
-        for row in range(1, NUM_ROWS + 1)
-    ]
-    return _outcome_of_table(world, comparisons, float(np.mean([one.std(ddof=1) for one in values])), values[0].mean())
+    def drawn(size: int, variance: float) -> Array:
+        if world.tail:
+            scaled = generator.standard_t(world.tail, size) / np.sqrt(world.tail / (world.tail - 2))
+            return np.asarray(scaled * np.sqrt(variance))
+        return generator.normal(0, np.sqrt(variance), size)
 
-
-def _value(metric: str, predicted: Array, labels: Array, system_of: NDArray[np.int64]) -> float:
-    """The metric of one seed, by the functions behind `evaluate`, which would compute all 18."""
-    if ".system." in metric:
-        predicted, labels = group_means(predicted, system_of), group_means(labels, system_of)
-    return srcc(predicted, labels)
-
-
-def _corpus(num_systems: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], Array, Array]:
-    """Systems of 4 to 27 clips, what a perfect listener would hear in each clip, and the mean of five ratings."""
-    sizes = np.clip(np.round(generator.gamma(5, 14.2 / 5, num_systems)), 4, 27).astype(np.int64)
-    system_of = np.repeat(np.arange(num_systems), sizes)
-    by_system, by_clip = generator.normal(0, 0.45, num_systems), generator.normal(0, 0.45, len(system_of))
-    labels = 3.2 + by_system[system_of] + by_clip + generator.normal(0, 0.25, len(system_of))
-    return system_of, by_system[system_of] + 0.45 * by_clip, np.clip(np.round(labels * 5) / 5, 1, 5)
-
-
-def _error(system_of: NDArray[np.int64], num_systems: int, sd: float, generator: np.random.Generator) -> Array:
-    error: Array = generator.normal(0, sd, num_systems)[system_of] + generator.normal(0, sd, len(system_of))
+    rest = sd**2 * (1 - world.prompt_share)
+    error = drawn(int(corpus.system[-1]) + 1, rest)[corpus.system] + drawn(len(corpus.system), rest)
+    if world.prompt_share:
+        error += drawn(int(corpus.prompt.max()) + 1, 2 * sd**2 * world.prompt_share)[corpus.prompt]
     return error
 
 
-def _predictions(
-    world: World,
-    system_of: NDArray[np.int64],
-    signal: Array,
-    shared: Array,
-    scale: float,
-    generator: np.random.Generator,
-) -> Array:
-    """[seeds, clips]"""
-    own = _error(system_of, int(system_of[-1]) + 1, world.own_error, generator)
+def make_row(world: World, corpus: Corpus, shared: Array, scale: float, generator: np.random.Generator) -> Array:
+    """Predictions [seeds, clips] of one row whose error is `scale` times as large as that of others."""
+    error = shared + _error(world, corpus, world.own_error, generator)
+    if world.fold_error:
+        of_training_sets = generator.normal(0, world.fold_error, (5, int(corpus.system[-1]) + 1))
+        error = error + of_training_sets[corpus.fold, corpus.system]
     of_seeds = scale * (1 + generator.normal(0, world.seed_scale, (world.num_seeds, 1)))
-    noise = generator.normal(0, world.seed_noise, (world.num_seeds, len(signal)))
-    predictions: Array = signal + of_seeds * (shared + own) + noise
-    return predictions
-
-
-def error_scale(world: World) -> float:
-    """By what a row's error must grow to cost `effect` of population SRCC: bisection on one very large corpus."""
-    return _scale(replace(world, name="", num_seeds=3, num_systems=20_000)) if world.effect else 1.0
+    predictions = corpus.signal + of_seeds * error
+    predictions += generator.normal(0, world.seed_noise, predictions.shape)
+    return np.round(predictions / world.step) * world.step if world.step else predictions
 
 
 @lru_cache
-def _scale(population: World) -> float:
-    reference = _population_srcc(population, 1.0)
-    low, high = 1.0, 5.0
-    for _ in range(20):
+def population(world: World) -> tuple[float, dict[str, float]]:
+    """By what a row's error must grow to cost `effect` of U-SRCC, and the margin in the unit of each metric.
+
+    Bisection on one very large corpus, the same for every scale.
+    """
+    if not world.effect:
+        return 1.0, dict.fromkeys(world.metrics, world.margin)
+    reference = _population_value(world, U_SRCC, 1.0)
+    low, high = 1.0, 4.0
+    for _ in range(12):
         middle = (low + high) / 2
-        worse = reference - _population_srcc(population, middle)
-        low, high = (middle, high) if worse < population.effect else (low, middle)
-    return high
+        worse = reference - _population_value(world, U_SRCC, middle)
+        low, high = (middle, high) if worse < world.effect else (low, middle)
+    sizes = {name: _population_value(world, name, high) - _population_value(world, name, 1.0) for name in world.metrics}
+    return high, {name: abs(size) for name, size in sizes.items()}
 
 
-def _population_srcc(population: World, scale: float) -> float:
-    generator = np.random.default_rng(0)  # the same corpus for every scale
-    system_of, signal, labels = _corpus(population.num_systems, generator)
-    shared = _error(system_of, population.num_systems, population.shared_error, generator)
-    predictions = _predictions(population, system_of, signal, shared, scale, generator)
-    return float(np.mean([srcc(predicted, labels) for predicted in predictions]))
+def _population_value(world: World, metric: str, scale: float) -> float:
+    generator = np.random.default_rng(0)
+    corpus = make_corpus(replace(world, clips_per_system=14.2), 4_000, generator)
+    corpus = replace(corpus, prompt=generator.integers(0, 16_000, len(corpus.prompt)))  # as many more prompts
+    shared = _error(world, corpus, world.shared_error, generator)
+    predicted, labels = make_row(replace(world, num_seeds=1), corpus, shared, scale, generator)[0], corpus.labels
+    if ".system." in metric:
+        predicted, labels = group_means(predicted, corpus.system), group_means(labels, corpus.system)
+    return {"srcc": srcc, "lcc": lcc, "mse": mse}[metric.rpartition(".")[2]](predicted, labels)
 
 
-def _outcome_of_table(world: World, comparisons: list[Comparison], seed_sd: float, level: float) -> Table:
-    decisions = decide(comparisons, MARGIN, higher_is_better=True)
-    verdicts = [decision.verdict for decision in decisions]
-    equal = slice(1, None) if world.effect else slice(None)
-    false_verdict = any(verdict in ("better", "worse") for verdict in verdicts[equal])
-    truths = np.array([-world.effect] + [0.0] * (NUM_ROWS - 1))
-    seeds, items = ([getattr(comparison, source) for comparison in comparisons] for source in ("seeds", "systems"))
-    rejected = [
-        holm(np.array(p))[equal] <= ALPHA
-        for p in ([c.p_seed for c in comparisons], [max(c.p_seed, c.p_system) for c in comparisons])
+def simulate(world: World, table: int) -> dict[str, Counts]:
+    """Make one table and judge it on each metric; its random numbers depend on the world and on `table` only."""
+    generator = np.random.default_rng(
+        [*world.name.encode(), world.num_seeds, world.num_systems, round(world.effect * 1000), table]
+    )
+    corpus = make_corpus(world, world.num_systems, generator)
+    shared = _error(world, corpus, world.shared_error, generator)
+    scale, margins = population(world)
+    scales = [1.0] + [scale if row < world.num_worse else 1.0 for row in range(NUM_ROWS)]
+    rows = [make_row(world, corpus, shared, one, generator) for one in scales]
+    return {metric: _judged(world, metric, margins[metric], corpus, rows) for metric in world.metrics}
+
+
+def _judged(world: World, metric: str, margin: float, corpus: Corpus, rows: list[Array]) -> Counts:
+    values, moved = influence(metric, np.concatenate(rows), corpus.labels, corpus.system)
+    values, moved = values.reshape(len(rows), -1), moved.reshape(len(rows), len(rows[0]), -1)
+    now, before = [], []
+    for row in range(1, NUM_ROWS + 1):
+        difference = moved[row] - moved[0]
+        error, noise = corpus.crossed.error(metric, difference)
+        now.append(compare(metric, values[row], values[0], error, world.num_systems, seed_noise=noise))
+        one_way = corpus.one_way.error(metric, difference.mean(axis=0, keepdims=True)).error
+        before.append(replace(now[-1], by_systems=one_way, beyond_seeds=one_way, **_tests(now[-1], one_way)))
+    return _counted(world, metric, margin, now, before, float(values[0].mean()))
+
+
+def _tests(found: Comparison, by_systems: Error) -> dict[str, float]:
+    """The tests of a comparison with another error over systems."""
+    errors = {"p_system": by_systems, "p_both": found.by_seeds + by_systems}
+    return {name: float(2 * stdtr(error.freedom, -abs(found.mean) / error.value)) for name, error in errors.items()}
+
+
+def _counted(
+    world: World, metric: str, margin: float, now: list[Comparison], before: list[Comparison], value: float
+) -> Counts:
+    up = higher_is_better(metric)
+    verdicts, old = words(now, margin, up), words(before, margin, up)
+    worse = slice(0, world.num_worse if world.effect else 0)
+    equal = slice(worse.stop, None)
+    different = ("better", "worse")
+    seeds = holm([one.p_seed for one in now])[equal] <= ALPHA
+    two_intervals = [
+        max(
+            abs(end)
+            for interval in (one.interval(0.9, one.by_seeds), one.interval(0.9, one.by_systems))
+            for end in (interval.low, interval.high)
+        )
+        <= margin
+        for one in before[worse]
     ]
-    alone = decide(comparisons[-1:], MARGIN, higher_is_better=True)[0].verdict
-    return Table(
-        false_verdict=false_verdict or (world.effect > 0 and verdicts[0] == "better"),
-        seeds_alone=bool(rejected[0].any()),
-        without_both=bool(rejected[1].any()),
-        found=verdicts[0] == "worse",
-        false_equivalence=world.effect >= MARGIN and verdicts[0] == "equivalent",
-        alarm=alone not in ("inconclusive", "equivalent"),
-        # On given clips the expected difference of two rows is only known when they are the same procedure.
-        seeds_cover=_coverage(seeds, truths)[equal].mean() if world.own_error == 0 else np.nan,
-        # Where seeds scatter as much as items, the item interval's target is the population at these seeds, not known.
-        items_cover=_coverage(items, truths).mean() if world.own_error > 0.1 else np.nan,
-        seed_sd=seed_sd,
-        item_error=float(np.mean([comparison.system_error for comparison in comparisons])),
-        srcc=float(level),
+    effects = [-margin if up else margin] * worse.stop + [0.0] * (NUM_ROWS - worse.stop)
+    intervals = [one.interval() for one in now]
+    inside = [one.low <= truth <= one.high for one, truth in zip(intervals, effects, strict=True)]
+    known = not world.effect or world.margin == world.effect or metric == U_SRCC
+    return Counts(
+        tables=1,
+        false_verdicts=int(any(word in different for word in verdicts[equal]) or "better" in verdicts[worse]),
+        seeds_alone=int(seeds.any()),
+        one_way=int(any(word in different for word in old[equal]) or "better" in old[worse]),
+        found=int(bool(world.effect) and verdicts[0] == "worse"),
+        found_one_way=int(bool(world.effect) and old[0] == "worse"),
+        false_equivalence=int("equivalent" in verdicts[worse]),
+        two_intervals=int(any(two_intervals)),
+        equivalent=float(np.mean([word == "equivalent" for word in verdicts[equal]])) if verdicts[equal] else 0.0,
+        aa_alarms=int(words(now[-1:], margin, up)[0] not in ("inconclusive", "equivalent")),
+        covered=float(np.mean(inside if known else inside[equal])),
+        value=value,
+        seed_error=float(np.mean([one.by_seeds.value for one in now])),
+        system_error=float(np.mean([one.by_systems.value for one in now])),
     )
 
 
-def _coverage(intervals: list[Interval], truths: Array) -> Array:
-    return np.array([one.low <= truth <= one.high for one, truth in zip(intervals, truths, strict=True)], dtype=float)
+def line_of(world: World, metric: str, counts: Counts) -> dict[str, str]:
+    """One line of the CSV: rates over tables, empty where a rate has no meaning; bounds are Clopper and Pearson's."""
+    total, worse, power = counts.tables, bool(world.effect), bool(world.effect) and world.num_worse == 1
+    rates = {name: value / total for name, value in vars(counts).items() if name != "tables"}
+    shown: dict[str, str | int | float | None] = {
+        "scenario": world.name,
+        "metric": metric,
+        "systems": world.num_systems,
+        "seeds": world.num_seeds,
+        "effect": world.effect,
+        "margin": population(world)[1][metric],
+        "tables": total,
+        "false_verdicts": rates["false_verdicts"],
+        "false_verdicts_bound": upper_bound(counts.false_verdicts, total),
+        "one_way": rates["one_way"],
+        "seeds_alone": rates["seeds_alone"] if world.num_worse < NUM_ROWS else None,
+        "power": rates["found"] if power else None,
+        "power_one_way": rates["found_one_way"] if power else None,
+        "false_equivalence": rates["false_equivalence"] if worse else None,
+        "false_equivalence_bound": upper_bound(counts.false_equivalence, total) if worse else None,
+        "two_intervals": rates["two_intervals"] if worse else None,
+        "equivalent": rates["equivalent"] if not worse else None,
+        "aa_alarms": rates["aa_alarms"] if not world.own_error and not worse else None,
+        "coverage": rates["covered"],
+        "mean_value": rates["value"],
+        "seed_error": rates["seed_error"],
+        "system_error": rates["system_error"],
+    }
+    return {name: _shown(value) for name, value in shown.items()}
 
 
-def summarise_tables(world: World, tables: list[Table]) -> Outcome:
-    """Rates over tables; the bound is Clopper and Pearson's."""
-    count, total = sum(table.false_verdict for table in tables), len(tables)
-    bound = float(stats.beta.ppf(0.95, count + 1, total - count)) if count < total else 1.0
-
-    def rate(name: str) -> float:
-        return float(np.mean([getattr(table, name) for table in tables]))
-
-    return Outcome(
-        scenario=world.name,
-        metric=world.metric,
-        systems=world.num_systems,
-        seeds=world.num_seeds,
-        effect=world.effect,
-        tables=total,
-        false_verdicts=count / total,
-        upper_bound=bound,
-        seeds_alone=rate("seeds_alone"),
-        max_of_two=rate("without_both"),
-        false_equivalence=rate("false_equivalence") if world.effect else np.nan,
-        aa_alarms=rate("alarm") if world.own_error == 0 else np.nan,
-        power=rate("found") if world.effect > MARGIN else np.nan,
-        seed_interval_coverage=rate("seeds_cover"),
-        item_interval_coverage=rate("items_cover"),
-        mean_srcc=rate("srcc"),
-        seed_sd=rate("seed_sd"),
-        item_error=rate("item_error"),
-    )
+def upper_bound(count: int, total: int) -> float:
+    """The upper 95 % bound of a rate."""
+    return float(stats.beta.ppf(0.95, count + 1, total - count)) if count < total else 1.0
 
 
-def run(world: World, num_tables: int, pool: Executor | None = None) -> Outcome:
-    """Simulate `num_tables` tables; the result does not depend on the number of workers."""
-    scale = error_scale(world)
-    if pool is None:
-        return summarise_tables(world, _simulate_many(world, scale, range(num_tables)))
-    chunks = [range(start, min(start + CHUNK, num_tables)) for start in range(0, num_tables, CHUNK)]
-    futures = [pool.submit(_simulate_many, world, scale, chunk) for chunk in chunks]
-    return summarise_tables(world, [table for future in futures for table in future.result()])
+def _shown(value: str | int | float | None) -> str:
+    """Four digits; nothing where a rate has no meaning."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _simulate_many(world: World, scale: float, tables: range) -> list[Table]:
-    return [simulate(world, scale, table) for table in tables]
+def simulate_many(world: World, tables: range) -> dict[str, Counts]:
+    """The counts of some tables, by metric."""
+    sums = {metric: Counts() for metric in world.metrics}
+    for table in tables:
+        for metric, counts in simulate(world, table).items():
+            sums[metric] += counts
+    return sums
+
+
+class Kept:
+    """The counts of one world as they are made: a line of JSON for each chunk of tables."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        name = sha256(json.dumps([PROCEDURE, CHUNK, asdict(world)]).encode()).hexdigest()[:12]
+        self._path = folder / f"{name}.jsonl"
+        self.chunks: dict[int, dict[str, Counts]] = {}
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                chunk = json.loads(line)
+                self.chunks[chunk["start"]] = {name: Counts(**counts) for name, counts in chunk["counts"].items()}
+
+    def add(self, start: int, counts: dict[str, Counts]) -> None:
+        """Keep the counts of one more chunk."""
+        self.chunks[start] = counts
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(
+                json.dumps({"start": start, "counts": {name: asdict(one) for name, one in counts.items()}}) + "\n"
+            )
+
+    def totals(self) -> dict[str, Counts]:
+        """The counts of all chunks, by metric."""
+        sums: dict[str, Counts] = {}
+        for chunk in self.chunks.values():
+            for metric, counts in chunk.items():
+                sums.setdefault(metric, Counts())
+                sums[metric] += counts
+        return sums
+
+
+def run(
+    plan: tuple[tuple[World, int], ...], num_tables: int, num_workers: int, folder: Path
+) -> Iterator[tuple[World, Kept]]:
+    """Each world of the plan when its tables are there; the counts do not depend on the number of workers."""
+    with ProcessPoolExecutor(num_workers, initializer=_one_thread) as pool:
+        for world, share in plan:
+            kept = Kept(folder, world)
+            starts = range(0, max(num_tables // share, CHUNK), CHUNK)
+            chunks = [range(start, start + CHUNK) for start in starts if start not in kept.chunks]
+            for chunk, counts in zip(chunks, pool.map(simulate_many, [world] * len(chunks), chunks), strict=True):
+                kept.add(chunk.start, counts)
+            yield world, kept
 
 
 def _one_thread() -> None:
     threadpool_limits(1)
 
 
-def outcomes(num_tables: int, num_workers: int) -> Iterator[Outcome]:
-    """Every world of the plan: `num_tables` tables under each null, a share of them elsewhere."""
-    with ProcessPoolExecutor(num_workers, initializer=_one_thread) as pool:
-        for world, share in PLAN:
-            yield run(world, max(num_tables // share, 1), pool)
-
-
-def _shown(value: str | int | float) -> str:
-    """Four digits; nothing where a rate has no meaning."""
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return str(value)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tables", type=int, default=5000, help="simulated tables under each null")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/calibration.csv"))
+    parser.add_argument("--work", type=Path, default=Path("build/calibration"), help="where counts are kept")
     arguments = parser.parse_args()
-    start, lines = time.monotonic(), []
-    for outcome in outcomes(arguments.tables, arguments.workers):
-        lines.append({name: _shown(value) for name, value in asdict(outcome).items()})
-        print(f"{time.monotonic() - start:6.0f} s  {lines[-1]}", file=sys.stderr, flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as file:
+    start = time.monotonic()
+    for world, kept in run(PLAN, arguments.tables, arguments.workers, arguments.work):
+        for metric, counts in kept.totals().items():
+            print(f"{time.monotonic() - start:6.0f} s  {line_of(world, metric, counts)}", file=sys.stderr, flush=True)
+        num_lines = write(arguments.out, arguments.work)
+    print(f"{arguments.out}: {num_lines} lines, {time.monotonic() - start:.0f} s")
+
+
+def write(out: Path, folder: Path) -> int:
+    """The table of all counts that are kept; the number of its lines."""
+    found = [(world, Kept(folder, world).totals()) for world, _ in PLAN]
+    lines = [line_of(world, metric, counts) for world, totals in found for metric, counts in totals.items()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-    print(f"{arguments.out}: {len(lines)} lines, {time.monotonic() - start:.0f} s")
+    return len(lines)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ SchedulerOption = Annotated[
         "--scheduler", help="Compute on a running Dask cluster: its address (tcp://HOST:8786) or scheduler file."
     ),
 ]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="auto: CUDA where there is one, else the CPU.")
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Clips at a time. Default: 1 on a CPU, else what the encoder takes."),
+]
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait while another command writes to the storage, instead of stopping.")
 ]

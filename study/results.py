@@ -27,7 +27,7 @@ class TableResults:
     weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
     the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
     file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
-    that `auto` became where the runs were trained.
+    that `auto` became where the runs were trained. `ratings[i]` are those of single raters, [raters, 2]. `declared` says whether `compare` was there before the runs.
     """
 
     file: AblationFile
@@ -38,12 +38,45 @@ class TableResults:
     seeds_done: dict[str, tuple[int, ...]]
     truth: np.ndarray
     systems: tuple[str, ...]
+    prompts: tuple[str, ...] | None
+    ratings: tuple[np.ndarray, ...] | None
     utterances: tuple[str, ...]
     system_truth: dict[str, tuple[float, float]] | None
     curves: dict[tuple[str, int], list[dict[str, float]]]
     manifest: dict[str, Any]
     trials: dict[str, int] = field(default_factory=dict)
     computed_in: tuple[str, ...] = ()
+    declared: "Declared" = field(default_factory=lambda: Declared())
+
+
+@dataclass(frozen=True)
+class Declared:
+    """How many of the compared runs were begun under other declarations, those in words, and how many under unknown."""
+
+    num_changed: int = 0
+    before: tuple[str, ...] = ()
+    num_unknown: int = 0
+
+    @property
+    def changed(self) -> str:
+        """How it was changed, in words; empty when it was not."""
+        if not self.num_changed:
+            return ""
+        return f"changed after {self.num_changed} run{'s' if self.num_changed > 1 else ''}"
+
+
+def declared(file: AblationFile, database: Database, run_ids: Mapping[str, Sequence[str]]) -> Declared:
+    """What was declared when the done runs of the compared rows (row -> run ids) were begun, beside what is now.
+
+    Runs keep their declaration under whatever name, file or table they are used again.
+    """
+    if file.compare is None:
+        return Declared()
+    compared = [run_id for row in (file.compare.to, *file.compare.rows) for run_id in run_ids.get(row, ())]
+    found, (now, _) = database.declarations(compared), file.declaration
+    other = [declaration for declaration in found.values() if declaration.digest != now]
+    texts = tuple(dict.fromkeys(declaration.text for declaration in other))
+    return Declared(len(other), texts, len(set(compared)) - len(found))
 
 
 def collect(file: AblationFile, database: Database, shared: Conditions | None = None) -> TableResults:
@@ -88,13 +121,24 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
         seeds_done={row: tuple(seed for seed, _ in found) for row, found in done.items()},
         truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
         systems=tuple(scored_clips["system"]),
+        prompts=tuple(scored_clips["prompt"]) if "prompt" in scored_clips else None,
+        ratings=_ratings(scored_clips),
         utterances=tuple(scored_clips["utterance"]),
         system_truth=scoring.truth,
         curves={(row, seed): run.curve for row, seed, run in shown},
         manifest={} if newest is None else newest.manifest,
         trials={row: choice.num_trials for row, choice in tuned.items()},
         computed_in=tuple(sorted({text for _, _, run in shown for text in _computed_in(run)})),
+        declared=declared(file, database, {row: [run.run_id for _, run in found] for row, found in done.items()}),
     )
+
+
+def _ratings(clips: pd.DataFrame) -> tuple[np.ndarray, ...] | None:
+    """Those [raters, 2] of each clip, where the corpus has them."""
+    if "omq_ratings" not in clips:
+        return None
+    pairs = zip(clips["omq_ratings"], clips["ta_ratings"], strict=True)
+    return tuple(np.array(pair, dtype=np.float64).T for pair in pairs)
 
 
 def _entries(file: AblationFile, database: Database) -> dict[tuple[str, int], CellEntry]:

@@ -7,6 +7,7 @@ torch, whose import takes longer than a whole plan, is asked only where there ma
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
@@ -25,18 +26,39 @@ def resolve_auto(train: TrainSpec) -> TrainSpec:
     """`train` with a concrete device and precision, as they belong to the identity of a run.
 
     Raises:
-        InputError: when CUDA is asked for and there is none.
+        InputError: when a device is asked for that is not there.
     """
-    device = train.device
-    if device == "auto":
-        device = "cuda" if _has_cuda() else "cpu"
-    elif device == "cuda" and not _has_cuda():
-        raise InputError("setting 'train.device': cuda, but PyTorch finds no CUDA device here. Use auto or cpu.")
+    device = resolve_device(train.device, "setting 'train.device'")
     precision = train.precision
     if precision == "auto":
-        # The paper trains with automatic mixed precision on CUDA.
-        precision = "float16" if device == "cuda" else "bf16" if has_bf16_units() else "float32"
+        # The paper trains with automatic mixed precision on CUDA: bf16, or float16 with a scaled loss on older GPUs.
+        fast = {"cpu": has_bf16_units, "cuda": _has_bf16_cuda}.get(device, lambda: False)()
+        precision = "bf16" if fast else "float16" if device == "cuda" else "float32"
     return train.model_copy(update={"device": device, "precision": precision})
+
+
+def resolve_device(device: str, setting: str) -> Literal["cpu", "cuda", "mps"]:
+    """A concrete device: `auto` is CUDA where there is one, else the CPU; Apple's `mps` is taken where it is named.
+
+    Raises:
+        InputError: when the device is not there; `setting` is what asked for it.
+    """
+    if device == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise InputError(f"{setting}: mps, but PyTorch finds no Apple GPU here. Use auto or cpu.")
+        return "mps"
+    if device == "cuda" and not _has_cuda():
+        raise InputError(f"{setting}: cuda, but PyTorch finds no CUDA device here. Use auto or cpu.")
+    return "cuda" if device == "cuda" or (device == "auto" and _has_cuda()) else "cpu"
+
+
+def _has_bf16_cuda() -> bool:
+    """Whether the GPU multiplies bf16 matrices itself: NVIDIA's Ampere and later, AMD's."""
+    import torch
+
+    return bool(torch.version.hip) or torch.cuda.get_device_capability()[0] >= 8
 
 
 def _has_cuda() -> bool:

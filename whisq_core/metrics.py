@@ -78,41 +78,51 @@ STATISTICS: dict[str, Statistic] = {
     "srcc": Statistic(srcc, higher_is_better=True),
     "ktau": Statistic(ktau, higher_is_better=True),
 }
+MEAN = "mean"  # of the predictions themselves: accuracies and scores of a table without labels
 METRICS: tuple[str, ...] = tuple(f"{t}.{level}.{name}" for t in TARGETS for level in LEVELS for name in STATISTICS)
 EXTRA: tuple[str, ...] = tuple(f"{target}.within_system.srcc" for target in TARGETS)
 
 
+def metrics_of(target: str) -> tuple[str, ...]:
+    """The names of everything `evaluate` says about one target: those like `METRICS`, then that like `EXTRA`."""
+    names = tuple(f"{target}.{level}.{name}" for level in LEVELS for name in STATISTICS)
+    return (*names, f"{target}.within_system.srcc")
+
+
 def higher_is_better(name: str) -> bool:
-    """The direction of a metric such as `ta.system.srcc`."""
-    assert name in METRICS + EXTRA, name
-    return STATISTICS[name.rpartition(".")[2]].higher_is_better
+    """The direction of a metric such as `ta.system.srcc`, of any target; a mean's is that of scores."""
+    statistic = name.rpartition(".")[2]
+    return statistic == MEAN or STATISTICS[statistic].higher_is_better
 
 
 def title(name: str) -> str:
     """How a metric is shown: `ta.system.srcc` as "TA S-SRCC", `ta.within_system.srcc` as "TA within-system SRCC"."""
-    assert name in METRICS + EXTRA, name
-    target, level, statistic = name.split(".")
+    target, level, statistic = name.rsplit(".", 2)
+    shown = target.upper() if target in TARGETS else target
+    if statistic == MEAN:
+        return f"{shown} mean"
     prefix = {"utterance": "U-", "system": "S-", "within_system": "within-system "}[level]
-    return f"{target.upper()} {prefix}{statistic.upper()}"
+    return f"{shown} {prefix}{statistic.upper()}"
 
 
 def evaluate(
-    predicted: Float64[np.ndarray, "clips 2"],
-    truth: Float64[np.ndarray, "clips 2"],
+    predicted: Float64[np.ndarray, "clips targets"],
+    truth: Float64[np.ndarray, "clips targets"],
     systems: Sequence[str],
-    system_truth: Mapping[str, tuple[float, float]] | None = None,
+    system_truth: Mapping[str, tuple[float, ...]] | None = None,
+    targets: Sequence[str] = TARGETS,
 ) -> dict[str, float]:
-    """`METRICS` and `EXTRA` of predictions, columns (OMQ, TA); `system_truth` is the csv convention's table.
+    """The numbers of `metrics_of` each target, for (OMQ, TA) `METRICS` and `EXTRA`; columns are the targets.
 
-    Systems are compared by name, so the order of the clips is free. `truth` must be finite, and `system_truth` must
-    hold every system.
+    `system_truth` is the csv convention's table. Systems are compared by name, so the order of the clips is free.
+    `truth` must be finite, and `system_truth` must hold every system.
     """
-    assert predicted.shape == truth.shape == (len(systems), 2), (predicted.shape, truth.shape, len(systems))
+    assert predicted.shape == truth.shape == (len(systems), len(targets)), (predicted.shape, truth.shape, len(systems))
     assert len(systems), "no clips to evaluate"
     assert np.isfinite(truth).all(), "every evaluated clip has labels"
     names, member = np.unique(np.asarray(systems, dtype=str), return_inverse=True)
     values: dict[str, float] = {}
-    for column, target in enumerate(TARGETS):
+    for column, target in enumerate(targets):
         x, y = predicted[:, column].astype(np.float64), truth[:, column].astype(np.float64)
         if not np.isfinite(x).all():
             continue
@@ -123,7 +133,8 @@ def evaluate(
             for level, sides in (("utterance", (x, y)), ("system", (group_means(x, member), by_system))):
                 values |= {f"{target}.{level}.{name}": each.compute(*sides) for name, each in STATISTICS.items()}
         values[f"{target}.within_system.srcc"] = within_group_srcc(x, y, member)
-    return {name: value if math.isfinite(value := values.get(name, math.nan)) else math.nan for name in METRICS + EXTRA}
+    wanted = METRICS + EXTRA if tuple(targets) == TARGETS else [name for each in targets for name in metrics_of(each)]
+    return {name: value if math.isfinite(value := values.get(name, math.nan)) else math.nan for name in wanted}
 
 
 def group_means(values: Values, member: Int64[np.ndarray, " points"]) -> Float64[np.ndarray, " groups"]:

@@ -4,5 +4,16 @@
 """
 
 from study.ablation.ablate import AblateRequest, Prepared, encode, exit_status, prepare, report, run, show_plan
+from study.ablation.which import stored_table
 
-__all__ = ["AblateRequest", "Prepared", "encode", "exit_status", "prepare", "report", "run", "show_plan"]
+__all__ = [
+    "AblateRequest",
+    "Prepared",
+    "encode",
+    "exit_status",
+    "prepare",
+    "report",
+    "run",
+    "show_plan",
+    "stored_table",
+]

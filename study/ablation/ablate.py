@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
@@ -24,9 +25,12 @@ from study.engine import (
     plan,
     preflight,
 )
-from study.results import TableResults, collect, failures
-from study.store import CellEntry, Conditions, Database, Run, save_conditions
+from study.models import finish_models, is_saved, model_folder, unsaved
+from study.results import TableResults, collect, declared, failures
+from study.store import CellEntry, Conditions, Database, Declaration, Run, save_conditions
 from study.terminal import log
+from whisq_core.corpus import splits
+from whisq_core.device import resolve_device
 from whisq_core.errors import InputError
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
@@ -86,6 +90,8 @@ def prepare(request: AblateRequest, pool: Pool) -> Prepared:
 def _planned(request: AblateRequest, inputs: Inputs, shared: Conditions, file: AblationFile, pool: Pool) -> Prepared:
     rows = tuple(file.row(row.id) for row in inputs.rows)
     cells = plan(file, rows, inputs.workspace, pool, inputs.database, inputs.seeds)
+    if request.save_models:
+        cells = tuple(_to_be_saved(cell, inputs.out) for cell in cells)
     others: tuple[Cell, ...] = ()
     if len(cells) < sum(len(row.seeds) for row in file.rows):
         asked = {(cell.row, cell.seed) for cell in cells}
@@ -93,6 +99,13 @@ def _planned(request: AblateRequest, inputs: Inputs, shared: Conditions, file: A
             whole = plan(file, file.rows, inputs.workspace, pool, inputs.database)
             others = tuple(cell for cell in whole if cell.state == "done" and (cell.row, cell.seed) not in asked)
     return Prepared(request, inputs, shared, file, rows, cells, others)
+
+
+def _to_be_saved(cell: Cell, out: Path) -> Cell:
+    """The cell, to be computed again where its run is stored without its model."""
+    if cell.state != "done" or not cell.spec.uses_features or is_saved(out, cell.row, cell.seed, cell.run_id):
+        return cell
+    return replace(cell, state="stale", reason="its model is not saved: trained again, to predict what is stored")
 
 
 def _with_tuned_settings(file: AblationFile, database: Database) -> AblationFile:
@@ -126,12 +139,16 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
                 for cell in (*prepared.cells, *prepared.others)
             ],
         )
+        declaration = Declaration(*file.declaration)
+        database.declare([cell.run_id for cell in prepared.cells if cell.run_id and cell.to_run], declaration)
         sweep(inputs.out)
         todo = _encoded(prepared, pool)
         if todo:
             jobs = _CellJobs(prepared, todo)
             pool.run(jobs, workspace, database, f"{file.name}: cells", len(todo))
         results = collect(file, database, prepared.shared)
+        if request.save_models:
+            finish_models(results, inputs.out)
         if todo or not is_published(results, inputs.out):
             publish(results, database, inputs.out)
         return results
@@ -183,7 +200,9 @@ class _CellJobs(Jobs):
 
     def __init__(self, prepared: Prepared, todo: Sequence[Cell]) -> None:
         # Two rows may be the same runs under two names: each run is computed once.
-        super().__init__({cell.run_id: _task(cell, prepared) for cell in todo}.values())
+        cells = {str(cell.run_id): cell for cell in todo}
+        stored = prepared.database.runs(list(cells)) if prepared.request.save_models else {}
+        super().__init__(_task(cell, prepared, stored.get(run_id)) for run_id, cell in cells.items())
         self._prepared, self._file = prepared, prepared.file
         self._written = time.monotonic()
 
@@ -214,24 +233,29 @@ class _CellJobs(Jobs):
             self._written = time.monotonic()
 
 
-def _task(cell: Cell, prepared: Prepared) -> Task:
+def _task(cell: Cell, prepared: Prepared, stored: Run | None) -> Task:
     assert cell.run_id is not None, "a blocked cell cannot run"
-    title, models = f"{cell.row} seed {cell.seed}", None
-    if prepared.request.save_models:
-        models = (prepared.inputs.out / "models" / f"{cell.row}-seed{cell.seed}").resolve()
-    return Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row, models=models)
+    title = f"{cell.row} seed {cell.seed}"
+    task = Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row)
+    if not prepared.request.save_models:
+        return task
+    predicted = {} if stored is None else {name: scored.predicted for name, scored in stored.scored.items()}
+    return replace(task, models=model_folder(prepared.inputs.out, cell.row, cell.seed).resolve(), stored=predicted)
 
 
-def encode(sources: Sources, workers: int) -> int:
+def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> int:
     """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+    resolve_device(device, "--device")  # before the corpus is read
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
+    return 1 if encode_backbones(inputs.workspace, specs, workers, device, batch_size) else 0
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:
-    """0 when every cell asked for is there, 1 when some failed; the failures are named on stderr."""
+    """0 when every cell and model asked for is there, 1 when some failed; the failures are named on stderr."""
     failed = failures(results, sorted({cell.row for cell in prepared.cells}))
+    if prepared.request.save_models:
+        failed += unsaved(results, prepared.inputs.out, {(cell.row, cell.seed) for cell in prepared.cells})
     for line in failed:
         log(f"failed: {line}")
     return 1 if failed else 0
@@ -249,5 +273,14 @@ def report(sources: Sources) -> str:
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
-    text = plan_text(prepared.file, prepared.cells, costs, workers)
+    file, corpus = prepared.file, prepared.inputs.workspace.corpus
+    done: dict[str, list[str]] = {}
+    for cell in prepared.cells:
+        if cell.state == "done" and cell.run_id:
+            done.setdefault(cell.row, []).append(cell.run_id)
+    changed = declared(file, prepared.database, done).changed
+    name = file.base.data.scored[0]
+    scored = {clip for part in splits(corpus, file.base.data, file.base.seed) for clip in part.score[name]}
+    num_systems = corpus.clips["system"].iloc[sorted(scored)].nunique()
+    text = plan_text(file, prepared.cells, costs, workers, num_systems, changed)
     return f"{text}\n{settings_text(prepared.file, prepared.cells)}" if prepared.request.sources.rows else text

@@ -1,8 +1,8 @@
-"""What a cell will cost, from the arithmetic of one epoch and from the runs that are stored."""
+"""What a cell will cost: on a CPU from the arithmetic of one epoch and from the runs that are stored, else measured."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,8 +13,10 @@ from threadpoolctl import threadpool_limits
 from study.engine import Workspace
 from study.store import Database
 from whisq_core.corpus import splits, used_clips
+from whisq_core.device import resolve_device
+from whisq_core.encoders import missing, operations
 from whisq_core.errors import InputError
-from whisq_core.spec import RunSpec
+from whisq_core.spec import RunSpec, digest
 
 _SINKHORN_STEPS = 14  # epsilon schedule from diameter 128 to blur 0.05 at scaling 0.5, p = 2
 _EXPONENTIAL = 20  # multiply-adds that one exponential and its memory traffic cost
@@ -23,6 +25,7 @@ _BF16_SPEEDUP = 1.5  # of a run where the processor has units for it, whose prod
 _STEP_SECONDS = 0.004  # per batch: optimiser, clipping, Python
 _FRAMES_STEP_SECONDS = 0.009  # and where frames are met: the head's visits, the text's own transport
 _CLIP_SECONDS = 0.0008  # per clip whose frames are met: small operations and Python
+_ENCODING_EFFICIENCY = 0.5  # of an encoder's arithmetic, decoding and storing included, beside one large product
 _UNENCODED_TOKENS = 24  # a MusicEval prompt, where nothing is encoded yet
 
 
@@ -37,11 +40,15 @@ class Shape:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Seconds of a run = arithmetic / speed + steps, scaled by how past runs of the same kind compared to it."""
+    """Seconds of a run = arithmetic / speed + steps, scaled by how past runs of the same kind compared to it.
+
+    On a GPU arithmetic says little: there a few steps are run, on the clips themselves, once for each kind of run.
+    """
 
     workspace: Workspace
     flops_per_second: float
     ratios: dict[str, float]
+    steps: dict[str, float] = field(default_factory=dict)  # seconds, as they have been measured
 
     @classmethod
     def measured(cls, database: Database, workspace: Workspace) -> "CostModel":
@@ -60,7 +67,42 @@ class CostModel:
         """Estimated minutes of one run on one worker; encoding is not part of it."""
         if not spec.uses_features:
             return 0.0
+        if spec.train.device != "cpu" and (step := self._step_seconds(spec)) is not None:
+            clips = len(splits(self.workspace.corpus, spec.data, spec.seed)[0].fit)
+            return (spec.data.folds or 1) * spec.train.epochs * -(-clips // spec.train.batch_size) * step / 60
         return ratio_of(spec, self.ratios) * _seconds(spec, self._shape(spec), self.flops_per_second) / 60
+
+    def encoding_minutes(self, specs: Iterable[RunSpec], workers: int) -> float | None:
+        """Estimated minutes of encoding what these runs lack; None where an encoder does not tell its operations."""
+        total = 0.0
+        device = resolve_device("auto", "encoding")
+        for spec in dict.fromkeys(spec.backbone for spec in specs if spec.uses_features):
+            backbone = self.workspace.backbone(spec)
+            arguments = (self.workspace.corpus, self.workspace.audio_digests, backbone, self.workspace.features)
+            for (kind, checkpoint), count in zip(
+                (("audio", backbone.audio), ("text", backbone.text)), missing(*arguments), strict=True
+            ):
+                macs = operations(checkpoint, kind) if count else 0  # type: ignore[arg-type]
+                if macs is None:
+                    return None
+                speed = self.flops_per_second * workers if device == "cpu" else _device_speed(device, spec.precision)
+                total += 2.0 * macs * count / (speed * _ENCODING_EFFICIENCY)
+        return total / 60
+
+    def _step_seconds(self, spec: RunSpec) -> float | None:
+        """Seconds of a step of such a run; None where its features are not there yet."""
+        same = {**spec.deciding_settings(), "seed": 0, "train.epochs": 1, "train.learning_rate": 0}
+        key = digest(same)
+        if key not in self.steps:
+            fit = splits(self.workspace.corpus, spec.data, spec.seed)[0].fit
+            try:
+                data = self.workspace.dataset(self.workspace.backbone(spec.backbone), fit[: 4 * spec.train.batch_size])
+            except InputError:
+                return None
+            from whisq_core.training import seconds_per_step
+
+            self.steps[key] = seconds_per_step(spec, data)
+        return self.steps[key]
 
     def _shape(self, spec: RunSpec) -> Shape:
         """Sizes from the encoded features, or from the audio files where nothing is encoded yet."""
@@ -140,6 +182,22 @@ def _unencoded_frames(spec: RunSpec, workspace: Workspace, clips: Sequence[int] 
     paths = workspace.corpus.clips["audio"].iloc[list(clips[:50])]
     seconds = [Path(path).stat().st_size / 32_000 for path in paths]  # 16 kHz, 16 bit
     return max(1, min(1500, int(50 * float(np.mean(seconds)))))
+
+
+def _device_speed(device: str, precision: str) -> float:
+    """Floating-point operations per second of one large product on a GPU."""
+    import torch
+
+    size, dtype = 4096, torch.bfloat16 if precision == "bf16" else torch.float32
+    left = torch.ones(size, size, dtype=dtype, device=device)
+    seconds = []
+    for _ in range(5):
+        getattr(torch, device).synchronize()
+        started = time.perf_counter()
+        left @ left
+        getattr(torch, device).synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * size**3 / min(seconds)
 
 
 def _matmul_speed() -> float:

@@ -7,13 +7,19 @@ from typing import get_args
 from study.ablation.cost import CostModel
 from study.config import AblationFile, Row, seeds_text
 from study.engine import Cell, State
+from study.stats import design, power_curve
 from whisq_core.spec import RunSpec
 
 _STATES = get_args(State)
 
 
-def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int) -> str:
-    """What each row lacks, the reason once, and the minutes on one worker; then the sum, and what the design lacks."""
+def plan_text(
+    file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int, num_systems: int, changed: str
+) -> str:
+    """What each row lacks, the reason once, and the minutes on one worker; then the sum, and what can be decided.
+
+    `changed` says how the declared comparisons were changed after runs, if they were.
+    """
     lines = [f"{'row':<20} {'seeds':<8} {'state':<8} {'minutes':>7}  reason"]
     total = 0.0
     groups: dict[tuple[str, str, str], list[Cell]] = {}
@@ -26,9 +32,23 @@ def plan_text(file: AblationFile, cells: Sequence[Cell], costs: CostModel, worke
         lines.append(f"{row:<20} {seeds:<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
-    lines.append(f"{summary}; about {total / workers:.1f} minutes with {workers} worker(s), encoding not included")
+    encoding = costs.encoding_minutes([cell.spec for cell in cells if cell.to_run], workers)
+    known = "encoding not included" if encoding is None else f"{encoding:.1f} of them for encoding"
+    minutes = total / workers + (encoding or 0.0)
+    lines.append(f"{summary}; about {minutes:.1f} minutes with {workers} worker(s), {known}")
     lines += [f"note: {warning}" for warning in file.warnings]
-    return "\n".join(lines)
+    if changed:
+        lines.append(f"note: {file.path}: compare was {changed}: verdicts will be exploratory.")
+    return "\n".join([*lines, *_design_lines(file, num_systems)])
+
+
+def _design_lines(file: AblationFile, num_systems: int) -> Iterator[str]:
+    """What the declared comparisons can find, as far as that is known before the first run."""
+    if file.compare is None or file.metric.rpartition(".")[0].partition(".")[2] != "utterance":
+        return
+    size = len(file.compare.rows), len(file.row(file.compare.to).seeds), num_systems
+    if curve := power_curve(*size) if not file.metric.endswith("mse") else []:
+        yield from ("", *design(*size), *curve)
 
 
 def settings_text(file: AblationFile, cells: Sequence[Cell]) -> str:

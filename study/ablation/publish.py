@@ -51,8 +51,9 @@ def publish(results: TableResults, database: Database, out: Path, command: str =
     files = write_tables(results, judgement, out)
     search = largest_search(database, results.file)
     found = importances(search) if search else None
+    drawn = figures(results, judgement)
     extra = {"importance": importance_figure(found, warning_of(results))} if found else {}
-    files.insert(0, write_report(results, judgement, out, extra))
+    files.insert(0, write_report(results, judgement, out, drawn | extra))
     with ExitStack() as lock:
         try:
             lock.enter_context(database.writing(command))
@@ -63,7 +64,7 @@ def publish(results: TableResults, database: Database, out: Path, command: str =
 
             show_table(database, results)
             note = (out / "table.md").read_text(encoding="utf-8")
-            annotate(database, results.file.name, note, figures(results, judgement))
+            annotate(database, results.file.name, note, drawn)
             attach_files(database, results.file.name, [out / name for name in _ATTACHED])
     write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
     return files

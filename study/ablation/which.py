@@ -163,7 +163,8 @@ def _new_name(inputs: Inputs, sources: Sources, pool: Pool, begun: Mapping[str, 
 
 def _adopts(inputs: Inputs, pool: Pool, old: set[str]) -> bool:
     """Whether the runs of a table of an older version, which tells no conditions, are some of this file's."""
-    for row in inputs.file.rows:
+    rows = inputs.file.rows
+    for row in [row for row in rows if row.spec.uses_features] or rows:  # controls have the same runs on any base
         with collect_errors([]):
             if identify(pool.resolved(row.spec), inputs.workspace).run_id in old:
                 return True

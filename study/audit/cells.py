@@ -1,40 +1,45 @@
-"""Published correlations over systems: can they occur, and what do so few systems leave open?"""
+"""One published cell: can it occur, what is a pass worth, and what do so few systems leave open?"""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from study.audit.attainability import Attainability, attainability, rank_statistic
-from whisq_core.metrics import METRICS
+from study.audit.attainability import MIN_SYSTEMS, Attainability, RankMetric, attainability, described, fewest_runs
+from study.audit.table import TableLine, rank_statistic, statistic_of
 
-# Variance of Fisher's z: numerator, and what is taken from n. Source: Fieller, Hartley & Pearson (1957) for ranks.
-_FISHER = {"lcc": (1.0, 3), "srcc": (1.06, 3), "ktau": (0.437, 4)}
-_SYSTEM_COLUMNS = tuple(name for name in METRICS if name.split(".")[1] == "system" and not name.endswith("mse"))
+MAX_SCAN = 60  # systems; with more, few cells of four digits are left that cannot occur
+_CHANCE = 0.05  # numbers of systems that random digits would fit, expected over a scan
+
+_NOT_AUDITED = {
+    "mse": "errors have no grid; they bound the variance of the labels",
+    "lcc": "every value between -1 and 1 can occur",
+    "utterance": "ratings of clips tie, and how is not printed",
+    "systems": "how many systems is not said: give --systems N",
+}
 
 
 @dataclass(frozen=True)
 class AuditedCell:
-    """A published correlation over systems.
+    """A published number.
 
-    `attainability` is None for LCC, which any value can be. `low` and `high` are the 95 % interval that `num_systems`
-    systems alone leave open (NaN where it is undefined).
+    `verdict` is `rounded`, `truncated`, `not attainable`, `not attainable by one run` (where the table does not say how
+    many runs are behind it), `out of range` or `not audited`; `reason` says why not, or what would explain the number.
+    `low` and `high` are the 95 % interval of a correlation that `num_systems` systems alone leave open, else NaN.
     """
 
     row: str
     label: str
     metric: str
     printed: str
-    num_systems: int
+    num_systems: int | None
+    runs: int | None
+    verdict: str
+    reason: str
     attainability: Attainability | None
     low: float
     high: float
-
-    @property
-    def verdict(self) -> str:
-        """`rounded`, `truncated` or `not attainable`; empty for LCC."""
-        return self.attainability.verdict if self.attainability else ""
 
     def line(self) -> dict[str, Any]:
         """All of it as one line of a table; what is undefined is None."""
@@ -45,31 +50,84 @@ class AuditedCell:
             "metric": self.metric,
             "printed": self.printed,
             "systems": self.num_systems,
+            "runs": self.runs,
             "verdict": self.verdict,
+            "reason": self.reason,
             "nearest_below": grid.below if grid else None,
             "nearest_above": grid.above if grid else None,
-            "tied_pairs": grid.tied_pairs if grid else None,
+            "chance": grid.chance if grid else None,
             "low": None if math.isnan(self.low) else self.low,
             "high": None if math.isnan(self.high) else self.high,
         }
 
 
-def audited_cells(
-    row: str, label: str, values: Mapping[str, str], num_systems: int, ties: int = 0
-) -> Iterator[AuditedCell]:
-    """The system-level correlations of one published row; `ties` pairs of tied systems are accepted."""
-    for metric in _SYSTEM_COLUMNS:
-        if metric not in values:
-            continue
-        printed, ranked = values[metric], rank_statistic(metric)
-        found = attainability(ranked, printed, num_systems, ties) if ranked else None
-        low, high = sampling_interval(ranked or "lcc", float(printed), num_systems)
-        yield AuditedCell(row, label, metric, printed, num_systems, found, low, high)
+def audited_cells(line: TableLine) -> Iterator[AuditedCell]:
+    """Every printed number of one line."""
+    for metric, printed in line.values.items():
+        level, statistic = statistic_of(metric)
+        grid, low, high = None, math.nan, math.nan
+        verdict, reason = "not audited", _NOT_AUDITED.get(statistic, _NOT_AUDITED.get(level, _NOT_AUDITED["systems"]))
+        if float(printed) < 0 if statistic == "mse" else abs(float(printed)) > 1:
+            verdict, reason = "out of range", "an error is at least 0, a correlation lies between -1 and 1"
+        elif level == "system" and statistic != "mse" and line.num_systems:
+            low, high = sampling_interval(statistic, float(printed), line.num_systems)
+            if ranked := rank_statistic(metric):
+                grid = attainability(ranked, printed, line.num_systems, line.ties, line.runs or 1)
+                verdict, reason = grid.verdict, ""
+                if verdict == "not attainable":
+                    verdict, reason = _explained(ranked, printed, line, grid)
+        yield AuditedCell(
+            line.id, line.label, metric, printed, line.num_systems, line.runs, verdict, reason, grid, low, high
+        )
+
+
+def _explained(statistic: RankMetric, printed: str, line: TableLine, grid: Attainability) -> tuple[str, str]:
+    """The verdict on a cell that cannot occur, and what would allow it."""
+    assert line.num_systems is not None
+    found = [described(grid.ties)] if grid.ties else []
+    if line.runs is None and (runs := fewest_runs(statistic, printed, line.num_systems)):
+        found.append(f"a mean of {runs} runs")
+    verdict = "not attainable" if line.runs else "not attainable by one run"
+    return verdict, f"{' or '.join(found)} would allow it" if found else "few ties or runs do not allow it either"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The numbers of systems from 4 to `up_to` with which every rank correlation of a row can occur.
+
+    Beyond `up_to` the scan would find numbers that random digits fit, more than one in twenty times; None: at once.
+    """
+
+    row: str
+    numbers: tuple[int, ...]
+    up_to: int | None
+
+
+def fitting_systems(line: TableLine) -> Fitting | None:
+    """Scan the number of systems, up to `MAX_SCAN`; None for a line without rank correlations over systems."""
+    ranked = [(name, printed) for metric, printed in line.values.items() if (name := rank_statistic(metric))]
+    if not ranked:
+        return None
+    numbers, up_to, expected = list[int](), None, 0.0
+    for systems in range(MIN_SYSTEMS, MAX_SCAN + 1):
+        found = [attainability(name, printed, systems, line.ties, line.runs or 1) for name, printed in ranked]
+        expected += math.prod(cell.chance for cell in found)
+        if expected > _CHANCE:
+            break
+        up_to = systems
+        if all(cell.verdict != "not attainable" for cell in found):
+            numbers.append(systems)
+    return Fitting(line.label, tuple(numbers), up_to)
 
 
 def sampling_interval(statistic: str, value: float, num_systems: int) -> tuple[float, float]:
-    """The 95 % interval of a correlation over so many independent systems, by Fisher's z; NaN where undefined."""
-    numerator, taken = _FISHER[statistic]
+    """The 95 % interval of a correlation over so many independent systems; NaN where it is undefined.
+
+    Source: Fisher's z with the variances of Bonett and Wright, "Sample size requirements for estimating Pearson,
+    Kendall and Spearman correlations", Psychometrika 65 (2000).
+    """
+    numerator = {"lcc": 1.0, "srcc": 1 + value**2 / 2, "ktau": 0.437}[statistic]
+    taken = 4 if statistic == "ktau" else 3
     if abs(value) >= 1 or num_systems <= taken:
         return math.nan, math.nan
     half = NormalDist().inv_cdf(0.975) * math.sqrt(numerator / (num_systems - taken))

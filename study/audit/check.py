@@ -1,47 +1,54 @@
-"""`whisq-study audit`: the rank correlations of a published table against what so many systems can give."""
+"""`whisq-study audit`: what the printed numbers of a table can be, counted; what they mean is left to the reader."""
 
 import csv
 import io
 import json
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.audit.attainability import MIN_SYSTEMS
-from study.audit.cells import AuditedCell, audited_cells
-from study.audit.table import read_published_csv
+from study.audit.cells import AuditedCell, Fitting, audited_cells, fitting_systems
+from study.audit.table import PublishedTable, TableLine, read_published_csv
+from study.audit.text import audit_text
+from study.audit.variance import Gain, LabelVariance, gains, label_variances
 from study.published import NUM_SYSTEMS, PUBLISHED
-from whisq_core.errors import InputError
-from whisq_core.metrics import title
-
-_SHOWN = {"rounded": "attainable", "truncated": "attainable only when cut"}
+from whisq_core.errors import InputError, raise_all
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in a table; `other_columns` are no metrics and were not looked at."""
+    """What was found in a table.
+
+    `fitting` are the numbers of systems that fit the rank correlations of a row; `variances` and `gains` rest on
+    errors and correlations together.
+    """
 
     title: str
+    table: PublishedTable
     cells: tuple[AuditedCell, ...]
-    other_columns: tuple[str, ...] = ()
+    fitting: tuple[Fitting, ...]
+    variances: tuple[LabelVariance, ...]
+    gains: tuple[Gain, ...]
 
     def text(self) -> str:
         """For people: the findings, then the numbers they rest on."""
-        return "\n".join((*_findings(self), "", *_intervals(self.cells)))
+        return audit_text(self)
 
     def json(self) -> str:
         """One JSON object for scripts; undefined numbers are null."""
         found = {
             "title": self.title,
             "cells": [cell.line() for cell in self.cells],
-            "other_columns": list(self.other_columns),
+            "fitting_systems": [vars(each) for each in self.fitting],
+            "label_variances": [vars(each) for each in self.variances],
+            "gains": [vars(each) for each in self.gains],
+            "percent_columns": self.table.percent,
+            "other_columns": self.table.other_columns,
         }
         return json.dumps(found, indent=2, ensure_ascii=False)
 
     def csv(self) -> str:
-        """One line per audited cell."""
+        """One line per printed number."""
         rows = [cell.line() for cell in self.cells]
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
@@ -50,7 +57,7 @@ class Audit:
         return out.getvalue()
 
 
-def audit(table: Path | None = None, num_systems: int | None = None) -> Audit:
+def audit(table: Path | None = None, num_systems: int | None = None, runs: int | None = None) -> Audit:
     """Audit the paper's Table II and the other published rows on its clips, or the table in a CSV file.
 
     Parameters
@@ -58,66 +65,35 @@ def audit(table: Path | None = None, num_systems: int | None = None) -> Audit:
     table
         A CSV as `read_published_csv` describes it.
     num_systems
-        The number of systems behind its system-level columns; the published rows have 29.
+        Systems behind the system-level columns, where the CSV does not say it per line. Default for the paper's: 29.
+    runs
+        Each number is the mean of so many runs, where the table does not say it; None: nobody knows.
 
     Raises
     ------
     InputError
-        When the CSV or the number of systems is wrong.
+        With every mistake of the options or the CSV.
     """
+    mistakes = []
     if num_systems is not None and num_systems < MIN_SYSTEMS:
-        raise InputError(f"--systems {num_systems}: at least {MIN_SYSTEMS} systems are needed.")
+        mistakes.append(f"--systems {num_systems}: at least {MIN_SYSTEMS} systems are needed.")
+    if runs is not None and runs < 1:
+        mistakes.append(f"--runs {runs}: at least 1 is needed. Leave it out where nobody knows.")
+    raise_all(mistakes)
     if table is None:
-        number = NUM_SYSTEMS if num_systems is None else num_systems
-        rows = PUBLISHED.values()
-        cells = (cell for row in rows for cell in audited_cells(row.id, row.label, row.values, number))
-        return Audit("Table II of the WhisQ paper, and two other published rows on the same clips", tuple(cells))
-    published = read_published_csv(table, num_systems)
-    cells = (
-        cell
-        for line in published.lines
-        for cell in audited_cells(line.label, line.label, line.values, line.num_systems, line.ties)
-    )
-    return Audit(str(table), tuple(cells), published.other_columns)
-
-
-def _findings(found: Audit) -> Iterator[str]:
-    """Which rank correlations can occur."""
-    ranked = [cell for cell in found.cells if cell.attainability]
-    systems = " or ".join(map(str, sorted({cell.num_systems for cell in ranked})))
-    verdicts = Counter(_SHOWN.get(cell.verdict, cell.verdict) for cell in ranked).most_common()
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts)
-    yield from (found.title, "", f"{len(ranked)} rank correlations over {systems} systems: {counted}.")
-    if found.other_columns:
-        yield f"Columns that are no metrics were not looked at: {', '.join(found.other_columns)}."
-    if impossible := [cell for cell in ranked if cell.verdict == "not attainable"]:
-        yield from ("", "Not attainable: no two rankings of so many systems, without ties, give the printed digits,")
-        yield "rounded or cut. Beside each cell: the nearest values that can occur, and ties that would allow it."
-        yield from (f"  {_described(cell)}; {_ties(cell)}" for cell in impossible)
-    if truncated := [cell for cell in ranked if cell.verdict == "truncated"]:
-        yield from ("", "Attainable only with the last digit cut, not rounded:")
-        yield from (f"  {_described(cell)}" for cell in truncated)
-
-
-def _described(cell: AuditedCell) -> str:
-    grid = cell.attainability
-    assert grid is not None
-    digits = len(cell.printed.partition(".")[2]) + 2
-    nearest = f"{grid.below:.{digits}f} | {grid.above:.{digits}f}"
-    return f"{cell.label:<28} {title(cell.metric):<10} {cell.printed:>7}   nearest {nearest}"
-
-
-def _ties(cell: AuditedCell) -> str:
-    assert cell.attainability is not None
-    pairs = cell.attainability.tied_pairs
-    if pairs is None:
-        return "not with up to 3 tied pairs either"
-    return "1 tied pair could allow it" if pairs == 1 else f"{pairs} tied pairs could allow it"
-
-
-def _intervals(cells: Iterable[AuditedCell]) -> Iterator[str]:
-    """The 95 % interval of every printed correlation."""
-    yield "What so few systems leave open: 95 % intervals of the printed correlations (Fisher's z)"
-    for cell in cells:
-        interval = "undefined" if math.isnan(cell.low) else f"[{cell.low:.3f}, {cell.high:.3f}]"
-        yield f"  {cell.label:<42} {title(cell.metric):<10} {cell.printed:>9}  {interval:<17} {cell.verdict}".rstrip()
+        title, number = "Table II of the WhisQ paper, and two other published rows on the same clips", num_systems
+        lines = (
+            TableLine(row.id, row.label, dict(row.values), number or NUM_SYSTEMS, runs=row.runs or runs)
+            for row in PUBLISHED.values()
+        )
+        read = PublishedTable(tuple(lines))
+    else:
+        title, read = str(table), read_published_csv(table, num_systems, runs)
+    cells = tuple(cell for line in read.lines for cell in audited_cells(line))
+    if not cells:
+        raise InputError(f"{title}: every metric is blank. Fill in what was printed.")
+    single = [line for line in read.lines if line.runs in (None, 1)]
+    same_clips = [line for line in single if line.num_systems == single[0].num_systems]
+    variances = label_variances(same_clips)
+    fitting = tuple(each for line in read.lines if (each := fitting_systems(line)))
+    return Audit(title, read, cells, fitting, tuple(variances), tuple(gains(same_clips, variances)))

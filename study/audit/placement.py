@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from study.audit.attainability import attainability, printed_unit, rank_statistic
+from study.audit.attainability import attainability, printed_range
+from study.audit.table import rank_statistic
 from study.published import NUM_SYSTEMS, PublishedRow
 
 Placement = Literal["inside", "outside", "not attainable", "not comparable", "no interval"]
@@ -50,13 +51,12 @@ def place(printed: str, low: float, high: float) -> Placement:
     """Where a printed value lies: `inside` when a number that prints so, rounded or cut, lies in [low, high]."""
     if not low <= high:
         return "no interval"
-    value, unit = float(printed), printed_unit(printed)
-    ahead, behind = (unit, unit / 2) if value >= 0 else (unit / 2, unit)  # rounded, or cut towards zero
-    return "inside" if value + ahead >= low and value - behind <= high else "outside"
+    smallest, largest = printed_range(printed)
+    return "inside" if largest >= low and smallest <= high else "outside"
 
 
 def _is_attainable(metric: str, printed: str) -> bool:
-    """Whether a printed cell can occur; only rank correlations at system level can be impossible."""
+    """Whether one run can print a cell; only rank correlations at system level can be impossible."""
     statistic = rank_statistic(metric)
     return statistic is None or attainability(statistic, printed, NUM_SYSTEMS).verdict != "not attainable"
 

@@ -2,121 +2,195 @@
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
-from study.audit.attainability import MAX_TIED_PAIRS, MIN_SYSTEMS
+from study.audit.attainability import MAX_TIES, MIN_SYSTEMS, RankMetric
 from whisq_core.errors import InputError, raise_all
-from whisq_core.metrics import EXTRA, METRICS, title
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
-_BLANK = ("", "-", "–", "—", "nan", "n/a")
-_NAMES = {name.casefold(): name for name in METRICS + EXTRA} | {
-    title(name).casefold(): name for name in METRICS + EXTRA
-}
-_RANK_COLUMNS = tuple(name for name in METRICS if ".system." in name and name.endswith(("srcc", "ktau")))
+_CELL = re.compile(
+    r"[*_$\s]*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\\?%?)\s*(?:(?:±|\+/?-|\\pm).*|\(.*\))?[*_$†‡\s]*",
+    re.IGNORECASE,
+)
+_BLANK = ("", "-", "–", "—", "nan", "n/a", "na", "none")
+_LEVELS = dict.fromkeys(("s", "sys", "system"), "system") | dict.fromkeys(
+    ("u", "utt", "utterance", "clip"), "utterance"
+)
+_STATISTICS = (
+    dict.fromkeys(("mse",), "mse")
+    | dict.fromkeys(("lcc", "pcc", "plcc", "pearson"), "lcc")
+    | dict.fromkeys(("srcc", "srocc", "spearman"), "srcc")
+    | dict.fromkeys(("ktau", "krcc", "krocc", "kendall", "tau"), "ktau")
+)
+_RANKED: dict[tuple[str, str], RankMetric] = {("system", "srcc"): "srcc", ("system", "ktau"): "ktau"}
+_NOT_THE_VALUE = {"sd", "std", "se", "low", "high", "ci", "p", "quoted", "published", "within", "difference"}
+_LABELS = ("label", "row", "model", "method", "name")
+_RUNS = ("runs", "seeds_done", "seeds")  # the second is this program's own
+_NAMES_WANTED = "'TA S-SRCC' or 'ta.system.srcc': a target, S or U for systems or utterances, MSE, LCC, SRCC or KTAU"
 
 
 @dataclass(frozen=True)
 class TableLine:
-    """One line: `values` maps a metric to its printed string; `num_systems` and accepted tied pairs are per line."""
+    """One line: `values` maps a metric, such as `ta.system.srcc`, to its printed number.
 
+    `num_systems` is None where nobody has said it, and `runs`, whose mean each number is, where the table does not.
+    """
+
+    id: str
     label: str
     values: dict[str, str]
-    num_systems: int
-    ties: int
+    num_systems: int | None = None
+    ties: int = 0
+    runs: int | None = None
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table read from CSV; `other_columns` are no metrics and were not looked at."""
+    """A table read from CSV; `percent` columns were divided by 100, `other_columns` were not looked at."""
 
     lines: tuple[TableLine, ...]
-    other_columns: tuple[str, ...]
+    percent: tuple[str, ...] = ()
+    other_columns: tuple[str, ...] = ()
 
 
-def read_published_csv(path: Path, num_systems: int | None) -> PublishedTable:
-    """Read a CSV whose first column is the label and whose metric columns are named `ta.system.srcc` or `TA S-SRCC`.
+def statistic_of(metric: str) -> tuple[str, str]:
+    """Level and statistic of a metric: `ta.system.srcc` is ("system", "srcc")."""
+    level, statistic = metric.split(".")[-2:]
+    return level, statistic
 
-    Two more columns may stand there: `systems`, when lines have other numbers of systems than `num_systems`, and
-    `ties`, the pairs of tied systems to accept (0 to 3, default 0).
 
-    Raises:
-        InputError: with every mistake and its line.
+def rank_statistic(metric: str) -> RankMetric | None:
+    """Which rank correlation over systems a metric is; None for every other one."""
+    return _RANKED.get(statistic_of(metric))
+
+
+def title_of(metric: str) -> str:
+    """How a metric is shown: `ta.system.srcc` as "TA S-SRCC"; of any target."""
+    target = metric.removesuffix("." + ".".join(statistic_of(metric)))
+    level, statistic = statistic_of(metric)
+    return f"{target.upper()} {level[0].upper()}-{statistic.upper()}"
+
+
+def read_published_csv(path: Path, num_systems: int | None, runs: int | None) -> PublishedTable:
+    """Read a CSV with a label, metric columns and, where lines differ in them, `systems`, `ties` and `runs`.
+
+    A metric column names its level and its statistic: `ta.system.srcc`, `TA S-SRCC`, `MOS sys. Spearman (%)`. A cell is
+    a number, with a percent sign or ``± spread`` behind it if need be, or blank. Columns of correlations are percent
+    where their name or a cell says so, or a value is above 2.
+
+    Raises
+    ------
+    InputError
+        With every mistake and its line.
     """
     rows = _rows(path)
     header = [column.strip() for column in rows[0][1]]
-    metrics = {index: _NAMES[_plain(name)] for index, name in enumerate(header) if index and _plain(name) in _NAMES}
-    places = {column: header.index(column) for column in ("systems", "ties") if column in header[1:]}
-    mistakes = _header_mistakes(path, header, metrics, num_systems is not None or "systems" in places)
+    metrics = {index: metric for index, name in enumerate(header) if (metric := _metric(name))}
+    counts = {
+        kind: next((header.index(name) for name in names if name in header), None)
+        for kind, names in {"systems": ("systems",), "ties": ("ties",), "runs": _RUNS}.items()
+    }
+    mistakes = _header_mistakes(path, header, metrics.values())
+    whole = [(line, cells) for line, cells in rows[1:] if len(cells) == len(header)]
+    mistakes += [
+        f"{path}:{line}: found {len(cells)} fields under a header of {len(header)}. Mend the line."
+        for line, cells in rows[1:]
+        if len(cells) != len(header)
+    ]
+    columns = {metric: _numbers(path, header[index], index, metric, whole) for index, metric in metrics.items()}
+    mistakes += [mistake for column in columns.values() for mistake in column.mistakes]
+    used = {*metrics, *(index for index in counts.values() if index is not None)}
+    place = next((header.index(name) for name in _LABELS if name in header), 0)
     lines = []
-    for line, cells in rows[1:]:
-        where = f"{path}:{line}"
-        if len(cells) != len(header):
-            mistakes.append(f"{where}: found {len(cells)} fields under a header of {len(header)}. Mend the line.")
-            continue
-        found = {name: cells[index].strip() for index, name in metrics.items()}
-        values = {name: text.replace("−", "-") for name, text in found.items() if text.casefold() not in _BLANK}
-        mistakes += [
-            f"{where}, column '{header[index]}': found {values[name]!r}. Write a plain number, or leave it empty."
-            for index, name in metrics.items()
-            if name in values and not _NUMBER.fullmatch(values[name])
-        ]
-        systems = _whole(cells, places.get("systems"), num_systems or 0)
-        ties = _whole(cells, places.get("ties"), 0)
-        mistakes += _count_mistakes(where, systems, ties, "systems" in places)
-        lines.append(TableLine(cells[0].strip(), values, systems or 0, ties or 0))
+    for number, (line, cells) in enumerate(whole):
+        found = {kind: _whole(f"{path}:{line}", header, cells, index, kind, mistakes) for kind, index in counts.items()}
+        label = f"line {line}" if place in used else cells[place].strip(" *_")
+        values = {metric: text for metric, column in columns.items() if (text := column.texts[number])}
+        systems, own_runs = found["systems"] or num_systems, found["runs"] or runs
+        lines.append(TableLine(label, label, values, systems, found["ties"] or 0, own_runs))
     raise_all(mistakes)
-    used = {0, *metrics, *places.values()}
-    return PublishedTable(tuple(lines), tuple(name for index, name in enumerate(header) if index not in used))
+    percent = tuple(header[index] for index, metric in metrics.items() if columns[metric].percent)
+    others = [name for index, name in enumerate(header) if index not in {*used, place}]
+    return PublishedTable(tuple(lines), percent, tuple(others))
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines that are not blank, with their numbers."""
+    """The lines that are not blank, with their numbers; fields are separated by what the header has most of."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig").replace("−", "-")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8. Save the table as UTF-8.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. Check the path.") from None
-    reader = csv.reader(text.splitlines())
-    rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    header = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    if delimiter != ",":
+        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # a decimal comma
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: is no CSV: {error}. Save the table as CSV.") from None
     if len(rows) < 2:
         raise InputError(f"{path}: a header and at least one line are needed, found {len(rows)} line(s).")
     return rows
 
 
-def _plain(column: str) -> str:
-    """A column's name without arrows and case; the paper's OQM is OMQ."""
-    return column.strip(" ↑↓").casefold().replace("oqm", "omq")
+def _metric(column: str) -> str | None:
+    """The metric that a column's name stands for; the paper's OQM is OMQ."""
+    words = re.findall(r"[^\W_]+", column.casefold().replace("oqm", "omq"))
+    levels, statistics = [word for word in words if word in _LEVELS], [word for word in words if word in _STATISTICS]
+    if len(levels) != 1 or len(statistics) != 1 or _NOT_THE_VALUE & set(words):
+        return None
+    target = " ".join(word for word in words if word not in {*levels, *statistics, "level"})
+    return f"{target or 'score'}.{_LEVELS[levels[0]]}.{_STATISTICS[statistics[0]]}"
 
 
-def _header_mistakes(path: Path, header: list[str], metrics: dict[int, str], has_systems: bool) -> list[str]:
-    mistakes = []
-    twice = sorted({name for name in metrics.values() if list(metrics.values()).count(name) > 1})
-    if twice:
-        mistakes.append(f"{path}:1: column '{twice[0]}' is duplicated. Remove one.")
-    if not set(_RANK_COLUMNS) & set(metrics.values()):
-        wanted = ", ".join(title(name) for name in _RANK_COLUMNS)
-        found = ", ".join(header)
-        mistakes.append(f"{path}:1: no rank correlation at system level. Name a column {wanted}. Found: {found}.")
-    if not has_systems:
-        mistakes.append(f"{path}: how many systems? Give --systems N, or a column 'systems'.")
-    return mistakes
+@dataclass(frozen=True)
+class _Numbers:
+    texts: list[str]  # one for each line, empty where the cell is
+    percent: bool
+    mistakes: list[str]
 
 
-def _whole(cells: list[str], index: int | None, default: int) -> int | None:
-    if index is None:
-        return default
-    text = cells[index].strip()
-    return int(text) if re.fullmatch(r"\d{1,6}", text) else None
+def _numbers(path: Path, name: str, index: int, metric: str, rows: Iterable[tuple[int, list[str]]]) -> _Numbers:
+    """One column of printed numbers."""
+    texts, mistakes, percent = [], [], "%" in name
+    for line, cells in rows:
+        text = cells[index].strip()
+        match = None if text.casefold() in _BLANK else _CELL.fullmatch(text)
+        if match is None and text.casefold() not in _BLANK:
+            mistakes.append(f"{path}:{line}, column '{name}': found {text!r}. Write a number, or leave it empty.")
+        texts.append(match[1] if match else "")
+        percent = percent or bool(match and match[2])
+    correlation = statistic_of(metric)[1] != "mse"
+    percent = correlation and (percent or any(abs(float(text)) > 2 for text in texts if text))
+    if percent:
+        texts = [f"{Decimal(text).scaleb(-2):f}" if text else "" for text in texts]
+    return _Numbers(texts, percent, mistakes)
 
 
-def _count_mistakes(where: str, systems: int | None, ties: int | None, own_systems: bool) -> list[str]:
-    mistakes = []
-    if own_systems and (systems is None or systems < MIN_SYSTEMS):
-        mistakes.append(f"{where}, column 'systems': a whole number from {MIN_SYSTEMS} is needed.")
-    if ties is None or ties > MAX_TIED_PAIRS:
-        mistakes.append(f"{where}, column 'ties': a whole number from 0 to {MAX_TIED_PAIRS} is needed.")
-    return mistakes
+def _header_mistakes(path: Path, header: list[str], metrics: Iterable[str]) -> list[str]:
+    found = list(metrics)
+    if not found:
+        return [f"{path}:1: no column is a metric. Name one {_NAMES_WANTED}. Found: {', '.join(header)}."]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    return [f"{path}:1: two columns are {title_of(name)} ({name}). Remove or rename one." for name in twice]
+
+
+def _whole(
+    where: str, header: list[str], cells: list[str], index: int | None, kind: str, mistakes: list[str]
+) -> int | None:
+    """The count in a cell; None where there is none."""
+    text = "" if index is None else cells[index].strip().casefold()
+    if index is None or text in (*_BLANK, "unknown") or (kind == "runs" and text == "0"):
+        return None
+    low, high = {"systems": (MIN_SYSTEMS, 999_999), "ties": (0, MAX_TIES), "runs": (1, 999_999)}[kind]
+    if re.fullmatch(r"\d{1,6}", text) and low <= int(text) <= high:
+        return int(text)
+    allowed = f"a whole number from {low}" + (f" to {high}" if kind == "ties" else "")
+    mistakes.append(f"{where}, column '{header[index]}': {allowed} is needed, found {text!r}. Or leave it empty.")
+    return None

@@ -1,5 +1,6 @@
 """Commands that look at results, ours or published ones; none of them trains."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,6 @@ from study.cli.app import app, sources_of
 from study.options import (
     DEFAULT_STORAGE,
     BaseOption,
-    DataOption,
     FileArgument,
     JsonOption,
     NameOption,
@@ -18,6 +18,7 @@ from study.options import (
     StorageOption,
     SystemTruth,
 )
+from study.terminal import log
 
 
 @app.command(rich_help_panel="Results")
@@ -40,19 +41,60 @@ def report(
 
 @app.command(rich_help_panel="Results")
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="answer.txt, its zip, or a CSV with utterance, omq, ta.")],
-    data: DataOption,
-    split: Annotated[str, typer.Option("--split", help="train, dev or test.")] = "dev",
+    predictions: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV files, answer.txt, or its zip.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Corpus whose labels are the truth: MusicEval folder or CSV.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Of the corpus: train, dev or test.")] = "dev",
     system_truth: Annotated[
-        SystemTruth, typer.Option("--system-truth", help="clips: mean of the scored clips; csv: system_mos.")
+        SystemTruth, typer.Option("--system-truth", help="Of one file. clips: mean of scored clips; csv: system_mos.")
     ] = "clips",
+    to: Annotated[str | None, typer.Option("--to", help="Row to compare the others with. Default: the first.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="srcc, lcc, ktau, mse, system.srcc, mean, accuracy, ...")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", help="Difference that counts as none, in the metric's unit.")
+    ] = 0.01,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="For the mean of costs or errors.")
+    ] = False,
+    pattern: Annotated[
+        str | None, typer.Option("--pattern", help="Row and seed in file names: '{row}/seed{seed}/*.csv'.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Columns with other names: row=model,item=clip,prediction=p.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the table as md, csv, tex and html.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The 16 metrics of a predictions file, ours or anybody's."""
-    from study.evaluate import score_file
+    """Metrics of one predictions file, verdicts of several.
 
-    scores = score_file(predictions, data, split, system_truth)
-    typer.echo(scores.to_json() if as_json else scores.to_text())
+    One answer file (utterance,OMQ,TA) with --data gives its 16 metrics. Predictions of several rows (models, methods),
+    with several seeds each, give a table: is a difference to the row --to more than the noise of seeds and items? They
+    need not be of this project. A CSV has a header and one line for each prediction:
+
+    row,seed,item,group,truth,prediction[,second_group]
+
+    row and seed may instead stand in the file's name (ours-seed3.csv, ours/seed3/pred.csv, or --pattern). Without seed
+    a row is one run; without group (system, speaker, document: items that share their errors) items count as
+    independent; second_group is crossed with it (prompt). Without truth the mean of the predictions is judged: a column
+    correct of 0 and 1, or any score. Common other names of columns are understood; --columns tells the rest.
+    """
+    from study.columns import read_choices
+    from study.scoring import judge, numbered_rows, read_files, score_file, wants_scores
+
+    if data is not None and wants_scores(predictions, pattern, to, metric):
+        scores = score_file(predictions[0], data, split, system_truth)
+        typer.echo(scores.to_json() if as_json else scores.to_text())
+        return
+    found = read_files(predictions, pattern, read_choices(columns), data, split, accuracy=metric == "accuracy")
+    table = judge(found, to, metric, margin, lower_is_better=lower_is_better, name=out.name if out else "predictions")
+    if not pattern and (hint := numbered_rows(list(found.predicted), predictions)):
+        log(f"note: {hint}")
+    typer.echo(table.to_json() if as_json else table.text())
+    for path in table.write(out) if out else ():
+        log(f"table   {path}")
 
 
 @app.command(rich_help_panel="Results")
@@ -63,6 +105,9 @@ def audit(
     systems: Annotated[
         int | None, typer.Option("--systems", help="Number of systems behind its system-level columns.")
     ] = None,
+    runs: Annotated[
+        int | None, typer.Option("--runs", help="Each number is the mean of so many runs. Default: nobody knows.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which published numbers can occur at all.
@@ -71,5 +116,37 @@ def audit(
     """
     from study.audit import audit as check
 
-    outcome = check(table, systems)
+    outcome = check(table, systems, runs)
     typer.echo(outcome.json() if as_json else outcome.text())
+
+
+@app.command(rich_help_panel="Results")
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a saved model, or table/row/seed; table/row: mean of seeds.")],
+    clips: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Sound files, folders, or a CSV: audio,prompt.")
+    ],
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The text that the clips were made from.")] = None,
+    audio: Annotated[str | None, typer.Option("--audio", help="Where the audio encoder lies, if elsewhere.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Where the text encoder lies, if elsewhere.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write instead of the terminal.")] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="Keep encoded clips in this folder. Default: keep nothing.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Clips that are encoded at the same time.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict OMQ and TA of any clips with a saved model.
+
+    Models come from `ablate --save-models`. The answer is a CSV: audio,prompt,omq,ta, and with all seeds of a row their
+    mean and standard deviation. Other encoder weights than those of the training are refused.
+    """
+    from study.models import Model, clips_of, write_predictions
+    from study.terminal import item_progress
+
+    wanted = clips_of(clips, prompt)
+    loaded = Model.from_folder(model, audio, text)
+    if loaded.warning:
+        log(f"warning: {loaded.warning}")
+    with item_progress("predict") as move:
+        write_predictions(loaded.batches(wanted, features, workers, move), out, as_json, sys.stdout)

@@ -10,7 +10,9 @@ from study.options import (
     DEFAULT_FEATURES,
     DEFAULT_STORAGE,
     BaseOption,
+    BatchSizeOption,
     DataOption,
+    DeviceOption,
     FeaturesOption,
     FileArgument,
     NameOption,
@@ -55,6 +57,8 @@ def encode(
     rows: RowsOption = None,
     features: FeaturesOption = DEFAULT_FEATURES,
     workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = None,
 ) -> None:
     """Run the frozen encoders once for each clip and prompt.
 
@@ -65,7 +69,7 @@ def encode(
     from study.engine import Pool
 
     with Pool(workers) as pool:
-        raise typer.Exit(encode(sources_of(file, data, features, rows=rows), pool.workers))
+        raise typer.Exit(encode(sources_of(file, data, features, rows=rows), pool.workers, device, batch_size))
 
 
 @app.command(rich_help_panel="Studies")
@@ -97,7 +101,8 @@ def ablate(
     change a row and only its cells run. Runs of another base, corpus or precision, or of fewer seeds, never replace
     those of a table: they are another one, with a name and folder of its own.
 
-    Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was started).
+    Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was
+    started).
     """
     from study import ablation
     from study.engine import Pool

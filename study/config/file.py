@@ -10,7 +10,7 @@ import yaml
 from study.config.schema import Compare, Contrast
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.spec import RunSpec, differences, nested, with_settings
+from whisq_core.spec import RunSpec, differences, digest, nested, with_settings
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,27 @@ class AblationFile:
     def metric(self) -> str:
         """The primary metric: that of the declared comparisons."""
         return self.compare.metric if self.compare else PRIMARY_METRIC
+
+    @property
+    def declaration(self) -> tuple[str, str]:
+        """The digest of what `compare` declares, and the same in words.
+
+        Rows count by their settings and not by their names; what their own searches choose is left out.
+        """
+        compare = self.compare
+        if compare is None:
+            return digest(None), "no comparison"
+        searched = set(self.search.space) if self.hyperparameters == "tuned" and self.search else set()
+
+        def identity(row_id: str) -> str:
+            settings = self.row(row_id).spec.deciding_settings().items()
+            return digest({name: value for name, value in settings if name not in {"seed", *searched}})
+
+        rows = sorted(map(identity, compare.rows))
+        what = [identity(compare.to), rows, compare.metric, compare.equivalence_margin]
+        count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
+        text = f"{count} against '{compare.to}' on {compare.metric} with margin {compare.equivalence_margin:g}"
+        return digest(what), text
 
     def row(self, row_id: str) -> Row:
         """The row with this id.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from study import ablation
@@ -14,6 +16,7 @@ from study.terminal import item_progress, log
 from whisq_core.files import write_atomically
 
 DEMO_FILE = Path(__file__).with_name("demo.yaml")
+REFERENCE = Path(__file__).with_name("reference")
 SEARCH_TRIALS = 8
 SEARCH_ROW = "vanilla"  # the cheapest row that has all four settings
 
@@ -38,14 +41,41 @@ def demo(request: DemoRequest, pool: Pool) -> int:
     to_run = sum(cell.to_run for cell in prepared.cells)
     log(f"table {prepared.file.name}: {to_run} of {len(prepared.cells)} cells to run")
     status = ablation.exit_status(prepared, ablation.run(prepared, pool))
-    written = ablation.report(sources)
     published = audit()
     write_atomically(out / "audit.md", [f"```\n{published.text()}\n```\n".encode()])
     write_atomically(out / "audit.csv", [published.csv().encode()])
     log(optimize(OptimizeRequest(sources, SEARCH_ROW, SEARCH_TRIALS), pool).summary)
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"{written}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
+    if request.audio is None and request.text is None:
+        log("\n".join(compared(out)))
+    print(f"report   {out / 'report.html'}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
     return status
+
+
+def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
+    """Whether the numbers in `out` are those of the reference that is kept with the program, a line for each table."""
+    lines = []
+    for path in sorted(reference.glob("*.csv")):
+        ours, theirs = (
+            pd.read_csv(folder / path.name, dtype=str, keep_default_na=False) for folder in (out, reference)
+        )
+        if ours.equals(theirs):
+            lines.append(f"{path.name}: equals the reference")
+        elif ours.shape != theirs.shape or list(ours) != list(theirs):
+            lines.append(f"{path.name}: has other lines or columns than the reference in {reference}")
+        else:
+            differs = (ours != theirs).to_numpy()
+            numbers = [frame.apply(pd.to_numeric, errors="coerce").to_numpy(float) for frame in (ours, theirs)]
+            largest = np.nanmax(np.abs(numbers[0] - numbers[1]), initial=0.0)
+            columns = ", ".join(
+                name for name in ("verdict", "reason") if name in ours and (ours[name] != theirs[name]).any()
+            )
+            words = f"; also in: {columns}" if columns else ""
+            lines.append(
+                f"{path.name}: {differs.sum()} of {differs.size} cells differ from the reference in {reference}, "
+                f"numbers by at most {largest:.3g}{words}"
+            )
+    return lines
 
 
 def _file(request: DemoRequest) -> Path:

@@ -9,8 +9,14 @@ from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
 
 
-def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], workers: int = 1) -> dict[BackboneSpec, str]:
-    """Encode what is missing for each distinct backbone.
+def encode_backbones(
+    workspace: Workspace,
+    specs: Iterable[BackboneSpec],
+    workers: int = 1,
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> dict[BackboneSpec, str]:
+    """Encode what is missing for each distinct backbone; `device` and `batch_size` as `whisq_core.encoders.encode`.
 
     Returns
     -------
@@ -20,14 +26,14 @@ def encode_backbones(workspace: Workspace, specs: Iterable[BackboneSpec], worker
     problems: dict[BackboneSpec, str] = {}
     for spec in dict.fromkeys(specs):
         try:
-            _encode(workspace, spec, workers)
+            _encode(workspace, spec, workers, device, batch_size)
         except InputError as error:
             problems[spec] = " ".join(error.mistakes)
             log(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}")
     return problems
 
 
-def _encode(workspace: Workspace, spec: BackboneSpec, workers: int) -> None:
+def _encode(workspace: Workspace, spec: BackboneSpec, workers: int, device: str, batch_size: int | None) -> None:
     backbone = workspace.backbone(spec)
     arguments = (workspace.corpus, workspace.audio_digests, backbone, workspace.features)
     if not sum(missing(*arguments)):
@@ -37,4 +43,4 @@ def _encode(workspace: Workspace, spec: BackboneSpec, workers: int) -> None:
         def show(progress: Progress) -> None:
             move(progress.done, progress.total, f"{progress.rate:.1f}/s")
 
-        encode(*arguments, workers=workers, progress=show)
+        encode(*arguments, workers=workers, device=device, batch_size=batch_size, progress=show, notify=log)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from study.engine.provenance import manifest
+from study.engine.provenance import manifest, package_versions
 from study.engine.tasks import Stopped, Task
 from study.engine.workspace import Workspace, identify
 from study.store import Run, Scored
@@ -142,11 +142,39 @@ def _train(
     watched = None if watch is None else data(parts.score[watch.split])
     follow = _Follow(task, workspace, parts, show, report)
     result = fit(spec, train, watch=watched, inner=inner, on_epoch=follow)
-    if task.models is not None:
-        save(task.models, result.model)
     predicted = {name: predict(result.model, data(indices)) for name, indices in parts.score.items()}
+    if task.models is not None:
+        _check_repeated(task, predicted)
+        save(task.models, result.model, _facts(task, workspace, backbone))
     curve = [{**asdict(record), **follow.watched.get(record.epoch, {})} for record in result.curve]
     return predicted, curve, _details(spec, workspace, backbone, train)
+
+
+def _check_repeated(task: Task, predicted: dict[str, np.ndarray]) -> None:
+    """A model that is trained again, to be saved, must predict what its stored run predicted."""
+    for split_name, stored in task.stored.items():
+        if not np.array_equal(stored, predicted[split_name]):
+            difference = float(np.abs(stored - predicted[split_name]).max())
+            raise InputError(
+                f"{task.title}: trained again, it predicts {split_name} up to {difference:.3g} away from the stored "
+                "run, as on another processor or with another PyTorch. Its model is not saved. Train and save it with "
+                "another --storage."
+            )
+
+
+def _facts(task: Task, workspace: Workspace, backbone: Backbone) -> dict[str, Any]:
+    """What a saved model says of where it comes from; prediction checks its encoders by the digests of features."""
+    return {
+        "run_id": task.run_id,
+        "table": task.table,
+        "row": task.row,
+        "seed": task.spec.seed,
+        "features": {"audio": backbone.audio_key.digest, "text": backbone.text_key.digest},
+        "corpus": {"name": workspace.corpus.name, "digest": workspace.digest},
+        "simulated": workspace.corpus.simulated,
+        "untrained": backbone.untrained,
+        "whisq_study": package_versions().get("whisq-study"),
+    }
 
 
 def _reader(spec: RunSpec, workspace: Workspace, backbone: Backbone) -> Callable[[np.ndarray], Dataset]:

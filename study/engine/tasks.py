@@ -2,10 +2,12 @@
 
 import traceback
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from study.store import Run
 from whisq_core.errors import InputError
@@ -25,7 +27,11 @@ class Watch:
 
 @dataclass(frozen=True)
 class Task:
-    """One run to compute. `spec` is resolved; `table` and `row` say what it is made for; `models` keeps the model."""
+    """One run to compute. `spec` is resolved; `table` and `row` say what it is made for.
+
+    `models` is the folder that keeps the model. Where the run is stored already, `stored` are its predictions by split:
+    the model is kept only if it predicts the same again.
+    """
 
     run_id: str
     title: str
@@ -34,6 +40,7 @@ class Task:
     row: str
     watch: Watch | None = None
     models: Path | None = None
+    stored: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Stopped(Exception):

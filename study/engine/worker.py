@@ -14,7 +14,7 @@ from study.engine.tasks import Outcome, Stopped, Task, failure_of
 from study.engine.workspace import Workspace, identify
 from whisq_core.device import resolve_auto
 from whisq_core.errors import InputError
-from whisq_core.spec import TrainSpec
+from whisq_core.spec import RunSpec, TrainSpec
 
 _ANSWER_SECONDS = 3600.0  # a pruner's answer waits while the database is away
 _EVENTS_PER_SECOND = 4  # of progress, from each worker
@@ -58,11 +58,20 @@ def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: st
 
     tell("start")
     try:
+        _take_gpu(task.spec, worker.name)
         return execute(task, _known(task, data, features), show, report)
     except Stopped as stop:
         return stop
     except Exception as error:  # a task's failure is its own: the others still run
         return failure_of(error, task.spec)
+
+
+def _take_gpu(spec: RunSpec, worker: object) -> None:
+    """Local workers, which have numbers for names, share this machine's GPUs evenly; a cluster's were given one."""
+    if spec.train.device == "cuda" and isinstance(worker, int):
+        import torch
+
+        torch.cuda.set_device(worker % torch.cuda.device_count())
 
 
 def _known(task: Task, data: Path, features: Path) -> Workspace:

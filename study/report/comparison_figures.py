@@ -1,4 +1,4 @@
-"""Figures of rows against the reference: differences with both intervals, and the same seed by seed."""
+"""Figures of rows against the reference: differences with their intervals, and the same seed by seed."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,18 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, scale_rows, translucent
+from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
 from study.results import TableResults
-from study.tables import TableFrame, TableRow
+from study.stats import Interval
+from study.tables import UNTRAINED_MARK, TableFrame, TableRow
 from whisq_core.metrics import higher_is_better, title
 
-_SPLIT = 0.16  # of a row's height, between its two intervals
+_SPLIT = 0.2  # of a row's height, from the combined interval to each partial one
 _PANELS_IN_A_LINE = 4
 
 
-def differences(results: TableResults, frame: TableFrame, margin: float) -> go.Figure | None:
-    """Difference of each row from the reference with both 95 % intervals; None when there is none.
+def differences(frame: TableFrame, margin: float) -> go.Figure | None:
+    """Difference of each row from the reference with its intervals; None when there is none.
 
     Rows of untrained encoders do not set the range: an arrow with the difference shows the way to one that is outside.
     """
@@ -27,13 +28,20 @@ def differences(results: TableResults, frame: TableFrame, margin: float) -> go.F
         return None
     better = "right" if higher_is_better(frame.metric) else "left"
     subtitle = f"Difference from {reference}, {better} is better. Grey: equivalence margin ±{margin:g}."
-    figure = go.Figure([_intervals(rows, "seeds"), _intervals(rows, "systems")])
+    compared = [row.comparison for row in rows if row.comparison]
+    partial = [
+        _intervals(rows, "95 %, other seeds", BLUE, -_SPLIT, [found.seeds for found in compared]),
+        _intervals(rows, "95 %, other systems", VERMILION, _SPLIT, [found.systems for found in compared]),
+    ]
+    both = _intervals(rows, "both, at the level of the verdict", BLACK, 0.0, [_both(row) for row in rows])
+    both.update(marker_size=9, error_x_thickness=3)
+    figure = go.Figure([both, *partial])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor=GRID, line_width=0, layer="below")
     figure.add_vline(x=0, line_color=GREY, line_width=1)
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
-    low, high = _range([row for row in rows if row.declared.id in scale_rows(results)], margin)
+    low, high = _range(rows, margin)
     for index, row in enumerate(rows):
         mean = row.comparison.mean if row.comparison else low
         if not low <= mean <= high:
@@ -50,43 +58,51 @@ def differences(results: TableResults, frame: TableFrame, margin: float) -> go.F
 
 
 def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
-    """A little more than these rows' intervals and the margin."""
-    intervals = [one for row in rows if row.comparison for one in (row.comparison.seeds, row.comparison.systems)]
+    """A little more than the margin and the rows' intervals; untrained encoders count only among themselves."""
+    trained = [row.comparison for row in rows if row.comparison and UNTRAINED_MARK not in row.marks]
+    shown = trained or [row.comparison for row in rows if row.comparison]
+    intervals = [one for found in shown for one in (found.interval(), found.seeds, found.systems)]
     ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
     low, high = min([-margin, *ends]), max([margin, *ends])
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def _intervals(rows: Sequence[TableRow], source: str) -> go.Scatter:
-    of_seeds = source == "seeds"
-    intervals = [getattr(row.comparison, source) for row in rows]
+def _both(row: TableRow) -> Interval:
+    """The combined interval at the level of the row's verdict, at 95 % without one."""
+    assert row.comparison is not None
+    return row.decision.interval if row.decision else row.comparison.interval()
+
+
+def _intervals(
+    rows: Sequence[TableRow], name: str, colour: str, offset: float, intervals: Sequence[Interval]
+) -> go.Scatter:
     return go.Scatter(
         x=[interval.mean for interval in intervals],
-        y=[index + (-_SPLIT if of_seeds else _SPLIT) for index in range(len(rows))],
+        y=[index + offset for index in range(len(rows))],
         error_x={
             "type": "data",
             "symmetric": False,
             "array": [interval.high - interval.mean for interval in intervals],
             "arrayminus": [interval.mean - interval.low for interval in intervals],
-            "thickness": 2.5,
+            "thickness": 1.5,
             "width": 4,
         },
         mode="markers",
-        marker={"size": 8, "color": BLUE if of_seeds else VERMILION, "symbol": "circle" if of_seeds else "square"},
-        name=f"95 % over {source}",
+        marker={"size": 6, "color": colour},
+        name=name,
         customdata=[(row.label, interval.low, interval.high) for row, interval in zip(rows, intervals, strict=True)],
         hovertemplate="%{customdata[0]}<br>%{x:+.4f} [%{customdata[1]:+.4f}, %{customdata[2]:+.4f}]<extra></extra>",
     )
 
 
 def paired_values(results: TableResults) -> dict[str, pd.DataFrame]:
-    """The primary metric of each row and of the reference at the positions that both have: columns reference, row.
+    """The primary metric of each row and of the reference at the seeds that both have: columns reference, row.
 
     A row with fewer than two such seeds is left out: one line tells no more than the table.
     """
     compare, metric = results.file.compare, results.file.metric
     done = results.cells[results.cells["state"] == "done"].dropna(subset=[metric])
-    table = done.pivot(index="position", columns="row", values=metric)
+    table = done.pivot(index="seed", columns="row", values=metric)
     if compare is None or compare.to not in table:
         return {}
     pairs = {

@@ -57,7 +57,7 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
 
     frame = table_frame(results, judgement)
     found = {
-        "differences": differences(results, frame, judgement.margin) if judgement else None,
+        "differences": differences(frame, judgement.margin) if judgement else None,
         "seeds": seed_by_seed(results, frame),
         "sweeps": sweeps(results, frame),
         "curves": curves(results, frame),
@@ -67,8 +67,15 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
+def difference_figure(frame: TableFrame, judgement: Judgement) -> "Figure | None":
+    """Differences of the rows of any table from its reference; None where nothing is compared."""
+    from study.report.comparison_figures import differences
+
+    return differences(frame, judgement.margin)
+
+
 def write_report(
-    results: TableResults, judgement: Judgement, out: Path, extra: Mapping[str, "Figure"] | None = None
+    results: TableResults, judgement: Judgement, out: Path, drawn: Mapping[str, "Figure"] | None = None
 ) -> Path:
     """Write `report.html`, which opens offline, asks the network for nothing, and links the tables beside it.
 
@@ -78,8 +85,8 @@ def write_report(
         What was measured, and the verdicts on it.
     out
         The folder to write into.
-    extra
-        Further figures by name, shown after those of the table.
+    drawn
+        The figures by name, where they have been drawn already; by default those of the table.
 
     Returns
     -------
@@ -91,7 +98,7 @@ def write_report(
     frame = table_frame(results, judgement)
     placed, note = _published(results, frame)
     verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
-    drawn = figures(results, judgement) | dict(extra or {})
+    shown = figures(results, judgement) if drawn is None else drawn
     page = _environment().get_template("report.html.jinja").render(
         frame=frame,
         listed=lambda heading, texts: Markup(listed(heading, texts)),
@@ -105,7 +112,7 @@ def write_report(
         metric_tables=metric_tables,
         figures={
             name: (CAPTIONS.get(name, name.capitalize()), figure.layout.height, _inline(figure))
-            for name, figure in drawn.items()
+            for name, figure in shown.items()
         },
         published_note=note if placed else "",
         facts=list(facts(results, judgement)),
@@ -141,7 +148,7 @@ def _published(results: TableResults, frame: TableFrame) -> tuple[dict[tuple[str
         note = f"Published numbers are not compared ({reason}), but marked where no ranking can give them."
     else:
         note = "A published number is a single run: it is placed in the 95 % interval of one further run of ours."
-    symbols = f"● inside, ○ outside, ✕ not attainable by any ranking of {NUM_SYSTEMS} systems"
+    symbols = f"● inside, ○ outside, ✕ not attainable by one run over {NUM_SYSTEMS} systems"
     return found, f"{note} {symbols}, grey: not comparable, or no interval."
 
 
@@ -159,7 +166,6 @@ def facts(results: TableResults, judgement: Judgement) -> Iterator[tuple[str, st
     yield "scored clips", f"{judgement.num_clips:,} of {judgement.num_systems} systems, split {results.split}"
     yield "cells", ", ".join(f"{count} {state}" for state, count in cells["state"].value_counts().items())
     yield "time of all runs", f"{cells['seconds'].sum() / 60:.1f} minutes of training"
-    yield "bootstrap", f"{judgement.num_draws:,} draws of systems, seed {judgement.bootstrap_seed}"
     yield from _flat("", results.manifest)
 
 

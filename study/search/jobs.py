@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from study.dashboard import attach_run, retried, shown_metrics
 from study.engine import Failure, Jobs, Stopped, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride
-from study.search.params import suggest
+from study.search.params import shown_settings, suggest
 from study.search.sampler import fixed_sampler, make_sampler
-from study.search.study import SearchPlan, finished_trials, settings_of, wanted_params
+from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state, wanted_params
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import with_settings
@@ -48,6 +48,8 @@ class SearchJobs(Jobs):
         self._wanted = wanted_params(study, plan.search)
         self._begun = len(finished_trials(study))  # trials that have finished or run now
         self._running: dict[str, _Running] = {}
+        pruned = trials_by_state(study).get("pruned", ())
+        self._pruned = {trial.user_attrs.get("run_id"): trial.number for trial in pruned}
         self._failures = 0  # in a row, in this command
         self._watch = Watch(plan.search.score, plan.search.objective, stride(plan.spec.train.epochs))
 
@@ -56,7 +58,8 @@ class SearchJobs(Jobs):
         while self._begun < self._total and time.time() < self._deadline:
             trial = self._ask()
             try:
-                spec = with_settings(self._plan.spec, retried(partial(suggest, trial, self._search.space)))
+                settings = retried(partial(suggest, trial, self._search.space))
+                spec = with_settings(self._plan.spec, settings)
                 identity = identify(spec, self._workspace)
             except InputError as error:  # settings that exclude each other
                 self._fail([trial], " ".join(error.mistakes))
@@ -66,9 +69,11 @@ class SearchJobs(Jobs):
                 self._running[identity.run_id].trials.append(trial)
             elif self._database.state_of(identity.run_id) == "done":
                 self._finish(trial, self._database.runs([identity.run_id])[identity.run_id])
+            elif identity.run_id in self._pruned:
+                self._prune([trial], f"has the settings of trial {self._pruned[identity.run_id]}, which was pruned")
             else:
                 self._running[identity.run_id] = _Running([trial])
-                title, row = f"trial {trial.number}", self._plan.row.id
+                title, row = f"trial {trial.number} ({shown_settings(settings)})", self._plan.row.id
                 return Task(identity.run_id, title, spec, self._plan.name, row, self._watch)
         return None
 
@@ -111,10 +116,8 @@ class SearchJobs(Jobs):
             self._fail(running.trials, failure.reason)
 
     def _ask(self) -> optuna.Trial:
-        if self._wanted:
-            self._study.sampler = fixed_sampler(self._wanted.pop(0))
-        else:
-            self._study.sampler = make_sampler(self._search.sampler, self._plan.seed, self._begun)
+        sampled = make_sampler(self._search.sampler, self._plan.seed, self._begun)
+        self._study.sampler = fixed_sampler(self._wanted.pop(0)) if self._wanted else sampled
         trial = retried(self._study.ask)
         self._begun += 1
         return trial
@@ -134,13 +137,15 @@ class SearchJobs(Jobs):
             return f"{name} is undefined"
         self._tell(trial, TrialState.COMPLETE, value)
         self._failures = 0
-        return f"{name} {value:.4f}"
+        best = retried(lambda: self._study.best_trial)
+        return f"{name} {value:.4f}, best so far {best.value:.4f} (trial {best.number})"
 
     def _prune(self, trials: Sequence[optuna.Trial], reason: str) -> None:
         self._failures = 0
         for trial in trials:
             self._set(trial, reason=reason)
             self._tell(trial, TrialState.PRUNED)
+            self._pruned.setdefault(trial.user_attrs["run_id"], trial.number)
 
     def _fail(self, trials: Sequence[optuna.Trial], reason: str) -> None:
         for trial in trials:

@@ -22,12 +22,12 @@ from study.engine import (
     preflight,
 )
 from study.search.figures import search_figures, write_figures
-from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, held_out_values, winner
+from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, chosen
 from study.search.importance import importances
 from study.search.jobs import SearchJobs
 from study.search.sampler import make_pruner
 from study.search.study import SearchPlan, close_interrupted, finished_trials, open_search
-from study.search.summary import SearchResult, markdown_note, summary, write_best
+from study.search.summary import SearchResult, markdown_note, split_warning, summary, write_best
 from study.terminal import log
 from whisq_core.errors import InputError, raise_all
 from whisq_core.spec import BackboneSpec, with_settings
@@ -89,7 +89,7 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
     with inputs.database.writing("whisq-study optimize", request.wait):
         result = run_search(plan, inputs, pool, request.trials, request.source, deadline)
         text = summary(result, importances(result.study))
-        figures = retried(partial(search_figures, result.study, plan.search))
+        figures = retried(partial(search_figures, result))
         write_figures(figures, folder / "plots.html")
         annotate(inputs.database, plan.name, markdown_note(result, text), figures)
     best = write_best(result, folder)
@@ -123,20 +123,14 @@ def search_of(file: AblationFile) -> Search:
 def plan_search(
     file: AblationFile, row: Row, workspace: Workspace, pool: Pool, name: str | None = None, seed: int = 0
 ) -> SearchPlan:
-    """The search of one row, checked and with everything resolved; nothing is started.
-
-    Raises
-    ------
-    InputError
-        When the row cannot be tuned, its clips or encoders are missing, or its seeds are reserved.
-    """
+    """The search of one row, checked (else `InputError`) and with everything resolved; nothing is started."""
     where = f"{file.path}:{row.line}, row '{row.id}'"
     if not row.spec.uses_features:
         raise InputError(f"{where}: a control is not trained, so there is nothing to search. Give another --row.")
     search = search_of(file).without(row.settings)
     if not search.space:
         raise InputError(f"{where}: sets everything that the search varies. Give another --row, or widen 'space'.")
-    reserved = sorted({TRIAL_SEED, *HELD_OUT_SEEDS} & {*file.seeds, *row.seeds})
+    reserved = sorted({TRIAL_SEED, *HELD_OUT_SEEDS, *REPORT_SEEDS} & {*file.seeds, *row.seeds})
     if reserved:
         raise InputError(f"{where}: seed {reserved[0]} is one of those that searches use. Give the table other seeds.")
     data = row.spec.data.model_copy(update={"score": (search.score,), "folds": None})
@@ -165,14 +159,15 @@ def run_search(
     num_found = len(finished_trials(study))
     if num_found < total and time.time() < deadline:
         log(f"search '{plan.name}': {num_found} trials found, going on to {total}")
+        if warning := split_warning(plan, workspace.corpus):
+            log(warning)
         jobs = SearchJobs(study, plan, workspace, database, total, deadline)
         try:
             pool.run(jobs, workspace, database, f"{plan.name}: trials", total - num_found)
         finally:
             close_interrupted(study)
-    candidates = held_out_values(study, plan, workspace, database, pool)
-    best = winner(candidates, study)
-    return SearchResult(plan, study, workspace.corpus.simulated, num_found, tuple(candidates), best)
+    outcome = chosen(study, plan, workspace, database, pool)
+    return SearchResult(plan, study, workspace.corpus, num_found, *outcome)
 
 
 def _backbones(plan: SearchPlan) -> list[BackboneSpec]:

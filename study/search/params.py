@@ -37,14 +37,14 @@ def param_name(name: str, where: Range) -> str:
     return f"{section}.log2_{key}" if where.power_of_two else name
 
 
-def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
-    """Optuna's parameters that stand for `settings` (all of a run's settings, or at least the searched ones).
+def shown_settings(settings: Mapping[str, Any]) -> str:
+    """Settings for a line of text: "learning_rate 0.0012, batch_size 32"."""
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in settings.items()}
+    return ", ".join(f"{name.partition('.')[2]} {value}" for name, value in shown.items())
 
-    Raises
-    ------
-    InputError
-        With every setting that lies outside its range: Optuna would enqueue it with only a warning.
-    """
+
+def to_params(settings: Mapping[str, Any], space: Mapping[str, Range]) -> dict[str, Any]:
+    """Optuna's parameters for `settings` (all of a run's, or at least those searched); `InputError` outside a range."""
     outside = [
         f"setting '{name}' = {settings[name]} lies outside the search space ({where}). Widen it or change the value."
         for name, where in space.items()

@@ -54,15 +54,8 @@ class SearchPlan:
 def open_search(database: Database, plan: SearchPlan, source: str | None = None) -> tuple[optuna.Study, list[str]]:
     """Create the study of `plan` or go on with it; a new one begins with the first guess, then the trials of `source`.
 
-    Returns
-    -------
-    study, notes
-        Notes are for the user, about guesses that were left out.
-
-    Raises
-    ------
-    InputError
-        When the stored study was begun with another space, protocol, seed or source.
+    Also returns notes for the user about guesses that were left out. A stored study that was begun with another space,
+    protocol, seed or source is an `InputError`.
     """
     if source is not None:
         _search_named(database, source)  # before anything is made

@@ -8,23 +8,28 @@ import optuna
 import pandas as pd
 
 from study.config import settings_yaml
-from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, Candidate
+from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, Candidate, mean_and_sd
 from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
+from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
+from whisq_core.corpus import Corpus, splits
 from whisq_core.metrics import EXTRA, METRICS
+
+_SMALL_ERROR = 0.05  # of a correlation: 200 clips
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search as it stands: its study, the candidates with both values, and the winner by the held-out one."""
+    """A search as it stands: its study, the candidates, the winner, and on which clips its values are reported."""
 
     plan: SearchPlan
     study: optuna.Study
-    simulated: bool
+    corpus: Corpus
     num_found: int
     candidates: tuple[Candidate, ...]
     winner: Candidate | None
+    reported_on: str
 
     @property
     def num_trials(self) -> int:
@@ -53,20 +58,13 @@ def best_yaml(result: SearchResult) -> str:
 
     The caller has made sure that there is a winner.
     """
-    best, plan = result.winner, result.plan
-    assert best is not None, "without a winner there is no best.yaml"
-    seeds = ", ".join(map(str, HELD_OUT_SEEDS))
-    comments = [
-        f"Search '{plan.name}', row '{plan.row.id}', trial {best.number} of {result.num_trials}.",
-        f"{objective_name(plan.search.objective)} on split '{plan.search.score}':",
-        f"  search value   {best.search_value:.4f} (one seed, chosen as one of the best: too good)",
-        f"  held-out value {best.mean:.4f} ± {best.sd:.4f} (mean and sd over seeds {seeds}, which no trial used)",
-    ]
-    if plan.search.score != "inner":
-        comments.append(_selection_warning(plan))
-    if result.simulated:
-        comments.append("Simulated data: these settings say nothing about music that people rated.")
-    return "".join(f"# {line}\n" for line in comments) + settings_yaml(best.settings)
+    assert result.winner is not None, "without a winner there is no best.yaml"
+    name, comments = (
+        f"Search '{result.plan.name}', row '{result.plan.row.id}'",
+        [*_candidates(result), *_warnings(result)],
+    )
+    comments = [f"{name}, trial {result.winner.number} of {result.num_trials}; {_objective(result.plan)}", *comments]
+    return "".join(f"# {line}\n" for line in comments) + settings_yaml(result.winner.settings)
 
 
 def trials_frame(result: SearchResult) -> pd.DataFrame:
@@ -74,14 +72,13 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
     lines = {}
     for state, trials in trials_by_state(result.study).items():
         for trial in trials:
-            started, ended = trial.datetime_start, trial.datetime_complete
             lines[trial.number] = {
                 "trial": trial.number,
                 "state": state,
                 "value": trial.value,
                 "reason": trial.user_attrs.get("reason"),
                 "run_id": trial.user_attrs.get("run_id"),
-                "seconds": (ended - started).total_seconds() if started and ended else math.nan,
+                "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **settings_of(trial, result.plan.search),
                 **{name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs},
             }
@@ -94,36 +91,55 @@ def summary(result: SearchResult, found: Importances | None) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in result.counts.items())
     lines = [
         f"search '{plan.name}', row '{plan.row.id}': {counts}; {result.num_found} of them were found stored",
-        f"objective: {objective_name(plan.search.objective)} on split '{plan.search.score}'",
+        _objective(plan),
+        *_warnings(result),
     ]
-    if plan.search.score != "inner":
-        lines.append(_selection_warning(plan))
-    if result.simulated:
-        lines.append("simulated data: values and settings say nothing about music that people rated")
     return "\n".join([*lines, "", *_candidates(result), "", *_importance(found, result)])
 
 
-def _selection_warning(plan: SearchPlan) -> str:
+def _objective(plan: SearchPlan) -> str:
+    return f"objective: {objective_name(plan.search.objective)} on split '{plan.search.score}'"
+
+
+def _warnings(result: SearchResult) -> list[str]:
+    score, simulated = result.plan.search.score, "values and settings say nothing about music that people rated"
+    lines = (
+        split_warning(result.plan, result.corpus),
+        f"The search selected on split '{score}', which the table reports: its values there are too good (the best of "
+        "100 trials by .025 at a seed noise of .01). data.score: inner avoids it." * (score != "inner"),
+        f"Simulated data: {simulated}." * result.corpus.simulated,
+    )
+    return list(filter(None, lines))
+
+
+def split_warning(plan: SearchPlan, corpus: Corpus) -> str:
+    """Why the clips that trials are judged on are too few to choose on; empty where there are enough."""
+    scored = corpus.clips.iloc[splits(corpus, plan.spec.data, 0)[0].score[plan.search.score]]
+    what = "systems" if any(".system." in name for name in plan.search.objective) else "clips"
+    number = scored["system"].nunique() if what == "systems" else len(scored)
+    error = (1 - 0.6**2) * math.sqrt((1 + 0.6**2 / 2) / max(1, number - 3))  # of Spearman's, Bonett and Wright (2000)
+    if error <= _SMALL_ERROR:
+        return ""
     return (
-        f"The search selected on split '{plan.search.score}', which the table reports: its values there are too good "
-        "(the best of 100 trials by .025 at a seed noise of .01). data.score: inner avoids it."
+        f"Few {what} to choose on: split '{plan.search.score}' has {number}, over which a correlation of .6 has a "
+        f"standard error of {error:.2f}: settings whose values differ by less are told apart by chance. "
+        f"More seeds do not help; a larger data.inner_fraction or more rated clips do."
     )
 
 
 def _candidates(result: SearchResult) -> list[str]:
     if not result.candidates:
         return ["no trial is complete: there is no best.yaml"]
-    lines = [f"{'trial':>5}  {'search value':>12}  {'held-out value':>17}  settings"]
-    for candidate in sorted(result.candidates, key=lambda each: each is not result.winner):
-        held_out = f"{candidate.mean:.4f} ± {candidate.sd:.4f}" if math.isfinite(candidate.mean) else "–"
-        settings = ", ".join(f"{name.partition('.')[2]} {_short(value)}" for name, value in candidate.settings.items())
-        mark = "  <- winner" if candidate is result.winner else ""
-        first = "  (first guess)" if candidate.is_first_guess else ""
-        lines.append(f"{candidate.number:>5}  {candidate.search_value:>12.4f}  {held_out:>17}  {settings}{first}{mark}")
-    lines.append(
-        f"search value: seed {TRIAL_SEED}, the best of many and so too good; held-out value: mean ± sd over seeds "
-        f"{', '.join(map(str, HELD_OUT_SEEDS))}, which no trial used. The winner is chosen by the held-out value."
-    )
+    lines = [f"{'trial':>5}  {'search value':>12}  {'held-out value':>17}  {'reported value':>17}  settings"]
+    for each in sorted(result.candidates, key=lambda each: each is not result.winner):
+        marks = ("  (first guess)" if each.is_first_guess else "") + ("  <- winner" if each is result.winner else "")
+        values = f"{each.search_value:>12.4f}  {mean_and_sd(each.held_out):>17}  {mean_and_sd(each.reported):>17}"
+        lines.append(f"{each.number:>5}  {values}  {shown_settings(each.settings)}{marks}")
+    lines += [
+        f"search value: seed {TRIAL_SEED}, the best of many and so too good. The held-out value chose the winner: "
+        f"mean ± sd over seeds {HELD_OUT_SEEDS[0]} to {HELD_OUT_SEEDS[-1]}, which no trial used.",
+        f"reported value: seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]}, {result.reported_on}; it chose nothing.",
+    ]
     if result.winner is None:
         lines.append("no candidate has a value on every held-out seed: no best.yaml. Run the same command again")
     return lines
@@ -147,7 +163,3 @@ def markdown_note(result: SearchResult, text: str) -> str:
     """The study's note in the dashboard: the best configuration and the summary as it was printed."""
     best = f"```yaml\n{best_yaml(result)}```\n\n" if result.winner else ""
     return f"# {result.plan.name}\n\n{best}```\n{text}\n```\n"
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Student's t, without the time that an import of scipy takes in a process that needs no verdict."""
+"""Student's t, central and not, without the time that an import of scipy takes where no verdict is needed."""
 
 from typing import Any
 
@@ -10,8 +10,16 @@ def quantile(freedom: Any, probability: Any) -> Any:
     return stdtrit(freedom, probability)
 
 
-def two_sided_p(freedom: float, t: float) -> float:
-    """The probability of a value at least as far from 0 as `t`."""
+def upper_p(freedom: Any, t: Any) -> Any:
+    """The probability of a value above `t`."""
     from scipy.special import stdtr  # scipy.stats, which wraps it, takes another second
 
-    return float(2 * stdtr(freedom, -abs(t)))
+    return stdtr(freedom, -t)
+
+
+def power(freedom: Any, distance: Any, bound: Any) -> Any:
+    """How often a t variable that lies `distance` standard errors above 0 is above `bound`; arrays broadcast."""
+    from numpy import nan_to_num
+    from scipy.special import nctdtr
+
+    return 1 - nan_to_num(nctdtr(freedom, distance, bound))  # scipy gives NaN below about 1e-20

@@ -2,18 +2,16 @@
 
 Two sources of uncertainty are kept apart, since more of one does not cure the other:
 
-* *seeds*: train again on the same data. Student's t interval (at five seeds its coverage is .95 where a percentile
-  bootstrap has .84) and the exact paired sign-flip test.
-* *test systems*: score on other systems of the same kind. Bootstrap over systems with the same draws for both rows and
-  the seeds averaged; Student's t interval on the bootstrap's standard error (with 29 systems the percentile interval
-  is too short in the tails that Holm's correction asks for: in trials 6 % of tables held a false verdict, with
-  Student's t 2 %). Intervals of system-level rank correlations are conservative (coverage .99; see
-  results/calibration.csv).
+* *seeds*: train again on the same data. Rows with common seeds are paired by them: Student's t (at five seeds its
+  coverage is .95 where a percentile bootstrap has .84) and the exact sign-flip test. Rows without a common seed are
+  independent samples: Welch's t, never paired by the order in which their seeds stand.
+* *test systems*: score on other systems of the same kind, and on other prompts where these are known:
+  `study.stats.items` on the influences of the items, the seeds averaged.
 
-NaN is never replaced: one undefined seed makes a mean undefined.
+Verdicts use the combined error of both. NaN is never replaced: one undefined seed makes a mean undefined.
 
 Sources: ITU-T P.1401 (2020); Bouthillier et al., MLSys 2021; Dror et al., ACL 2018; Agarwal et al., NeurIPS 2021;
-Holm, Scand. J. Stat. 1979.
+Holm, Scand. J. Stat. 1979; Schuirmann, J. Pharmacokinet. Biopharm. 1987 (equivalence by two one-sided tests).
 """
 
 from collections.abc import Sequence
@@ -22,13 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.stats import student
-from study.stats.resampling import Array
+from study.stats.influence import Array
+from study.stats.items import UNKNOWN, Error
 
 ALPHA = 0.05  # of the family of declared comparisons
 LEVEL = 0.95
-EQUIVALENCE_LEVEL = 0.90  # two one-sided tests at .05
-MIN_SYSTEMS = 5  # fewer systems say nothing about other systems
-MAX_UNDEFINED_DRAWS = 0.05  # share of bootstrap draws in which the metric may be undefined
 MAX_EXACT_SEEDS = 20  # 2**19 sums; beyond that random flips
 NUM_RANDOM_FLIPS = 100_000
 RANDOM_FLIP_SEED = 20_250_401
@@ -36,7 +32,7 @@ RANDOM_FLIP_SEED = 20_250_401
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean with its interval, at 95 % unless asked otherwise; sd is that of the values, NaN for one over systems."""
+    """Mean with its interval, at 95 % unless asked otherwise; sd is that of the values, NaN where there are none."""
 
     mean: float
     sd: float
@@ -44,33 +40,27 @@ class Interval:
     low: float
     high: float
 
-    def inside(self, margin: float) -> bool:
-        """Whether the whole interval lies within +-margin; an undefined one does not."""
-        return bool(-margin <= self.low and self.high <= margin)
-
 
 @dataclass(frozen=True)
 class Comparison:
     """A row minus the reference on one metric, in the metric's own unit and sign; NaN where undefined.
 
-    ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds; ``seeds`` and
-    ``systems`` are 95 % intervals, the others 90 %; ``seed_error`` and ``system_error`` are standard errors. ``p_both``
-    asks whether the difference would survive new seeds *and* new systems at once: it only matters when both errors are
-    of one size, where max(p_seed, p_system) alone lets 6 % or more of tables of 6 equal rows hold a false verdict
-    (results/calibration.csv).
+    ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, or the fewer of
+    the two rows' where they share none (``paired`` false). ``by_seeds`` and ``by_systems`` are the standard errors of
+    the two sources, ``beyond_seeds`` what new systems add to that of seeds: both hold the noise that a seed brings to
+    single items, which counts once. ``p_both`` asks whether the difference would survive new seeds *and* new systems
+    at once.
     """
 
     metric: str
     mean: float
     relative: float
     n: int
+    paired: bool
     num_systems: int
-    seeds: Interval
-    systems: Interval
-    seeds_90: Interval
-    systems_90: Interval
-    seed_error: float
-    system_error: float
+    by_seeds: Error
+    by_systems: Error
+    beyond_seeds: Error
     p_seed: float
     p_system: float
     p_both: float
@@ -79,6 +69,37 @@ class Comparison:
     def p(self) -> float:
         """The largest of the three: a difference must survive every one of them."""
         return float(np.max([self.p_seed, self.p_system, self.p_both]))  # np.max keeps NaN wherever it stands
+
+    @property
+    def error(self) -> Error:
+        """The combined error of seeds and test systems."""
+        return self.by_seeds + self.beyond_seeds
+
+    @property
+    def seeds(self) -> Interval:
+        """95 %, other seeds on these systems."""
+        return self.interval(LEVEL, self.by_seeds)
+
+    @property
+    def systems(self) -> Interval:
+        """95 %, other systems for these runs."""
+        return self.interval(LEVEL, self.by_systems)
+
+    def interval(self, level: float = LEVEL, error: Error | None = None) -> Interval:
+        """Of the combined error unless another is named."""
+        error = error or self.error
+        half = float(student.quantile(error.freedom, (1 + level) / 2) * error.value) if error.freedom > 0 else np.nan
+        return Interval(self.mean, np.nan, self.n, self.mean - half, self.mean + half)
+
+    def p_equivalent(self, margin: float) -> float:
+        """Of two one-sided tests that the difference lies within +-margin, on the combined error."""
+        error = self.error
+        distance = margin - abs(self.mean)
+        if np.isnan(error.value) or np.isnan(distance):
+            return np.nan
+        if error.value == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(student.upper_p(error.freedom, distance / error.value))
 
 
 def summarise(values: Sequence[float] | Array, level: float = LEVEL) -> Interval:
@@ -97,11 +118,7 @@ def summarise(values: Sequence[float] | Array, level: float = LEVEL) -> Interval
         return Interval(np.nan, np.nan, 0, np.nan, np.nan)
     mean = float(array.mean())
     sd = float(array.std(ddof=1)) if n > 1 else np.nan
-    return _student(mean, sd, n, sd / np.sqrt(n), n - 1, level)
-
-
-def _student(mean: float, sd: float, n: int, error: float, freedom: int, level: float) -> Interval:
-    half = float(student.quantile(freedom, (1 + level) / 2) * error) if freedom > 0 else np.nan
+    half = float(student.quantile(n - 1, (1 + level) / 2) * sd / np.sqrt(n)) if n > 1 else np.nan
     return Interval(mean, sd, n, mean - half, mean + half)
 
 
@@ -161,20 +178,16 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     return adjusted
 
 
-def system_error(draws: Array, num_systems: int) -> float:
-    """Standard error from bootstrap draws over systems; NaN when the systems or the defined draws are too few.
-
-    A bootstrap of n systems has the variance of the plug-in estimate: n / (n - 1) corrects it.
-    """
-    defined = draws[~np.isnan(draws)]
-    if num_systems < MIN_SYSTEMS or len(draws) - len(defined) > MAX_UNDEFINED_DRAWS * len(draws):
-        return np.nan
-    if np.ptp(defined) == 0:
-        return 0.0
-    return float(defined.std(ddof=1) * np.sqrt(num_systems / (num_systems - 1)))
-
-
-def compare(metric: str, row: Array, reference: Array, draws: Array, num_systems: int) -> Comparison:
+def compare(
+    metric: str,
+    row: Array,
+    reference: Array,
+    by_systems: Error,
+    num_systems: int,
+    *,
+    seed_noise: float = 0.0,
+    paired: bool = True,
+) -> Comparison:
     """Compare a row with the reference.
 
     Parameters
@@ -182,51 +195,56 @@ def compare(metric: str, row: Array, reference: Array, draws: Array, num_systems
     metric
         Its name, as ``"ta.utterance.srcc"``.
     row, reference
-        [seeds], the metric of each seed, paired by place.
-    draws
-        [draws], the bootstrap of (row minus reference), seeds averaged.
+        The metric of each seed: [seeds], of the same seeds in the same order if `paired`.
+    by_systems
+        The error of the difference over test systems, seeds averaged.
     num_systems
-        The systems that the draws were taken from.
+        How many systems that is.
+    seed_noise
+        How much of that error's variance is noise of these seeds, which the error over seeds holds too.
+    paired
+        False for rows that share no seed.
 
     Returns
     -------
     Comparison
-        NaN where undefined: a single seed has no interval over seeds, fewer than five systems none over systems.
+        NaN where undefined: a single seed has no error over seeds, fewer than five systems none over systems.
     """
-    differences = row - reference
-    seeds = summarise(differences)
-    seed_error = seeds.sd / np.sqrt(seeds.n) if seeds.n else np.nan
-    error = system_error(draws, num_systems)
-    freedom = num_systems - 1
-    both = float(np.hypot(seed_error, error))
-    base = abs(float(reference.mean())) if seeds.n else np.nan
+    if not len(row) or not len(reference):
+        nan = np.nan
+        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan, nan, nan)
+    mean, base = float(row.mean() - reference.mean()), abs(float(reference.mean()))
+    if paired:
+        by_seeds, p_seed = _error_over_seeds(row - reference), sign_flip_p(row - reference)
+    else:
+        by_seeds = _error_over_seeds(row) + _error_over_seeds(reference)
+        p_seed = _t_test(mean, by_seeds)
+    variance = by_systems.value**2
+    beyond = Error(float(np.sqrt(max(variance - min(seed_noise, by_seeds.value**2), 0.0))), by_systems.freedom)
     return Comparison(
         metric=metric,
-        mean=seeds.mean,
-        relative=seeds.mean / base if base > 0 else np.nan,
-        n=seeds.n,
+        mean=mean,
+        relative=mean / base if base > 0 else np.nan,
+        n=min(len(row), len(reference)),
+        paired=paired,
         num_systems=num_systems,
-        seeds=seeds,
-        systems=_student(seeds.mean, np.nan, num_systems, error, freedom, LEVEL),
-        seeds_90=summarise(differences, EQUIVALENCE_LEVEL),
-        systems_90=_student(seeds.mean, np.nan, num_systems, error, freedom, EQUIVALENCE_LEVEL),
-        seed_error=float(seed_error),
-        system_error=error,
-        p_seed=sign_flip_p(differences),
-        p_system=_t_test(seeds.mean, error, freedom),
-        p_both=_t_test(seeds.mean, both, _satterthwaite(seed_error, seeds.n - 1, error, freedom)),
+        by_seeds=by_seeds,
+        by_systems=by_systems,
+        beyond_seeds=beyond,
+        p_seed=p_seed,
+        p_system=_t_test(mean, by_systems),
+        p_both=_t_test(mean, by_seeds + beyond),
     )
 
 
-def _satterthwaite(seed_error: float, seed_freedom: int, system_error: float, system_freedom: int) -> float:
-    """Degrees of freedom of the sum of two independent variances."""
-    parts = np.array([seed_error, system_error]) ** 4 / np.maximum([seed_freedom, system_freedom], 1)
-    return float((seed_error**2 + system_error**2) ** 2 / parts.sum()) if parts.sum() > 0 else np.inf
+def _error_over_seeds(values: Array) -> Error:
+    n = len(values)
+    return Error(float(values.std(ddof=1) / np.sqrt(n)), n - 1) if n > 1 else UNKNOWN
 
 
-def _t_test(mean: float, error: float, freedom: float) -> float:
-    if np.isnan(mean) or np.isnan(error):
+def _t_test(mean: float, error: Error) -> float:
+    if np.isnan(mean) or np.isnan(error.value):
         return np.nan
-    if error == 0:
+    if error.value == 0:
         return 1.0 if mean == 0 else 0.0
-    return student.two_sided_p(freedom, mean / error)
+    return float(2 * student.upper_p(error.freedom, abs(mean) / error.value))

@@ -15,7 +15,7 @@ from study.store.inventory import (
     shared_runs,
     stored_tables,
 )
-from study.store.records import CellEntry, Conditions, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.records import CellEntry, Conditions, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
 from study.store.urls import DEFAULT_STORAGE, engine_options, full, masked, open_error, sqlite_path
 
@@ -24,6 +24,7 @@ __all__ = [
     "CellEntry",
     "Conditions",
     "Database",
+    "Declaration",
     "Run",
     "RunHeader",
     "RunLine",

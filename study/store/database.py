@@ -3,27 +3,37 @@
 A finished run is written in one transaction. Only the holder of the storage's lock writes; everybody may read.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from study.store.lock import StorageLock
-from study.store.records import CellEntry, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.records import CellEntry, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
-from study.store.schema import SCHEMA_VERSION, cells, corpora, metrics, predictions, read_version, runs, schema, tables
+from study.store.schema import (
+    SCHEMA_VERSION,
+    cells,
+    corpora,
+    declarations,
+    metrics,
+    predictions,
+    read_version,
+    runs,
+    schema,
+    tables,
+)
 from study.store.schema import tuned as tuned_rows
+from study.store.statements import chunks, frame, insert_run
 from study.store.urls import create_engine, masked, open_error, sqlite_path
 from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
-_MAX_PARAMETERS = 1000
+_FIRST_WITH_DECLARATIONS = 3  # schema version
 
 Result = TypeVar("Result")
 
@@ -145,8 +155,8 @@ class Database:
                 "with the --data of these runs: it stores the corpus again."
             )
         line = lines[0]
-        system_mos = None if line.system_mos is None else _frame(line.system_mos)
-        return StoredCorpus(line.digest, line.name, line.simulated, _frame(line.clips), system_mos)
+        system_mos = None if line.system_mos is None else frame(line.system_mos)
+        return StoredCorpus(line.digest, line.name, line.simulated, frame(line.clips), system_mos)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class Database:
         bool
             False when a done run of this identity is there already: the first one stays. A failed one is replaced.
         """
-        return self.write(lambda connection: _insert_run(connection, run))
+        return self.write(lambda connection: insert_run(connection, run))
 
     def headers(self, table_name: str, run_ids: Sequence[str]) -> list[RunHeader]:
         """The runs of `run_ids`, whatever table they were made for, and the newest done one of each cell of a table."""
@@ -167,7 +177,7 @@ class Database:
         newest = sa.select(*cell, sa.func.max(runs.c.finished_at).label("at")).where(done).group_by(*cell).subquery()
         same = [runs.c.row == newest.c.row, runs.c.seed == newest.c.seed, runs.c.finished_at == newest.c.at]
         queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
-        queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in _chunks(run_ids)]
+        queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in chunks(run_ids)]
         found = [RunHeader(**line._mapping) for line in self.select(*queries)]
         return list({header.run_id: header for header in found}.values())
 
@@ -199,7 +209,7 @@ class Database:
         return Scored(indices, predicted.reshape(-1, 2), values.get((blob.run_id, blob.split), {}))
 
     def _of(self, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
-        return self.select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)))
+        return self.select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in chunks(run_ids)))
 
     def recent_costs(self, limit: int = 200) -> list[tuple[dict[str, Any], dict[str, Any], float]]:
         """Identity, details and seconds of the newest done runs."""
@@ -233,6 +243,26 @@ class Database:
         lines = self.select(sa.select(*columns).where(cells.c.table_name == table_name))
         return {(line.row, line.seed): CellEntry(**line._mapping) for line in lines}
 
+    def declare(self, run_ids: Sequence[str], declaration: Declaration) -> None:
+        """Tie runs that are about to begin to what is declared now; a run that is done keeps what it was tied to."""
+
+        def save(connection: sa.Connection) -> None:
+            for some in chunks(run_ids):
+                done = sa.select(runs.c.run_id).where(runs.c.run_id.in_(some), runs.c.state == "done")
+                begun = sorted(set(some) - set(connection.scalars(done)))
+                connection.execute(declarations.delete().where(declarations.c.run_id.in_(begun)))
+                if begun:
+                    connection.execute(declarations.insert(), [{"run_id": one, **asdict(declaration)} for one in begun])
+
+        if run_ids:
+            self.write(save)
+
+    def declarations(self, run_ids: Sequence[str]) -> dict[str, Declaration]:
+        """What was declared when each of these runs was begun; runs that older programs stored are left out."""
+        if self._version < _FIRST_WITH_DECLARATIONS:
+            return {}
+        return {line.run_id: Declaration(line.digest, line.text) for line in self._of(declarations, run_ids)}
+
     def save_tuned(self, table_name: str, rows: Mapping[str, Tuned]) -> None:
         """Remember what the rows of a table were tuned to; rows that are not named stay as they are."""
 
@@ -250,51 +280,3 @@ class Database:
         columns = (tuned_rows.c.row, tuned_rows.c.settings, tuned_rows.c.num_trials)
         lines = self.select(sa.select(*columns).where(tuned_rows.c.table_name == table_name))
         return {line.row: Tuned(line.settings, line.num_trials) for line in lines}
-
-
-def _insert_run(connection: sa.Connection, run: Run) -> bool:
-    state = connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id))
-    if state == "done":
-        return False
-    if state is not None:
-        connection.execute(runs.delete().where(runs.c.run_id == run.run_id))
-    connection.execute(runs.insert(), {column.name: _json_ready(getattr(run, column.name)) for column in runs.columns})
-    numbers = [
-        {"run_id": run.run_id, "split": split, "name": name, "value": None if value != value else float(value)}
-        for split, scored in run.scored.items()
-        for name, value in scored.metrics.items()
-    ]
-    arrays = [
-        {
-            "run_id": run.run_id,
-            "split": split,
-            "clip_indices": scored.clip_indices.astype("<i4").tobytes(),
-            "predicted": scored.predicted.astype("<f8").tobytes(),
-        }
-        for split, scored in run.scored.items()
-    ]
-    for table, lines in ((metrics, numbers), (predictions, arrays)):
-        if lines:
-            connection.execute(table.insert(), lines)
-    return True
-
-
-def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Parts small enough for one statement: databases limit the number of its parameters."""
-    return (run_ids[start : start + _MAX_PARAMETERS] for start in range(0, len(run_ids), _MAX_PARAMETERS))
-
-
-def _frame(text: str) -> pd.DataFrame:
-    content = json.loads(text)
-    return pd.DataFrame(content["data"], index=content["index"], columns=content["columns"])
-
-
-def _json_ready(value: Any) -> Any:
-    """NaN has no place in JSON: undefined numbers are stored as null."""
-    if isinstance(value, dict):
-        return {key: _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value

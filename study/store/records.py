@@ -89,6 +89,14 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Declaration:
+    """The comparisons that were declared when a run was begun: their digest, whatever rows are called, and words."""
+
+    digest: str
+    text: str
+
+
+@dataclass(frozen=True)
 class RunHeader:
     """What planning needs of a run."""
 

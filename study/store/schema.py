@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from whisq_core.errors import InputError
 
 SCHEMA_VERSION = 3
-"""1: the first releases, whose tables have no version. 2: 0.2. 3: tables have conditions. The runs of all are read."""
+"""1: the first releases, whose tables have no version. 2: 0.2. 3: conditions, declarations. All are read."""
 
 schema = sa.MetaData()
 
@@ -61,6 +61,14 @@ conditions = sa.Table(
     schema,
     sa.Column("table_name", sa.String(200), primary_key=True),
     sa.Column("shared", sa.JSON, nullable=False),
+)
+
+declarations = sa.Table(
+    "whisq_declarations",
+    schema,
+    sa.Column("run_id", sa.String(32), primary_key=True),  # of a run that is stored or about to be
+    sa.Column("digest", sa.String(32), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
 )
 metrics = sa.Table(
     "whisq_metrics",

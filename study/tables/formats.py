@@ -68,6 +68,8 @@ def _fields(column: Column, row: TableRow) -> Iterable[Any]:
         case Interval():
             numbers = (value.mean, value.sd, value.low, value.high)
             return map(_digits, numbers[-len(column.fields) :])
+        case (Interval() as both, level):
+            return map(_digits, (both.low, both.high, level if not math.isnan(both.low) else math.nan))
         case str() if column.kind == "estimate":
             return [""] * len(column.fields)
         case tuple():

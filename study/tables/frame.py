@@ -1,7 +1,8 @@
 """One table as values, before any format shows it: its rows, and the sentences around them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,22 +12,37 @@ from study.published import PUBLISHED, PublishedRow
 from study.results import TableResults
 from study.stats import Comparison, Decision, Interval, Judgement, summarise
 from study.tables.method import Mark, marks, row_marks, sentences, warning_of
+from study.tables.numbers import number
 from whisq_core.metrics import EXTRA, METRICS
 
 _SIZES = ("num_trainable", "num_total", "macs")
 
 
+class Declared(Protocol):
+    """What a table needs to know of a row: one of an ablation file, or anybody's."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def section(self) -> str: ...
+    @property
+    def seeds(self) -> tuple[int, ...]: ...
+
+
 @dataclass(frozen=True)
 class TableRow:
-    """One row of ours, with the published row beside it.
+    """One row, with the published row beside it.
 
     `values` holds mean, standard deviation and interval over the seeds that are done, for each metric; it is empty
     while no seed is done. `comparison` is the row minus the reference on the primary metric: None for the reference,
-    and for every row while the table grows; `decision` is None for a row without a declared verdict. `sizes` are
-    num_trainable and num_total (parameters), macs (per clip) and num_trials (of the row's own search).
+    and for every row while the table grows; `decision` is None for a row without a declared verdict, and `changed`
+    says how the declaration was changed after runs: the verdict is exploratory then. `sizes` are num_trainable and
+    num_total (parameters), macs (per clip) and num_trials (of the row's own search).
     """
 
-    declared: Row
+    declared: Declared
     marks: str
     num_done: int
     num_failed: int
@@ -34,8 +50,9 @@ class TableRow:
     published: PublishedRow | None
     comparison: Comparison | None
     decision: Decision | None
+    changed: str
     is_reference: bool
-    sizes: dict[str, int | None]
+    sizes: Mapping[str, int | None]
 
     @property
     def label(self) -> str:
@@ -47,6 +64,8 @@ class TableRow:
         """The verdict's word and what it rests on or what limits it; None where nothing was compared."""
         if self.is_reference:
             return "reference", ""
+        if self.decision and self.changed:
+            return f"exploratory: {self.decision.verdict}", f"{self.changed}; {self.decision.reason}"
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
@@ -76,6 +95,7 @@ class TableSection:
 class TableFrame:
     """The whole table. `notes` are the sentences below its numbers, by heading; there is none without sentences.
 
+    `metrics` are those that it shows. A table that was not `trained_here` has neither sizes nor published rows.
     `warning` must stand wherever a number of this table does; it is empty for trained encoders on people's ratings.
     """
 
@@ -86,6 +106,10 @@ class TableFrame:
     metric: str
     sections: tuple[TableSection, ...]
     notes: dict[str, tuple[str, ...]]
+    metrics: tuple[str, ...] = METRICS + EXTRA
+    lower_is_better: bool = False
+    group_noun: str = "systems"
+    trained_here: bool = True
 
     @property
     def rows(self) -> Iterator[TableRow]:
@@ -93,7 +117,7 @@ class TableFrame:
         return (row for section in self.sections for row in section.rows)
 
     @property
-    def reference(self) -> Row | None:
+    def reference(self) -> Declared | None:
         """The row that others are compared with."""
         return next((row.declared for row in self.rows if row.is_reference), None)
 
@@ -115,12 +139,15 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         )
         for section in results.file.sections
     )
+    if judgement and judgement.panel:
+        sections += (TableSection("Human ceiling", None, (_panel(judgement),)),)
     warning = warning_of(results)
     notes = {
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
         "Checks": _checks(results, judgement),
+        "Contrasts": tuple(_contrasts(results, judgement)) if judgement else (),
         "Cells without a result": _incomplete(results),
-        "Protocol": sentences(results),
+        "Protocol": sentences(results, judgement.procedure if judgement else ""),
     }
     return TableFrame(
         name=results.file.name,
@@ -145,11 +172,52 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
         num_failed=int((cells["state"] == "failed").sum()),
         values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
         published=PUBLISHED[row.quoted] if row.quoted else None,
-        comparison=judged.comparisons.get(results.file.metric) if judged else None,
+        comparison=judged.comparisons.get(judgement.metric) if judged and judgement else None,
         decision=judged.decision if judged else None,
+        changed=judgement.changed if judgement else "",
         is_reference=compare is not None and row.id == compare.to,
         sizes={**{name: _known(done[name]) for name in _SIZES}, "num_trials": results.trials.get(row.id)},
     )
+
+
+@dataclass(frozen=True)
+class _Panel:
+    id: str = "human_panel"
+    label: str = "Another panel of raters"
+    section: str = "Human ceiling"
+    seeds: tuple[int, ...] = ()
+
+
+def _panel(judgement: Judgement) -> TableRow:
+    """How well another panel of as many raters would score the clips: a row without seeds."""
+    return TableRow(
+        declared=_Panel(),
+        marks="",
+        num_done=0,
+        num_failed=0,
+        values=dict(judgement.panel),
+        published=None,
+        comparison=None,
+        decision=None,
+        changed="",
+        is_reference=False,
+        sizes={},
+    )
+
+
+def _contrasts(results: TableResults, judgement: Judgement) -> Iterator[str]:
+    """Each contrast as a sentence: its rows, estimate, interval of both errors and p."""
+    for declared in results.file.contrasts:
+        found = judgement.contrasts[declared.id]
+        rows = " ".join(f"{weight:+g} {row}" for row, weight in declared.rows.items())
+        if not found.n:
+            yield f"{declared.label} ({rows}): no seed is done in all of its rows."
+            continue
+        interval = found.interval()
+        yield (
+            f"{declared.label} ({rows}): {number(found.mean)}, 95 % interval [{number(interval.low)}, "
+            f"{number(interval.high)}], p = {found.p:.3g}, exploratory."
+        )
 
 
 def _known(values: pd.Series) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from study.stats import Interval
 from study.tables.frame import TableFrame, TableRow
-from study.tables.numbers import UNDEFINED, amount, number
+from study.tables.numbers import UNDEFINED, amount, interval, number
 from study.tables.views import Column, Kind, View, views
 
 _ESCAPES = str.maketrans(
@@ -14,13 +14,18 @@ _ESCAPES = str.maketrans(
         "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
         "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "≤": r"$\le$", "×": r"$\times$", "λ": r"$\lambda$",
         "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-        "–": "--", "—": "---",
+        "–": "--", "—": "---", "−": "$-$", "≥": r"$\ge$", "≈": r"$\approx$", "∞": r"$\infty$", "′": "$'$",
+        "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "μ": r"$\mu$",
+        "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "Δ": r"$\Delta$",
     }
 )  # fmt: skip
 _PREAMBLE = r"""% Needs \usepackage{booktabs,siunitx}; then \input this file.
 % Bold is only what a verdict supports: a declared row that is better, or the reference where all of them are worse."""
 # siunitx columns; the deviation in parentheses takes three digits where it is set as ± beside its number.
-_COMPACT, _SEPARATE = r"\sisetup{detect-weight = true}", r"\sisetup{detect-weight = true, separate-uncertainty = true}"
+_COMPACT, _SEPARATE = (
+    r"\sisetup{detect-weight = true}",
+    (r"\sisetup{detect-weight = true, separate-uncertainty = true, retain-explicit-plus = true}"),
+)
 _NUMBERS: dict[Kind, str] = {
     "estimate": "S[table-format=-1.3(2)]",
     "published": "S[table-format=-1.4]",
@@ -28,16 +33,16 @@ _NUMBERS: dict[Kind, str] = {
 }
 _HEADINGS = {
     "label": "Configuration",
-    "by_seeds": r"95\,\% (seeds)",
-    "by_systems": r"95\,\% (systems)",
+    "interval": "Interval of both errors",
     "p_holm": "{$p$ (Holm)}",
 }
 
 
 def latex(frame: TableFrame) -> str:
     """Two floats: the verdicts, and our numbers with the published ones beneath; notes carry warnings and protocol."""
-    verdicts, *targets, _ = views(frame)
-    return "\n".join([_PREAMBLE, _verdicts(frame, verdicts), "", _numbers(frame, targets)]) + "\n"
+    verdicts, *targets = (view for view in views(frame) if view.name != "sizes")
+    floats = [_verdicts(frame, verdicts), *([_numbers(frame, targets)] if targets else [])]
+    return "\n".join([_PREAMBLE, "\n\n".join(floats)]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -47,7 +52,7 @@ def escape(text: str) -> str:
 
 def bold_rows(frame: TableFrame) -> frozenset[str]:
     """Rows whose primary number may be bold: better than the reference, or the reference when all are worse."""
-    words = {row.declared.id: row.decision.verdict for row in frame.rows if row.decision}
+    words = {row.declared.id: row.verdict[0] for row in frame.rows if row.decision and row.verdict}
     better = {row for row, word in words.items() if word == "better"}
     if words and frame.reference and all(word == "worse" for word in words.values()):
         better.add(frame.reference.id)
@@ -60,9 +65,11 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     headings, notes = dict(_HEADINGS), list[str]()
     if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
-        notes.append(rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, with 95\,\% intervals.")
-    decided = [(row.declared.label, row.decision) for row in frame.rows if row.decision]
-    reasons = [f"{label}: {decision.verdict}: {decision.reason}." for label, decision in decided]
+        notes.append(
+            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, intervals at the level of the verdict."
+        )
+    decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
+    reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]
     notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
@@ -79,6 +86,7 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
         frame.notes.get("Notes on rows", ()),
         _sizes(frame),
         frame.notes.get("Checks", ()),
+        frame.notes.get("Contrasts", ()),
         frame.notes.get("Cells without a result", ()),
     ]
     notes = [escape(" ".join(texts)) for texts in groups if texts]
@@ -88,7 +96,7 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
 def _sizes(frame: TableFrame) -> list[str]:
     """One sentence for all rows of one size."""
     rows_of: dict[str, list[str]] = {}
-    for row in frame.rows:
+    for row in frame.rows if frame.trained_here else ():
         trainable, total, macs = (row.sizes[name] for name in ("num_trainable", "num_total", "macs"))
         if trainable is not None:
             of_all = f" of {amount(total)}" if total is not None else ""
@@ -101,7 +109,7 @@ def _tabular(frame: TableFrame, columns: Mapping[str, Column], headings: Mapping
     bold = bold_rows(frame) if "verdict" in columns else frozenset()
     shown = list(columns.values())
     header = [headings.get(key) or _heading(column) for key, column in columns.items()]
-    kinds = "".join("c" if column.kind == "interval" else _NUMBERS.get(column.kind, "l") for column in shown)
+    kinds = "".join("c" if column.kind == "at_level" else _NUMBERS.get(column.kind, "l") for column in shown)
     body = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", _line(header), r"\midrule"]
     for index, section in enumerate(frame.sections):
         note = f" ({escape(section.note)})" if section.note else ""
@@ -134,8 +142,8 @@ def _cell(column: Column, row: TableRow, bold: bool) -> str:
             return _estimate(value, bold)
         case "difference":
             return "{--}" if math.isnan(value) else text
-        case "interval":
-            return "--" if text == UNDEFINED else f"${text}$"
+        case "at_level":
+            return "--" if text == UNDEFINED else f"${interval(value[0])}$"
         case "verdict":
             return escape(value[0])
     return text if column.kind == "published" else escape(text)

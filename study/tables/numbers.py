@@ -38,6 +38,12 @@ def interval(value: Interval) -> str:
     return f"[{signed(value.low)}, {signed(value.high)}]"
 
 
+def at_level(value: tuple[Interval, float]) -> str:
+    """`[-0.012, +0.034] 99.2 %`: an interval with its own level."""
+    shown = interval(value[0])
+    return shown if shown == UNDEFINED else f"{shown} {100 * value[1]:.3g} %"
+
+
 def percent(value: float) -> str:
     """`+12.3 %` of a share, or a dash."""
     return UNDEFINED if math.isnan(value) else f"{100 * value:+.1f} %"

@@ -7,13 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from study.stats import Interval
+from study.stats import LEVEL, Interval
 from study.tables.frame import TableFrame, TableRow
-from study.tables.numbers import amount, interval, mean_sd, p_value, percent, signed
-from whisq_core.metrics import EXTRA, METRICS, higher_is_better, title
+from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, percent, signed
+from whisq_core.metrics import MEAN, higher_is_better, title
 
 Kind = Literal[
-    "text", "label", "seeds", "estimate", "published", "difference", "percent", "interval", "p", "verdict", "count"
+    "text",
+    "label",
+    "seeds",
+    "estimate",
+    "published",
+    "difference",
+    "percent",
+    "interval",
+    "at_level",
+    "p",
+    "verdict",
+    "count",
 ]
 
 TARGETS = {"omq": "Overall quality (OMQ)", "ta": "Textual alignment (TA)"}
@@ -54,7 +65,7 @@ class View:
 
 
 def _seeds(value: tuple[int, int, int]) -> str:
-    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failed one."""
+    """`10` when all declared seeds are done, `3 of 10` while some are missing, `9 of 10, 1 failed` with a failure."""
     num_seeds, num_done, num_failed = value
     if num_done == num_seeds:
         return str(num_seeds)
@@ -74,6 +85,7 @@ _PLAIN: dict[Kind, Callable[[Any], str]] = {
     "difference": signed,
     "percent": percent,
     "interval": interval,
+    "at_level": at_level,
     "p": p_value,
     "verdict": lambda value: ": ".join(filter(None, value)),
     "count": amount,
@@ -100,14 +112,25 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
+        "interval": Column("interval (seeds and systems)", "at_level", _both, ("both_low", "both_high", "both_level")),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
-        "by_systems": _compared("95 % systems", "interval", lambda found: found.systems, "systems_low", "systems_high"),
+        "by_systems": _compared(
+            f"95 % {frame.group_noun}", "interval", lambda found: found.systems, "systems_low", "systems_high"
+        ),
         "p_seed": _compared("p (seeds)", "p", lambda found: found.p_seed, "p_seed"),
         "p_system": _compared("p (systems)", "p", lambda found: found.p_system, "p_system"),
+        "p_both": _compared("p (both)", "p", lambda found: found.p_both, "p_both"),
         "p_holm": Column("p (Holm)", "p", lambda row: row.decision.p_holm if row.decision else None, ("p_holm",)),
+        "p_equivalent": Column(
+            "p equivalent", "p", lambda row: row.decision.p_equivalent if row.decision else None, ("p_equivalent",)
+        ),
+        "paired_seeds": _compared("paired", "count", lambda found: found.n if found.paired else 0, "paired_seeds"),
+        "declared": Column("declared", "text", _declared, ("declared",)),
     }
-    for metric in METRICS + EXTRA:
-        found |= _metric(metric)
+    for metric in frame.metrics:
+        found |= _metric(frame, metric)
+    if not frame.trained_here:
+        return found
     sizes = {"num_trainable": "trainable parameters", "num_total": "total parameters", "macs": "MACs per clip"}
     if any(row.sizes["num_trials"] is not None for row in frame.rows):
         sizes["num_trials"] = "trials of its own search"
@@ -119,26 +142,29 @@ def views(frame: TableFrame) -> list[View]:
     all_columns = columns(frame)
 
     def view(name: str, heading: str, *keys: str) -> View:
-        shown = [
-            key for key in keys if key == frame.metric or any(map(all_columns[key].text, frame.rows))
-        ]  # none empty
-        return View(name, heading, {key: all_columns[key] for key in shown})
+        filled = [key for key in keys if key == frame.metric or any(map(all_columns[key].text, frame.rows))]
+        return View(name, heading, {key: all_columns[key] for key in filled})
 
     against = f", differences from {frame.reference.label}" if frame.reference else ""
+    single = not frame.trained_here and all(row.num_done == 1 for row in frame.rows)  # no error over seeds is known
     verdicts = view(
         "verdicts", f"Verdicts on {title(frame.metric)}{against}", "label", "seeds", frame.metric,
-        f"{frame.metric}.published", "difference", "relative", "by_seeds", "by_systems", "p_holm", "verdict",
+        *([f"{frame.metric}.published"] if frame.trained_here else []), "difference", "relative",
+        "by_systems" if single else "interval", "p_holm", "verdict",
     )  # fmt: skip
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
-    targets = [
-        view(target, name, "label", "seeds", *(metric for metric in METRICS + EXTRA if metric.startswith(target)))
-        for target, name in TARGETS.items()
+    of_targets: dict[str, list[str]] = {}
+    for metric in frame.metrics:
+        of_targets.setdefault(metric.rsplit(".", 2)[0], []).append(metric)
+    shown = [replace(verdicts, columns={**verdicts.columns, frame.metric: primary})]
+    shown += [
+        view(target, TARGETS.get(target, target), "label", "seeds", *metrics)
+        for target, metrics in of_targets.items()
+        if metrics != [frame.metric]
     ]
-    return [
-        replace(verdicts, columns={**verdicts.columns, frame.metric: primary}),
-        *targets,
-        view("sizes", "Size and cost of a row", "label", "num_trainable", "num_total", "macs"),
-    ]
+    if frame.trained_here:
+        shown.append(view("sizes", "Size and cost of a row", "label", "num_trainable", "num_total", "macs"))
+    return shown
 
 
 def _size(name: str) -> Callable[[TableRow], int | None]:
@@ -150,11 +176,26 @@ def _compared(heading: str, kind: Kind, value: Callable[[Any], Any], *fields: st
     return Column(heading, kind, lambda row: value(row.comparison) if row.comparison else None, fields)
 
 
-def _metric(metric: str) -> dict[str, Column]:
+def _both(row: TableRow) -> tuple[Interval, float] | None:
+    """The interval of both errors at the level that the verdict uses; at 95 % where there is none."""
+    if row.decision:
+        return row.decision.interval, row.decision.level
+    return (row.comparison.interval(), LEVEL) if row.comparison else None
+
+
+def _declared(row: TableRow) -> str | None:
+    return (row.changed or "beforehand") if row.decision else None
+
+
+def _metric(frame: TableFrame, metric: str) -> dict[str, Column]:
     """Our estimate, with its heading under one that names the target, and the published number."""
-    published = Column("published", "published", lambda row: row.printed(metric), (f"{metric}.quoted",))
-    heading = f"{title(metric).split(' ', 1)[1]} {'↑' if higher_is_better(metric) else '↓'}"
+    higher = not frame.lower_is_better if metric.endswith(f".{MEAN}") else higher_is_better(metric)
+    target = metric.rsplit(".", 2)[0]
+    heading = f"{title(metric)[len(target) + 1 :]} {'↑' if higher else '↓'}"
     fields = (metric, f"{metric}.sd", f"{metric}.low", f"{metric}.high")
+    if not frame.trained_here:
+        return {metric: Column(heading, "estimate", lambda row: row.estimate(metric), fields)}
+    published = Column("published", "published", lambda row: row.printed(metric), (f"{metric}.quoted",))
     estimate = Column(heading, "estimate", lambda row: row.estimate(metric), fields, published)
     return {metric: estimate, f"{metric}.published": published}
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from study.stats import Comparison, Evidence, compare
-from study.stats.resampling import Array
+from study.stats import Comparison, Error, Evidence, compare
+from study.stats.influence import Array
 
 METRIC = "ta.utterance.srcc"
 
@@ -31,15 +31,13 @@ def evidence(
     }
     return Evidence(
         predictions=predictions,
-        positions={row: tuple(range(num_seeds)) for row in errors},
+        seeds={row: tuple(range(num_seeds)) for row in errors},
         truth=truth,
-        systems=tuple(f"S{system:03}" for system in systems),
-        system_truth=None,
+        groups=tuple(f"S{system:03}" for system in systems),
         reference="whisq",
         compared=tuple(row for row in errors if row != "whisq"),
         metric=METRIC,
         margin=0.01,
-        num_draws=400,
     )
 
 
@@ -54,8 +52,8 @@ def comparison(
 ) -> Comparison:
     """A comparison of exactly this mean and sd over seeds, and of this error over systems."""
     differences = mean + seed_sd * _standard(num_seeds)
-    draws = mean + system_error * np.sqrt((num_systems - 1) / num_systems) * _standard(200)
-    return compare(metric, 0.5 + differences, np.full(num_seeds, 0.5), draws, num_systems)
+    by_systems = Error(system_error, num_systems - 1) if num_systems >= 5 else Error(np.nan, np.nan)
+    return compare(metric, 0.5 + differences, np.full(num_seeds, 0.5), by_systems, num_systems)
 
 
 def _standard(size: int) -> Array:

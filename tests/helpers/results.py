@@ -14,9 +14,7 @@ import yaml
 import study
 from study.config import AblationFile, Row, read_ablation_file
 from study.results import TableResults
-from study.stats import Judgement, judge
 from study.store.records import StoredCorpus
-from study.tables.verdicts import evidence
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
 TABLE_II = Path(study.__file__).with_name("config") / "ablations.yaml"
@@ -55,6 +53,7 @@ def synthetic_results(
         seeds_done={row.id: row.seeds for row in file.rows},
         truth=truth,
         systems=tuple(systems),
+        prompts=None,
         utterances=tuple(clips["utterance"]),
         system_truth=None,
         curves={
@@ -83,11 +82,6 @@ def table_two(num_seeds: int) -> AblationFile:
         path = Path(folder) / "ablations.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         return replace(read_ablation_file(path), path=TABLE_II)
-
-
-def quick_judgement(results: TableResults) -> Judgement:
-    """The verdicts from few bootstrap draws: for tests of how they are shown, not of what they are."""
-    return judge(replace(evidence(results), num_draws=200))
 
 
 def with_cell(results: TableResults, row: str, position: int, state: str, reason: str) -> TableResults:

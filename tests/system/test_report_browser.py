@@ -2,11 +2,12 @@
 
 import pytest
 from helpers import browser
-from helpers.results import quick_judgement, synthetic_results, untrained
+from helpers.results import synthetic_results, untrained
 
-from study.report import write_report
+from study.report import figures, write_report
 from study.search import importance_figure
 from study.search.importance import Importance, Importances
+from study.tables import judge_table
 
 pytestmark = pytest.mark.skipif(browser.executable() is None, reason="no chromium on this machine")
 
@@ -17,8 +18,9 @@ FOUND = Importances((Importance("train.learning_rate", 0.7, 0.05, 1.0),), 0.02, 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
     results = untrained(synthetic_results(num_seeds=3), "cross")
-    extra = {"importance": importance_figure(FOUND)}
-    path = write_report(results, quick_judgement(results), tmp_path_factory.mktemp("report"), extra)
+    judgement = judge_table(results)
+    drawn = figures(results, judgement) | {"importance": importance_figure(FOUND)}
+    path = write_report(results, judgement, tmp_path_factory.mktemp("report"), drawn)
     with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
         tab.open(path)
         tab.wait_for(f"document.querySelectorAll('.figure > div > .plot-container').length == {len(NAMES)}")

@@ -69,3 +69,25 @@ def test_torch_is_not_imported_to_learn_that_there_is_no_gpu() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout == f"{sys.platform != 'linux'}\n"
+
+
+@pytest.mark.parametrize(("generation", "precision"), [((7, 5), "float16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_a_gpu_trains_in_bf16_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, generation: tuple[int, int], precision: str
+) -> None:
+    """What PyTorch says of a GPU that is not here."""
+    monkeypatch.setattr(device, "_has_cuda", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: generation)
+
+    resolved = resolve_auto(TrainSpec())
+
+    assert (resolved.device, resolved.precision) == ("cuda", precision)
+
+
+def test_apples_gpu_is_taken_where_it_is_named_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(InputError, match="setting 'train.device': mps, but PyTorch finds no Apple GPU here"):
+        resolve_auto(TrainSpec(device="mps"))
+
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert resolve_auto(TrainSpec(device="mps")).precision == "float32"

@@ -100,3 +100,10 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "setting 'model': heads (3) must divide feature_dim (512).",
         "setting 'train.batch_size': Input should be a valid integer, found True.",
     )
+
+
+def test_a_setting_that_came_later_names_a_run_only_where_it_is_not_its_default() -> None:
+    """So that runs which were stored before it came keep their identity."""
+    assert "train.deterministic" not in RunSpec().deciding_settings()
+    changed = with_settings(RunSpec(), {"train.deterministic": False})
+    assert changed.deciding_settings() == {**RunSpec().deciding_settings(), "train.deterministic": False}

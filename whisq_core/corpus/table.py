@@ -157,7 +157,7 @@ def split(corpus: Corpus, data: DataSpec) -> Split:
 
 
 def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Divide `indices` into (fit, inner) by whole prompts or systems; the seed decides which groups go to inner.
+    """Divide `indices` into (fit, inner) by whole prompts, systems or clips; the seed decides which ones go to inner.
 
     The inner part has the size nearest to `data.inner_fraction` of the clips that whole groups can make.
 
@@ -165,7 +165,7 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
     ------
     InputError : fewer than two groups.
     """
-    names = corpus.clips[data.inner_by].to_numpy()[indices]
+    names = corpus.clips["utterance" if data.inner_by == "clip" else data.inner_by].to_numpy()[indices]
     groups, member = np.unique(names, return_inverse=True)
     if len(groups) < 2:
         raise InputError(

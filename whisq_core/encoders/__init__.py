@@ -6,6 +6,7 @@ is there. To add a family of encoders: one function in `audio` or `text`, one en
 
 from whisq_core.encoders.backbone import Backbone, missing, open_dataset, resolve_backbone
 from whisq_core.encoders.encoding import Progress, encode
+from whisq_core.encoders.families import operations
 
 __all__ = [
     "Backbone",
@@ -13,5 +14,6 @@ __all__ = [
     "encode",
     "missing",
     "open_dataset",
+    "operations",
     "resolve_backbone",
 ]

@@ -16,7 +16,7 @@ from whisq_core.errors import InputError
 Wave = Float32[np.ndarray, " samples"]
 WINDOW_SECONDS = 30  # Whisper's window; Wav2Vec2 hears the same part of a clip
 WHISPER_FRAME = 320  # samples per frame: a hop of 160 and a convolution of stride 2
-_BATCH = 16  # clips at a time on a GPU
+_BATCH = 32  # clips at a time on a GPU
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -49,7 +49,7 @@ def whisper(checkpoint: Checkpoint) -> Family:
 
 
 def wav2vec2(checkpoint: Checkpoint) -> Family:
-    """Wav2Vec2: the normalised wave, one clip at a time, since the base model takes no mask; about 49 Hz.
+    """Wav2Vec2: the normalised wave, only clips of one length at a time, since the base model takes no mask; 49 Hz.
 
     Paper silent: the length heard. Cut to Whisper's 30 s, so that both backbones hear the same audio.
     """
@@ -73,7 +73,8 @@ def wav2vec2(checkpoint: Checkpoint) -> Family:
         forward=forward,
         parts=lambda model: [model],
         nominal=torch.zeros(1, window, device="meta"),
-        batch_size=1,
+        batch_size=_BATCH,
+        pads=False,
         sample_rate=SAMPLE_RATE,
         frame_rate=SAMPLE_RATE / math.prod(config.conv_stride),
     )

@@ -56,6 +56,7 @@ class Family:
     sample_rate: int | None = None  # Hz; None for text
     frame_rate: float | None = None  # Hz; None for text and for encoders that pool
     pools: bool = False
+    pads: bool = True  # whether items of different lengths may be padded to one
     padding: int = 0
 
 
@@ -71,11 +72,11 @@ class Encoder:
         self.prepare = family.prepare
         # One item on a CPU: a batch is no faster there, and features then depend on nothing but the item.
         self.batch_size = 1 if device == "cpu" else family.batch_size
-        self._device, self._in_bf16 = torch.device(device), precision == "bf16"
+        self.device, self._in_bf16 = torch.device(device), precision == "bf16"
         self._model = load_model(checkpoint)
         if self._in_bf16:
             _round_products(self._model)
-        self._model.to(self._device)
+        self._model.to(self.device)
 
     def run(self, items: Sequence[Prepared]) -> list[Encoded]:
         """Features of these items, computed as one batch without gradients.
@@ -89,7 +90,7 @@ class Encoder:
             row[: len(item.array)] = item.array
         # Padded at the end whatever a tokenizer prefers: causal models then never see padding before real tokens.
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._in_bf16):
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
             features = self.family.forward(self._model, self._placed(batch), self._placed(mask)).float().cpu().numpy()
         return [
             Encoded(frames[: item.num_frames], item.num_valid, frames[0] if self.family.pools else None)
@@ -99,7 +100,9 @@ class Encoder:
     def _placed(self, batch: Shaped[np.ndarray, "..."]) -> Tensor:
         """To CUDA through pinned memory, so that the copy overlaps with the encoder."""
         tensor = torch.from_numpy(batch)
-        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
 def model_config(checkpoint: Checkpoint) -> Any:

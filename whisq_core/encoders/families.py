@@ -4,13 +4,15 @@
 when an encoder is made. To add a family: one function in `audio` or `text`, one entry here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
-    from whisq_core.encoders.encoder import Encoder
+    from whisq_core.encoders.encoder import Encoder, Family
 
 Kind = Literal["audio", "text"]
 
@@ -57,16 +59,45 @@ def load_encoder(
         InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
             transformers raises over it.
     """
+    from whisq_core.encoders.encoder import Encoder
+
+    with _loading(checkpoint):
+        return Encoder(checkpoint, load_family(checkpoint, kind), precision, device)
+
+
+def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
+    """What an encoder does with its input, without its weights.
+
+    Raises:
+        InputError: as `load_encoder`.
+    """
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
-    from whisq_core.encoders.encoder import Encoder
 
     if kind == "audio":
         make = {"whisper": audio.whisper, "wav2vec2": audio.wav2vec2, "clap": audio.clap}[checkpoint.family]
     else:
         make = text.clap if checkpoint.family == "clap" else text.sequences
+    with _loading(checkpoint):
+        return make(checkpoint)
+
+
+def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
+    """Multiply-accumulates of one usual item, counted without weights; None where an architecture cannot be counted.
+
+    Raises:
+        InputError: as `load_encoder`.
+    """
+    from whisq_core.encoders.encoder import count
+
+    with _loading(checkpoint):
+        return count(checkpoint, load_family(checkpoint, kind))[1]
+
+
+@contextmanager
+def _loading(checkpoint: Checkpoint) -> Iterator[None]:
     try:
-        return Encoder(checkpoint, make(checkpoint), precision, device)
+        yield
     except InputError:
         raise
     except Exception as error:  # OSError, ValueError, KeyError, SafetensorError and others

@@ -34,7 +34,9 @@ class Dropout(nn.Module):
         """Zero each value with the probability and scale the others up; identity in evaluation."""
         if not self.training or self.probability == 0:
             return values
-        kept = torch.rand(values.shape, generator=self.generator) >= self.probability
+        if self.generator.device != values.device:  # the model has moved since it was made
+            self.generator = torch.Generator(values.device).manual_seed(self.generator.initial_seed())
+        kept = torch.rand(values.shape, generator=self.generator, device=values.device) >= self.probability
         return values * kept.to(values) / (1 - self.probability)
 
 

@@ -86,7 +86,9 @@ class DataSpec(_Frozen):
     system_truth: Annotated[
         Literal["clips", "csv"], _data("a system's true score: mean of its clips, or the corpus's file", decides=False)
     ] = "clips"
-    inner_by: Annotated[Literal["prompt", "system"], _data("what an inner split of train keeps together")] = "prompt"
+    inner_by: Annotated[
+        Literal["prompt", "system", "clip"], _data("what an inner split of train keeps together")
+    ] = "prompt"
     inner_seed: Annotated[Seed, _data("which inner split")] = 0
     inner_fraction: Annotated[Open, _data("share of train in the inner split")] = 0.2
     folds: Annotated[
@@ -194,9 +196,14 @@ class TrainSpec(_Frozen):
     ] = "per_head"
     # Watches an inner split of train, never a scored one.
     patience: Annotated[Count | None, Setting("epochs without gain before training stops")] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Setting("device")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Setting("device")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bf16", "float16"], Setting("number format of training")] = "auto"
     threads: Annotated[Count, Setting("threads of a run: the order of float32 sums depends on them")] = 1
+    deterministic: Annotated[
+        StrictBool,
+        Setting("only operations of a GPU that are bit-identical from run to run", unless=("train.device", ("cpu",)),
+                later=True),
+    ] = True  # fmt: skip
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "TrainSpec":

@@ -5,7 +5,7 @@ takes its clips through the kernels (`worker`).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -58,6 +58,10 @@ class RaggedClips:
 
     def __len__(self) -> int:
         return len(self.audio_pooled)
+
+    def batches(self, order: Int[Tensor, " clips"], size: int) -> Iterator[Int[Tensor, " batch"]]:
+        """The clips of `order`, `size` at a time."""
+        return iter(torch.split(order, size))
 
     def batch(self, clips: Int[Tensor, " batch"]) -> Batch:
         """The batch of these clips, with the tokens of their distinct prompts one after the other."""

@@ -1,12 +1,11 @@
-"""Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out; and models as folders."""
+"""Fit and predict: one `RunSpec` and its clips in, a model and its learning curve out."""
 
 import copy
-import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from whisq_core.device import resolve_auto
 from whisq_core.features.store import Dataset
-from whisq_core.model import WhisQ
-from whisq_core.spec import RunSpec
+from whisq_core.spec import RunSpec, TrainSpec
+from whisq_core.training.saved import TrainedModel
 from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss
 
 
@@ -26,14 +25,6 @@ class Diverged(RuntimeError):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss is not finite in epoch {epoch}")
         self.epoch = epoch
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A network and the resolved run that made it."""
-
-    network: WhisQ
-    spec: RunSpec
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ def fit(
     assert np.isfinite(train.omq).all(), "every clip to train on has an OMQ label"
     assert np.isfinite(train.ta).all(), "every clip to train on has a TA label"
     spec = spec.model_copy(update={"train": resolve_auto(spec.train)})
-    with _num_threads(spec.train.threads):
+    with computing(spec.train):
         run = Trainer(spec, train)
         model = TrainedModel(run.model, spec)
         predict_watched = None if watch is None else _predictor(model, watch)
@@ -95,6 +86,14 @@ def fit(
     return FitResult(model, curve)
 
 
+def seconds_per_step(spec: RunSpec, data: Dataset) -> float:
+    """Seconds of one step of a resolved run on this machine, measured: the fastest of a few epochs on these clips."""
+    with computing(spec.train):
+        run = Trainer(spec, data)
+        seconds = min(run.epoch(epoch).seconds for epoch in range(1, 6))  # the first ones compile and capture
+    return seconds / -(-len(data) // spec.train.batch_size)
+
+
 def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     """Predicted OMQ and TA of each clip; a clip's numbers do not depend on which others are predicted with it.
 
@@ -110,45 +109,34 @@ def predict(model: TrainedModel, data: Dataset) -> Float[np.ndarray, "clips 2"]:
     float64 array [clips, 2]
         OMQ and TA on the scale of the ratings, not clipped.
     """
-    with _num_threads(model.spec.train.threads):
+    with computing(model.spec.train):
         return _predictor(model, data)()
 
 
-def save(folder: Path, model: TrainedModel) -> None:
-    """Write `model.safetensors`, `spec.json` and, last, `sizes.json`: a folder without it is not whole."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = model.network.state_dict()
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
-    (folder / "spec.json").write_text(model.spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    sizes = {"audio_dim": model.network.audio_dim, "text_dim": model.network.text_dim}
-    (folder / "sizes.json").write_text(json.dumps(sizes) + "\n", encoding="utf-8")
-
-
-def load(folder: Path) -> TrainedModel:
-    """The model that `save` wrote: on the device of its run, or on the CPU where that device is not there."""
-    from safetensors.torch import load_file
-
-    sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-    spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    if spec.train.device == "cuda" and not torch.cuda.is_available():
-        elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
-        spec = spec.model_copy(update={"train": elsewhere})
-    network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    return TrainedModel(network.to(spec.train.device), spec)
-
-
 @contextmanager
-def _num_threads(threads: int) -> Iterator[None]:
-    """Run with this many threads, which is part of a run: the order of float32 sums depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def computing(train: TrainSpec) -> Iterator[None]:
+    """Inside, PyTorch computes as a resolved `train` says; what it was told before is put back.
+
+    Threads are part of a run: the order of float32 sums depends on them. On CUDA float32 products are not rounded to
+    TF32, and with `train.deterministic` operations that are not bit-identical from run to run are avoided or refused.
+    """
+    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    strict, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(train.threads)
+    if train.device == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        if train.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its library is first used
+            torch.set_deterministic_debug_mode("error")
+            torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        if train.device == "cuda":
+            torch.set_float32_matmul_precision(products)
+            torch.set_deterministic_debug_mode(strict)
+            torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:

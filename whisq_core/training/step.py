@@ -1,10 +1,11 @@
 """One training step (Eqs. 8-10), written once: which form of `interact` serves is the batch's own affair.
 
-Nothing here asks the device for a number: what an epoch records is summed on the device and read at its end.
+Nothing here asks the device for a number: what an epoch records is summed on the device and read at its end. On CUDA a
+step is captured once and replayed (`replay`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,9 +18,9 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from whisq_core.features.store import Dataset
-from whisq_core.model import TaResult, WhisQ, stream
+from whisq_core.model import Dropout, TaResult, WhisQ, stream
 from whisq_core.spec import LossSpec, RunSpec, TrainSpec
-from whisq_core.training import cpu
+from whisq_core.training import cpu, replay
 from whisq_core.training.clips import Clips
 
 _AUTOCAST = {"bf16": torch.bfloat16, "float16": torch.float16}
@@ -87,33 +88,56 @@ class Trainer:
         self._order = stream(spec.seed, "batch order")
         self._clips = read_clips(data, spec, spec.needs_frames)
         self._truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(device)
+        self._totals, self._ot_share = torch.zeros(5, device=device), torch.zeros((), device=device)
+        captures = device.type == "cuda" and replay.wanted() and not self._asks
+        self._step: Callable[[Tensor, bool], None] = self._one_step
+        if isinstance(self._clips, Clips):
+            self._step = replay.Replay(self._one_step, captures, self._streams)
 
     def epoch(self, epoch: int) -> EpochRecord:
         """Every clip once, in a new order; the last, smaller batch is kept."""
         start = time.perf_counter()
-        self.model.train()
-        order = torch.randperm(len(self._clips), generator=self._order).to(self._truth.device)
-        totals, share = torch.zeros(5, device=order.device), torch.zeros(1, device=order.device)
-        for first, clips in enumerate(torch.split(order, self.spec.train.batch_size)):
-            omq = self._omq_step(clips)
-            ta, ot, of_ot = self._ta_step(clips, with_share=first == 0 and self.spec.loss.ot_weight > 0)
-            if of_ot:
-                of_task = [p.grad - part for p, part in zip(self._projection, of_ot, strict=True) if p.grad is not None]
-                share = torch.nn.utils.get_total_norm(of_ot) / torch.nn.utils.get_total_norm(of_task)
-            norms = self._updater.step()
-            totals += len(clips) * torch.cat([torch.stack([omq, ta, ot]), norms])
-        huber_omq, huber_ta, ot, norm_omq, norm_ta = (totals / len(order)).tolist()
+        self.steps()
+        huber_omq, huber_ta, ot, norm_omq, norm_ta, share = torch.cat([self._totals, self._ot_share.view(1)]).tolist()
         return EpochRecord(
             epoch=epoch,
             loss=(huber_omq + huber_ta) / 2 + ot,
             huber_omq=huber_omq,
             huber_ta=huber_ta,
             ot=ot,
-            ot_gradient_share=float(share),
+            ot_gradient_share=share,
             gradient_norm_omq=norm_omq,
             gradient_norm_ta=norm_ta,
             seconds=time.perf_counter() - start,
         )
+
+    def steps(self) -> None:
+        """The steps of an epoch, without a question to the device."""
+        self.model.train()
+        self._totals.zero_()
+        order = torch.randperm(len(self._clips), generator=self._order)
+        for number, clips in enumerate(self._clips.batches(order, self.spec.train.batch_size)):
+            self._step(clips, number == 0 and self.spec.loss.ot_weight > 0)
+        self._totals /= len(order)
+
+    def _one_step(self, clips: Int[Tensor, " batch"], with_share: bool) -> None:
+        """One batch; what an epoch records is added to the totals."""
+        omq = self._omq_step(clips)
+        ta, ot, of_ot = self._ta_step(clips, with_share)
+        if of_ot:
+            of_task = [p.grad - part for p, part in zip(self._projection, of_ot, strict=True) if p.grad is not None]
+            self._ot_share.copy_(torch.nn.utils.get_total_norm(of_ot) / torch.nn.utils.get_total_norm(of_task))
+        norms = self._updater.step()
+        self._totals += len(clips) * torch.cat([torch.stack([omq, ta, ot]), norms])
+
+    @property
+    def _asks(self) -> bool:
+        """Whether a step has a question after all: which clips' frames are near themselves (`alignment`)."""
+        return self.model.audio_projection is not None and self.spec.loss.ot_weight > 0
+
+    def _streams(self) -> list[torch.Generator]:
+        """What dropout draws from."""
+        return [each.generator for each in self.model.modules() if isinstance(each, Dropout) and each.probability > 0]
 
     def _omq_step(self, clips: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         """On the whole batch's stored pooled audio: the same operations in every row of a table."""
@@ -156,11 +180,10 @@ class Trainer:
 def predict_clips(model: WhisQ, clips: Clips | cpu.RaggedClips, train: TrainSpec) -> Float[np.ndarray, "clips 2"]:
     """Predicted OMQ and TA of each clip."""
     model.eval()
-    order = torch.arange(len(clips), device=clips.audio_pooled.device)
-    parts = torch.split(order, clips.micro_batch)
     with autocast(train):
+        parts = clips.batches(torch.arange(len(clips)), clips.micro_batch)
         ta = torch.cat([model.ta(clips.batch(part)).ta for part in parts])
-    return torch.stack([model.omq(clips.audio_pooled), ta], dim=1).double().cpu().numpy()
+    return torch.stack([model.omq(clips.audio_pooled), ta], dim=1).cpu().double().numpy()
 
 
 class Updater:

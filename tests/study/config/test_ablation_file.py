@@ -13,6 +13,7 @@ from study.config import (
     SHIPPED_FILE,
     default_file,
     parse_seeds,
+    parse_settings,
     read_ablation_file,
     settings_yaml,
 )

@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, with_cell
 
 from study.report import figures
 from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
+from study.tables import judge_table
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
-JUDGEMENT = quick_judgement(RESULTS)
+JUDGEMENT = judge_table(RESULTS)
 FIGURES = figures(untrained(RESULTS, "w2v2_modernbert"), JUDGEMENT)
 
 
@@ -60,21 +61,22 @@ def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
     ]
     place = [row.id for row in shown].index("cross")
     comparison = JUDGEMENT.primary("cross")
-    for trace, interval in zip(figure.data, (comparison.seeds, comparison.systems), strict=True):
+    decision = JUDGEMENT.rows["cross"].decision
+    for trace, interval in zip(figure.data, (decision.interval, comparison.seeds, comparison.systems), strict=True):
         assert trace.x[place] == comparison.mean
         assert trace.x[place] - trace.error_x.arrayminus[place] == pytest.approx(interval.low)
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
 
 
-def test_seeds_are_paired_by_their_place_and_only_where_both_rows_are_done():
-    partial = with_cell(with_cell(RESULTS, "aa", 0, "failed", "x"), "whisq", 2, "failed", "x")
+def test_rows_are_paired_by_common_seeds_and_only_where_both_are_done():
+    partial = with_cell(with_cell(RESULTS, "cross", 0, "failed", "x"), "whisq", 2, "failed", "x")
     pairs = paired_values(partial)
-    assert list(pairs["aa"].index) == [1, 3]
-    assert list(pairs["cross"].index) == [0, 1, 3]
+    assert list(pairs["cross"].index) == [1, 3]
     cells = partial.cells.set_index(["row", "position"])["ta.utterance.srcc"]
-    assert list(pairs["aa"]["row"]) == [cells["aa", 1], cells["aa", 3]]
-    assert list(pairs["aa"]["reference"]) == [cells["whisq", 1], cells["whisq", 3]]
+    assert list(pairs["cross"]["row"]) == [cells["cross", 1], cells["cross", 3]]
+    assert list(pairs["cross"]["reference"]) == [cells["whisq", 1], cells["whisq", 3]]
     assert "constant" not in pairs
+    assert "aa" not in pairs, "it has other seeds"
 
 
 def test_curves_are_means_over_seeds_and_show_transport_only_where_it_has_a_weight():

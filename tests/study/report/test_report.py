@@ -5,16 +5,16 @@ import json
 import re
 
 import pytest
-from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, with_cell
 
 from study.report import write_report
 from study.report.page import facts, one_more_run
-from study.stats.uncertainty import summarise
-from study.tables import write_tables
+from study.stats import summarise
+from study.tables import judge_table, write_tables
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = with_cell(untrained(synthetic_results(num_seeds=3), "cross"), "cross", 1, "failed", "loss </script> is NaN")
-JUDGEMENT = quick_judgement(RESULTS)
+JUDGEMENT = judge_table(RESULTS)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_published_numbers_are_not_compared_with_simulated_ones(page):
 
 def test_published_numbers_are_placed_in_the_interval_of_one_more_run(tmp_path):
     real = synthetic_results(num_seeds=3, num_systems=29, num_clips=87, simulated=False)
-    text = write_report(real, quick_judgement(real), tmp_path).read_text(encoding="utf-8")
+    text = write_report(real, judge_table(real), tmp_path).read_text(encoding="utf-8")
     assert text.count('class="inside"') + text.count('class="outside"') == 7 * 16 - 7
     assert "it is placed in the 95 % interval of one further run of ours" in text
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from study.config import read_ablation_file
 from study.engine import Pool, preflight
 from study.search import tune_rows
-from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED
+from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, mean_and_sd
 from study.search.importance import MIN_TRIALS
 from whisq_core.errors import InputError
 
@@ -44,11 +44,16 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     over = read_ablation_file(asked.sources.file, best).base
     assert over.train.learning_rate == winner.settings["train.learning_rate"]
     assert over.train.momentum == winner.settings["train.momentum"]
-    assert f"held-out value {winner.mean:.4f} ± {winner.sd:.4f}" in best.read_text()
+    values = [mean_and_sd(values) for values in (winner.held_out, winner.reported)]
+    assert f"{winner.search_value:.4f}  {values[0]:>17}  {values[1]:>17}" in best.read_text()
     frame = pd.read_csv(outcome.folder / "trials.csv")
     assert frame["value"].tolist() == [trial.value for trial in stored]
     assert frame["omq.utterance.lcc"].tolist() == pytest.approx(frame["value"].tolist(), abs=1e-6)
-    assert set(outcome.figures) == {"search_history", "search_parallel", "search_slices", "search_curves"}
+    names = ["search_candidates", "search_history", "search_parallel", "search_slices", "search_curves"]
+    assert list(outcome.figures) == names
+    drawn = {trace.name: trace.y for trace in outcome.figures["search_candidates"].data}
+    assert set(winner.held_out) <= set(drawn["held-out seeds"])
+    assert set(winner.reported) <= set(drawn["reported"])
     assert (outcome.folder / "plots.html").stat().st_size > 100_000
 
 
@@ -66,7 +71,72 @@ def test_the_winner_is_chosen_on_seeds_that_no_trial_used(data: Path, tmp_path: 
     assert result.winner is max(result.candidates, key=lambda candidate: candidate.mean)
     assert any(candidate.is_first_guess for candidate in result.candidates)
     assert "search value" in outcome.summary
-    assert f"{result.winner.mean:.4f} ± {result.winner.sd:.4f}" in outcome.summary
+    assert mean_and_sd(result.winner.held_out) in outcome.summary
+
+
+def test_what_is_reported_of_the_winner_had_no_part_in_a_choice(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path, top=3)
+
+    outcome = search(replace(asked, trials=4))
+
+    result = outcome.result
+    searched, reported = runs_of(asked, "tiny-whisq"), runs_of(asked, "tiny-whisq-reported")
+    assert {run.seed for run in reported} == set(REPORT_SEEDS)
+    assert {run.row for run in reported} == {f"trial-{n}" for n in (0, result.winner.number)}
+    (split,) = {run.identity["data.inner_seed"] for run in reported}
+    assert {run.identity["data.inner_seed"] for run in searched} == {0} != {split}
+    assert [len(each.reported) for each in result.candidates if each.is_first_guess] == [3]
+    assert not any(each.reported for each in result.candidates if not (each.is_first_guess or each == result.winner))
+    assert f"another inner split: inner_seed {split}, " in outcome.summary
+    assert mean_and_sd(result.winner.reported) in outcome.summary
+
+
+def test_a_split_by_clips_is_searched_as_well(data: Path, tmp_path: Path) -> None:
+    asked = request(data, tmp_path)
+    text = asked.sources.file.read_text().replace("  model:\n", "  data:\n    inner_by: clip\n  model:\n")
+    asked.sources.file.write_text(text)
+
+    outcome = search(replace(asked, trials=1))
+
+    assert outcome.exit_status == 0
+    assert {run.identity["data.inner_by"] for run in runs_of(asked, "tiny-whisq")} == {"clip"}
+
+
+def test_two_searches_with_one_seed_are_identical_to_the_last_byte(data: Path, tmp_path: Path) -> None:
+    outcomes = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        asked = replace(request(data, tmp_path / name), trials=12, seed=3)
+        outcomes.append(search(asked))
+
+    first, second = outcomes
+    assert [trial.params for trial in first.result.study.trials] == [t.params for t in second.result.study.trials]
+    assert first.result.candidates == second.result.candidates
+    assert first.best is not None
+    assert second.best is not None
+    assert first.best.read_bytes() == second.best.read_bytes()
+
+
+def test_a_search_tells_its_settings_its_best_value_its_phases_and_its_few_clips(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = request(data, tmp_path)
+
+    outcome = search(asked)
+
+    said = capsys.readouterr().err
+    first, second, *_ = trials(asked)
+    settings = f"learning_rate {second.params['train.learning_rate']:.4g}, momentum"
+    best = max([first, second], key=lambda trial: trial.value or 0)
+    assert f"[2/3] trial 1 ({settings} {second.params['train.momentum']:.4g}) done: omq.utterance.lcc" in said
+    assert f"best so far {best.value:.4f} (trial {best.number})" in said
+    assert "search 'tiny-whisq': 2 configuration(s) on held-out seeds 1000001 to 1000003, 0 of 6 runs found" in said
+    assert "configuration(s) on reported seeds 1000004 to 1000006, 0 of" in said
+    warning = "Few clips to choose on: split 'inner' has 4, over which a correlation of .6 has a standard error of "
+    assert warning in said
+    assert warning in outcome.summary
+    search(asked)
+    assert capsys.readouterr().err == ""  # nothing was left to do, and nothing is said
 
 
 def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(data: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from study.dashboard import open_storage
-from study.engine import Pool, execute, preflight
+from study.engine import Pool, Stopped, execute, preflight
 from study.search import OptimizeRequest
 from study.search.held_out import HELD_OUT_SEEDS
 from study.search.jobs import SearchJobs
@@ -287,6 +287,24 @@ def test_a_trial_that_was_stored_but_not_closed_is_not_trained_again(data: Path,
     assert outcome.result.counts == {"interrupted": 1, "complete": 3}
     assert trials(asked)[1].params == trials(asked)[0].params
     assert trials(asked)[1].value is not None
+
+
+def test_settings_that_were_pruned_are_not_trained_again(data: Path, tmp_path: Path) -> None:
+    two = {"train.momentum": {"choices": [0.5, 0.7435]}}
+    asked = request(data, tmp_path, sampler="random", pruner="none", space=two)
+    jobs, study, inputs = begun(asked, 6)
+    first, second = jobs.next(), jobs.next()
+    assert first is not None
+    assert second is not None
+    with inputs.database.writing("a test"):
+        for task in (first, second):
+            jobs.stopped(task, Stopped(1, "a pruner"))
+
+    jobs = SearchJobs(study, jobs._plan, inputs.workspace, inputs.database, 9)
+    assert jobs.next() is None
+    again = [trial for trial in study.trials if "which was pruned" in trial.user_attrs["reason"]]
+    assert len(again) == 3
+    assert {trial.state for trial in study.trials} == {TrialState.PRUNED}
 
 
 def test_interrupted_trials_do_not_count_towards_ten_failures_in_a_row(data: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.evidence import METRIC, evidence
+from scipy import stats
 
 from study.stats import Evidence, judge
+from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
 BAD = {"whisq": 0.2, "bad": 1.5, "alike": 0.2}
@@ -17,9 +19,9 @@ def test_a_row_far_below_the_reference_is_worse_and_its_numbers_are_those_of_eva
     assert row.decision is not None
     assert row.decision.verdict == "worse"
     assert set(row.summaries) == set(METRICS + EXTRA)
-    assert set(row.comparisons) == set(METRICS)
+    assert set(row.comparisons) == set(METRICS + EXTRA)
     scores = {
-        name: [evaluate(one, table.truth, table.systems)[METRIC] for one in table.predictions[name]] for name in BAD
+        name: [evaluate(one, table.truth, table.groups)[METRIC] for one in table.predictions[name]] for name in BAD
     }
     primary = found.primary("bad")
     assert primary is not None
@@ -31,8 +33,6 @@ def test_a_row_far_below_the_reference_is_worse_and_its_numbers_are_those_of_eva
 def test_the_same_evidence_always_gives_the_same_judgement() -> None:
     table = evidence(errors=BAD)
     assert repr(judge(table)) == repr(judge(table))
-    other = judge(replace(table, bootstrap_seed=1))
-    assert repr(other) != repr(judge(table))
 
 
 def test_a_metric_where_less_is_better_turns_the_verdict_but_not_the_sign() -> None:
@@ -59,7 +59,7 @@ def test_only_declared_rows_have_verdicts_and_placeholders_are_never_compared() 
     table = evidence(errors={"whisq": 0.2, "declared": 0.2, "other": 0.2, "placeholder": 0.2})
     found = judge(replace(table, compared=("declared",), placeholders=frozenset({"placeholder"})))
     assert [name for name, row in found.rows.items() if row.decision] == ["declared"]
-    assert set(found.rows["other"].comparisons) == set(METRICS)
+    assert set(found.rows["other"].comparisons) == set(METRICS + EXTRA)
     assert found.rows["placeholder"].comparisons == found.rows["whisq"].comparisons == {}
     assert found.primary("whisq") is None
 
@@ -98,34 +98,47 @@ def test_an_aa_row_that_only_differs_by_seeds_is_quiet() -> None:
     noise = np.random.default_rng(5).normal(0, 0.05, table.predictions["whisq"].shape)
     middle = table.predictions["whisq"].mean(axis=0)
     rows = {"whisq": middle + noise, "again": middle + noise[::-1].copy() * -1}
-    found = judge(replace(table, predictions=rows, positions=dict.fromkeys(rows, tuple(range(10))), aa=("again",)))
+    found = judge(
+        replace(
+            table, predictions=rows, seeds={"whisq": tuple(range(10)), "again": tuple(range(10, 20))}, aa=("again",)
+        )
+    )
     decision = found.rows["again"].decision
     assert decision is not None
     assert decision.verdict in ("inconclusive", "equivalent")
     assert found.notes == ()
 
 
-def test_seeds_are_paired_by_position_and_missing_ones_are_left_out() -> None:
+def test_seeds_are_paired_by_their_number_and_missing_ones_are_left_out_and_told() -> None:
     table = evidence(errors=BAD)
-    positions = {**table.positions, "bad": (1, 2, 5, 7), "whisq": (0, 1, 2, 3, 5)}
-    rows = {
-        **table.predictions,
-        "bad": table.predictions["bad"][[1, 2, 5, 7]],
-        "whisq": table.predictions["whisq"][[0, 1, 2, 3, 5]],
-    }
-    found = judge(replace(table, predictions=rows, positions=positions))
-    primary = found.primary("bad")
+    seeds = {**table.seeds, "bad": (7, 1, 2, 5), "whisq": (0, 1, 2, 3, 5)}
+    rows = {name: values[list(seeds[name])] for name, values in table.predictions.items()}
+    planned = dict.fromkeys(rows, 10)
+    found = judge(replace(table, predictions=rows, seeds=seeds, num_seeds=planned))
     kept = [1, 2, 5]
     subset = replace(
         table,
         predictions={name: values[kept] for name, values in table.predictions.items()},
-        positions=dict.fromkeys(table.positions, (0, 1, 2)),
+        seeds=dict.fromkeys(table.seeds, (1, 2, 5)),
     )
-    expected = judge(subset).primary("bad")
-    assert primary == expected
+    primary, expected = found.primary("bad"), judge(subset).primary("bad")
     assert primary is not None
+    assert expected is not None
     assert primary.n == 3
+    assert (primary.mean, primary.p_both) == pytest.approx((expected.mean, expected.p_both), rel=1e-12)
     assert found.rows["bad"].summaries[METRIC].n == 4
+    decision = found.rows["bad"].decision
+    assert decision is not None
+    assert decision.reason.endswith("(4 of 10 seeds, 5 of 10 seeds of the reference done)")
+
+
+def test_a_row_on_other_seeds_is_never_paired_by_position() -> None:
+    table = evidence(errors=BAD)
+    apart = judge(replace(table, seeds={**table.seeds, "bad": tuple(range(100, 110))})).primary("bad")
+    assert apart is not None
+    values = {row: [evaluate(one, table.truth, table.groups)[METRIC] for one in table.predictions[row]] for row in BAD}
+    assert not apart.paired
+    assert apart.p_seed == pytest.approx(stats.ttest_ind(values["bad"], values["whisq"], equal_var=False).pvalue)
 
 
 def test_a_declared_row_without_any_seed_is_undefined_but_counts() -> None:
@@ -143,7 +156,7 @@ def test_a_declared_row_without_any_seed_is_undefined_but_counts() -> None:
 def test_without_the_reference_every_declared_row_is_undefined() -> None:
     table = evidence(errors=BAD)
     rows = {name: values for name, values in table.predictions.items() if name != "whisq"}
-    found = judge(replace(table, predictions=rows, positions=dict.fromkeys(rows, tuple(range(10)))))
+    found = judge(replace(table, predictions=rows, seeds=dict.fromkeys(rows, tuple(range(10)))))
     assert {row.decision.verdict for row in found.rows.values() if row.decision} == {"undefined"}
 
 
@@ -161,8 +174,7 @@ def test_a_row_with_more_error_than_the_constant_is_flagged() -> None:
     rows = {**table.predictions, "constant": mean}
     found = judge(replace(table, predictions=rows, compared=("bad",), constant="constant"))
     assert found.rows["bad"].flags == (
-        "OMQ U-MSE is worse than predicting the training mean",
-        "TA U-MSE is worse than predicting the training mean",
+        "worse than predicting the training mean on OMQ U-MSE, OMQ S-MSE, TA U-MSE, TA S-MSE",
     )
     assert found.rows["whisq"].flags == found.rows["constant"].flags == ()
 
@@ -192,8 +204,8 @@ def test_rows_that_change_the_ta_side_only_must_have_the_same_omq(scope: str, wh
 
 def test_the_csv_convention_reaches_summaries_and_comparisons() -> None:
     table = evidence(errors=BAD)
-    truth = {system: (1.0 + index % 5, 5.0 - index % 4) for index, system in enumerate(sorted(set(table.systems)))}
-    clips, csv = judge(table), judge(replace(table, system_truth=truth))
+    truth = {system: (1.0 + index % 5, 5.0 - index % 4) for index, system in enumerate(sorted(set(table.groups)))}
+    clips, csv = judge(table), judge(replace(table, group_truth=truth))
     for name in METRICS:
         same = clips.rows["bad"].summaries[name] == csv.rows["bad"].summaries[name]
         assert same == (".system." not in name)
@@ -205,5 +217,58 @@ def test_the_csv_convention_reaches_summaries_and_comparisons() -> None:
 def test_the_judgement_carries_what_a_protocol_must_name() -> None:
     found = judge(evidence(errors=BAD))
     assert (found.metric, found.margin, found.reference) == (METRIC, 0.01, "whisq")
-    assert (found.num_clips, found.num_systems, found.num_draws) == (96, 12, 400)
+    assert (found.num_clips, found.num_systems) == (96, 12)
+    assert "verdicts hold for this training set and for ratings such as these" in found.procedure
     assert found.design[0].startswith("2 comparisons need at least 7 seeds")
+
+
+def test_any_targets_groups_and_metrics_are_judged_and_a_mean_needs_no_truth() -> None:
+    generator = np.random.default_rng(0)
+    groups = tuple(f"task {index % 20}" for index in range(400))
+    correct = (generator.random((5, 400, 1)) < 0.6).astype(float)
+    better = np.maximum(correct, generator.random((5, 400, 1)) < 0.5)
+    table = Evidence(
+        predictions={"base": correct, "prompted": better},
+        seeds=dict.fromkeys(("base", "prompted"), tuple(range(5))),
+        groups=groups,
+        metric="accuracy.utterance.mean",
+        margin=0.01,
+        reference="base",
+        compared=("prompted",),
+        targets=("accuracy",),
+        group_noun="tasks",
+        num_seeds=None,
+    )
+    found = judge(table)
+    assert list(found.rows["base"].summaries) == ["accuracy.utterance.mean"]
+    assert found.rows["base"].summaries["accuracy.utterance.mean"].mean == pytest.approx(correct.mean())
+    decision = found.rows["prompted"].decision
+    assert decision is not None
+    assert (decision.verdict, decision.reason) == ("inconclusive", "about 6 seeds would settle this (80 % power)")
+    seven = {name: np.concatenate([values, values[:2]]) for name, values in table.predictions.items()}
+    again = replace(table, predictions=seven, seeds=dict.fromkeys(seven, tuple(range(7))))
+    for lower, word in ((False, "better"), (True, "worse")):
+        decision = judge(replace(again, lower_is_better=lower)).rows["prompted"].decision
+        assert decision is not None
+        assert (decision.verdict, decision.reason) == (word, "beyond the noise of seeds and tasks")
+
+
+@pytest.mark.parametrize("metric", METRICS + EXTRA)
+def test_every_metric_of_the_table_can_be_the_primary_one(metric: str) -> None:
+    found = judge(replace(evidence(errors=BAD), metric=metric))
+    decision = found.rows["bad"].decision
+    assert decision is not None
+    assert decision.verdict in ("worse", "these systems only")
+
+
+def test_a_metric_that_the_table_does_not_have_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"unknown metric 'ta.utterance.src'. Did you mean 'ta.utterance.srcc'"):
+        judge(replace(evidence(errors=BAD), metric="ta.utterance.src"))
+
+
+def test_means_of_groups_that_beat_the_reference_are_an_alarm() -> None:
+    table = evidence(errors={"whisq": 0.9, "lookup": 0.01, "declared": 0.9})
+    found = judge(replace(table, compared=("declared",), group_means="lookup"))
+    assert found.notes[0].startswith(
+        "Control alarm: 'lookup', which knows only which of the test systems an item is of, is better than 'whisq' on OMQ U-MSE, "
+    )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.evidence import METRIC, comparison
@@ -5,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from study.stats.uncertainty import Array, compare, holm, sign_flip_p, summarise, system_error
+from study.stats.items import UNKNOWN, Error
+from study.stats.uncertainty import compare, holm, sign_flip_p, summarise
 
 VALUES = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=9)
 
@@ -27,7 +31,6 @@ def test_one_seed_has_a_mean_but_no_interval() -> None:
     found = summarise([0.4])
     assert (found.mean, found.n) == (0.4, 1)
     assert np.isnan([found.sd, found.low, found.high]).all()
-    assert not found.inside(1.0)
 
 
 def test_no_seed_at_all_is_undefined() -> None:
@@ -39,7 +42,6 @@ def test_no_seed_at_all_is_undefined() -> None:
 def test_an_undefined_seed_makes_the_mean_undefined_and_never_zero() -> None:
     found = summarise([0.4, np.nan, 0.5])
     assert np.isnan([found.mean, found.low, found.high]).all()
-    assert not found.inside(1.0)
 
 
 @settings(deadline=None, max_examples=25)
@@ -95,41 +97,36 @@ def test_an_undefined_comparison_still_counts_among_the_declared_ones() -> None:
     assert np.isnan(found[1])
 
 
-def test_the_system_error_of_a_mean_is_its_standard_error() -> None:
-    """Closed form: a mean over n systems has the error sd / sqrt(n); scipy's bootstrap has the plug-in variance."""
-    generator = np.random.default_rng(0)
-    values = generator.normal(0, 1, 15)
-    draws = generator.choice(values, (20_000, 15)).mean(axis=1)
-    plug_in = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=generator, method="percentile")
-    found = system_error(draws, 15)
-    assert found == pytest.approx(values.std(ddof=1) / np.sqrt(15), rel=0.02)
-    assert found == pytest.approx(plug_in.standard_error * np.sqrt(15 / 14), rel=0.02)
-
-
-def draws_with_undefined(count: int) -> Array:
-    draws = np.random.default_rng(0).normal(size=100)
-    draws[:count] = np.nan
-    return draws
-
-
-def test_a_few_undefined_draws_are_left_out_and_many_make_the_error_undefined() -> None:
-    assert system_error(draws_with_undefined(5), 29) == pytest.approx(
-        system_error(draws_with_undefined(0)[5:], 29), rel=1e-12
-    )
-    assert np.isnan(system_error(draws_with_undefined(6), 29))
-
-
-def test_fewer_than_five_systems_say_nothing_about_other_systems() -> None:
-    assert np.isnan(system_error(draws_with_undefined(0), 4))
-    assert system_error(draws_with_undefined(0), 5) > 0
-
-
 def test_the_p_of_both_sources_is_welchs_test_and_the_p_of_systems_the_one_sample_test() -> None:
     found = comparison(0.03, seed_sd=0.02, system_error=0.008)
-    seeds, systems = found.seed_error * np.sqrt(10), found.system_error * np.sqrt(29)
+    seeds, systems = found.by_seeds.value * np.sqrt(10), found.by_systems.value * np.sqrt(29)
     welch = stats.ttest_ind_from_stats(found.mean, seeds, 10, 0.0, systems, 29, equal_var=False)
     assert found.p_both == pytest.approx(welch.pvalue, rel=1e-9)
-    assert found.p_system == pytest.approx(2 * stats.t.sf(found.mean / found.system_error, 28), rel=1e-9)
+    assert found.p_system == pytest.approx(2 * stats.t.sf(found.mean / found.by_systems.value, 28), rel=1e-9)
+
+
+def test_the_combined_interval_and_equivalence_are_those_of_statsmodels() -> None:
+    generator = np.random.default_rng(1)
+    first, second = generator.normal(0.004, 0.02, 10), generator.normal(0, 0.05, 29)
+    both = CompareMeans(DescrStatsW(first), DescrStatsW(second))  # the same errors as two independent samples
+    mean = first.mean() - second.mean()
+    errors = [values.std(ddof=1) / np.sqrt(len(values)) for values in (first, second)]
+    found = compare(METRIC, np.full(2, mean), np.zeros(2), Error(errors[1], 28), 29)
+    found = replace(found, by_seeds=Error(errors[0], 9))
+    low, high = both.tconfint_diff(alpha=0.01, usevar="unequal")
+    assert (found.interval(0.99).low, found.interval(0.99).high) == pytest.approx((low, high))
+    assert found.p_equivalent(0.02) == pytest.approx(both.ttost_ind(-0.02, 0.02, usevar="unequal")[0])
+
+
+def test_rows_without_a_common_seed_are_independent_samples() -> None:
+    generator = np.random.default_rng(2)
+    row, reference = generator.normal(0.6, 0.01, 10), generator.normal(0.59, 0.02, 7)
+    found = compare(METRIC, row, reference, Error(0.0, 28), 29, paired=False)
+    expected = stats.ttest_ind(row, reference, equal_var=False)
+    assert found.p_seed == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    assert (found.seeds.low, found.seeds.high) == pytest.approx((interval.low, interval.high))
+    assert (found.n, found.paired) == (7, False)
 
 
 @pytest.mark.parametrize("system", [0.001, 0.01, 0.1])
@@ -141,27 +138,33 @@ def test_a_difference_must_survive_each_source_and_both(system: float, seed: flo
 
 def test_intervals_are_centred_on_the_difference_and_p_agrees_with_them() -> None:
     found = comparison(0.05, system_error=0.02)
-    assert found.systems.mean == found.seeds.mean == pytest.approx(0.05)
-    assert found.systems.low > 0
-    assert found.p_system < 0.05
-    assert found.systems_90.low > found.systems.low
-    wider = comparison(0.05, system_error=0.03)
-    assert wider.systems.low < 0
-    assert wider.p_system > 0.05
+    assert found.systems.mean == found.seeds.mean == found.interval().mean == pytest.approx(0.05)
+    assert found.interval().low < found.systems.low < found.seeds.low
+    edge = found.interval(1 - found.p_both)
+    assert edge.low == pytest.approx(0, abs=1e-12)
 
 
 def test_the_relative_difference_is_to_the_reference() -> None:
     assert comparison(0.05).relative == pytest.approx(0.1)
-    zero = compare(METRIC, np.array([0.1, 0.2]), np.array([0.5, -0.5]), np.zeros(3), 29)
+    zero = compare(METRIC, np.array([0.1, 0.2]), np.array([0.5, -0.5]), Error(0.0, 28), 29)
     assert np.isnan(zero.relative)
 
 
-def test_rows_without_any_difference_have_every_p_one() -> None:
+def test_rows_without_any_difference_have_every_p_one_and_are_equivalent() -> None:
     values = np.array([0.5, 0.51, 0.49])
-    found = compare(METRIC, values, values, np.zeros(50), 29)
+    found = compare(METRIC, values, values, Error(0.0, 28), 29)
     assert (found.mean, found.p_seed, found.p_system, found.p_both, found.p) == (0.0, 1.0, 1.0, 1.0, 1.0)
+    assert found.p_equivalent(0.01) == 0
+    assert (found.interval().low, found.interval().high) == (0, 0)
 
 
 def test_an_undefined_seed_makes_the_whole_comparison_undefined() -> None:
-    found = compare(METRIC, np.array([0.5, np.nan]), np.array([0.5, 0.4]), np.full(10, np.nan), 29)
+    found = compare(METRIC, np.array([0.5, np.nan]), np.array([0.5, 0.4]), UNKNOWN, 29)
     assert np.isnan([found.mean, found.relative, found.p_seed, found.p_system, found.p_both, found.p]).all()
+    assert np.isnan(found.p_equivalent(0.01))
+
+
+def test_a_single_run_of_each_row_has_no_error_over_seeds() -> None:
+    found = compare(METRIC, np.array([0.5]), np.array([0.4]), Error(0.01, 28), 29)
+    assert np.isnan([found.by_seeds.value, found.p_both, found.interval().low, found.p_equivalent(1.0)]).all()
+    assert found.p_system < 0.05

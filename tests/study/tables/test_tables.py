@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.results import quick_judgement, synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, with_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from study.published import PUBLISHED
+from study.tables import judge_table
 from study.tables.formats import FORMATS, long_csv, wide_csv, write_tables
 from study.tables.frame import table_frame
 from study.tables.html import html
@@ -27,7 +28,7 @@ from study.tables.views import columns, views
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
-JUDGEMENT = quick_judgement(RESULTS)
+JUDGEMENT = judge_table(RESULTS)
 
 
 def lines_of(text):
@@ -132,7 +133,7 @@ def test_one_undefined_seed_makes_the_mean_undefined():
 
 def test_a_failed_cell_is_counted_and_its_reason_is_told_in_every_format():
     failed = with_cell(RESULTS, "cross", 3, "failed", "loss is not finite (epoch 7) & <stopped>")
-    texts = all_texts(failed, quick_judgement(failed))
+    texts = all_texts(failed, judge_table(failed))
     assert markdown_cells(texts["table.md"], "Cross-Attention w/ OT †")[0][1] == "7 of 8, 1 failed"
     said = "Cross-Attention w/ OT, seed 3: failed (loss is not finite (epoch 7) & <stopped>)"
     assert f"- {said}" in texts["table.md"]

@@ -157,14 +157,15 @@ def test_a_split_that_is_not_there_is_a_mistake(folder: Path, tmp_path: Path) ->
 
 def grouped(groups: list[int]) -> Corpus:
     names = [f"g{group}" for group in groups]
-    return Corpus("grouped", pd.DataFrame({"prompt": names, "system": names[::-1]}), None, False)
+    clips = [f"c{number}" for number in range(len(groups))]
+    return Corpus("grouped", pd.DataFrame({"utterance": clips, "prompt": names, "system": names[::-1]}), None, False)
 
 
 @given(
     groups=st.lists(st.integers(0, 8), min_size=2, max_size=40).filter(lambda groups: len(set(groups)) > 1),
     fraction=st.floats(0.05, 0.95),
     seed=st.integers(0, 5),
-    by=st.sampled_from(["prompt", "system"]),
+    by=st.sampled_from(["prompt", "system", "clip"]),
 )
 @settings(deadline=None, max_examples=60)
 def test_an_inner_split_takes_whole_groups_and_comes_as_near_to_its_size_as_they_can(
@@ -173,7 +174,7 @@ def test_an_inner_split_takes_whole_groups_and_comes_as_near_to_its_size_as_they
     corpus = grouped(groups)
     data = DataSpec(inner_by=by, inner_fraction=fraction, inner_seed=seed)  # type: ignore[arg-type]
     fit, inner = inner_split(corpus, np.arange(len(groups)), data)
-    names = corpus.clips[by].to_numpy()
+    names = corpus.clips["utterance" if by == "clip" else by].to_numpy()
     assert sorted([*fit, *inner]) == list(range(len(groups)))
     assert len(fit)
     assert len(inner)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from whisq_core.corpus import Corpus
 from whisq_core.corpus import table as corpora
 from whisq_core.corpus.listings import decode_lines, parse_number, read_bytes, read_records
 from whisq_core.errors import InputError, did_you_mean, raise_all
@@ -21,7 +22,7 @@ from whisq_core.metrics import EXTRA, LEVELS, METRICS, STATISTICS, TARGETS, eval
 COLUMNS = ("utterance", "omq", "ta")
 _MOST_LINES = 20  # listed for each kind of mistake
 _UNREADABLE = "lines that cannot be read"
-_Mistakes = dict[str, list[str]]  # by kind, so that many of one kind do not hide another
+Mistakes = dict[str, list[str]]  # by kind, so that many of one kind do not hide another
 _Convention = Literal["clips", "csv"]
 _TRUTH_TEXT = {
     "clips": "clips (mean label of the system's evaluated clips)",
@@ -83,22 +84,28 @@ def score_file(predictions: Path, data: Path, split: str, system_truth: _Convent
         Every mistake of the corpus; or a split without labels, and every line that cannot be read, is not finite, is
         duplicated, or names a clip that is not in the split, and every clip without a line.
     """
+    corpus, clips = labelled_clips(data, split)
+    truth_table = corpora.system_truth(corpus, system_truth, clips["system"])
+    predicted = match(predictions, clips, split)
+    values = evaluate(predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth_table)
+    num_systems = clips["system"].nunique()
+    return Scores(values, corpus.name, corpus.simulated, split, system_truth, len(clips), num_systems)
+
+
+def labelled_clips(data: Path, split: str) -> tuple[Corpus, pd.DataFrame]:
+    """A corpus, and its clips of a split that has labels."""
     corpus = corpora.read_corpus(data)
     clips = corpus.clips[corpus.clips["split"] == split]
     if not len(clips) or clips[["omq", "ta"]].isna().to_numpy().any():
         labelled = corpus.clips.dropna(subset=["omq", "ta"])["split"].unique()
         advice = did_you_mean(split, labelled) if len(labelled) else "No clip of this corpus has labels."
         raise InputError(f"{data}: no labelled split '{split}'. {advice}")
-    truth_table = corpora.system_truth(corpus, system_truth, clips["system"])
-    predicted = _match(predictions, clips, split)
-    values = evaluate(predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth_table)
-    num_systems = clips["system"].nunique()
-    return Scores(values, corpus.name, corpus.simulated, split, system_truth, len(clips), num_systems)
+    return corpus, clips
 
 
-def _match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
+def match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
     """Predictions (OMQ, TA) in the order of `clips`."""
-    mistakes: _Mistakes = defaultdict(list)
+    mistakes: Mistakes = defaultdict(list)
     rows = {utterance: position for position, utterance in enumerate(clips["utterance"])}
     predicted = np.full((len(rows), 2), math.nan)
     first: dict[str, str] = {}
@@ -115,11 +122,11 @@ def _match(path: Path, clips: pd.DataFrame, split: str) -> np.ndarray:
     readable = first or not mistakes[_UNREADABLE]  # else the one mistake is the file, not each of its clips
     for utterance in sorted(rows.keys() - first.keys()) if readable else ():
         mistakes["missing utterances"].append(f"{path}: no prediction for '{utterance}' of split '{split}'.")
-    _raise_all(mistakes)
+    raise_mistakes(mistakes)
     return predicted
 
 
-def _parse(where: str, texts: Sequence[str], mistakes: _Mistakes) -> tuple[float, float]:
+def _parse(where: str, texts: Sequence[str], mistakes: Mistakes) -> tuple[float, float]:
     values = []
     for name, text in zip(("OMQ", "TA"), texts, strict=True):
         value = parse_number(text)
@@ -129,13 +136,13 @@ def _parse(where: str, texts: Sequence[str], mistakes: _Mistakes) -> tuple[float
     return values[0], values[1]
 
 
-def _read_predictions(path: Path, mistakes: _Mistakes) -> list[tuple[str, str, list[str]]]:
+def _read_predictions(path: Path, mistakes: Mistakes) -> list[tuple[str, str, list[str]]]:
     """Lines of either form as (where, utterance, [OMQ, TA]); a CSV is known by its header.
 
     A line with the wrong number of fields keeps its utterance and has no numbers, so that it is one mistake only.
     """
     broken = mistakes[_UNREADABLE]
-    label, content = _content(path, broken)
+    label, content = answer_content(path, broken)
     records = list(read_records(decode_lines(content, label, broken), broken))
     if not records:
         if not broken:
@@ -161,7 +168,7 @@ def _read_predictions(path: Path, mistakes: _Mistakes) -> list[tuple[str, str, l
     return lines
 
 
-def _content(path: Path, broken: list[str]) -> tuple[str, bytes]:
+def answer_content(path: Path, broken: list[str]) -> tuple[str, bytes]:
     """The text file's name for messages and its bytes; of a zip, the one answer.txt in it."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return str(path), read_bytes(path, broken) or b""
@@ -177,7 +184,7 @@ def _content(path: Path, broken: list[str]) -> tuple[str, bytes]:
             return str(path), b""
 
 
-def _raise_all(mistakes: _Mistakes) -> None:
+def raise_mistakes(mistakes: Mistakes) -> None:
     lines = []
     for kind, of_kind in mistakes.items():
         lines += of_kind[:_MOST_LINES]

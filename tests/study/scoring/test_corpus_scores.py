@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.corpora import write_evaluation_corpus, write_official_corpus
 
-from study.evaluate import Scores, score_file
+from study.scoring import Scores, score_file
 from whisq_core.corpus import read_corpus
 from whisq_core.errors import InputError
 from whisq_core.metrics import METRICS, evaluate

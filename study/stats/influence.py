@@ -1,0 +1,168 @@
+"""How much each item moves a statistic: influence functions, of which every standard error here is a sum.
+
+The influence of an item is the derivative of the statistic by the item's weight, times the number of items: a mean's is
+the item minus the mean. Sums over the items of a group say what the statistic owes to that group, so one pass over the
+items gives the error over systems, over prompts and over both. Ties are midranks and tau-b, as in `whisq_core.metrics`;
+the tests compare each function with what scipy's statistics change by when an item counts a little more.
+
+Source: Hampel, J. Am. Stat. Assoc. 1974; for Spearman's rho Croux and Dehon, Stat. Methods Appl. 2010.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisq_core.metrics import group_means
+
+Array = NDArray[np.float64]
+Groups = NDArray[np.int64]
+Moved = tuple[Array, Array]  # the statistic [seeds], and the influences on it [seeds, points]
+_MIN_WITHIN = 3  # as `whisq_core.metrics.within_group_srcc`
+_PAIRS_AT_ONCE = 512  # items of which all pairs are counted
+
+
+def influence(
+    metric: str, predicted: Array, truth: Array | None, member: Groups, group_truth: Array | None = None
+) -> Moved:
+    """A metric of each seed, and how much each item moves it.
+
+    Parameters
+    ----------
+    metric
+        As ``"ta.utterance.srcc"``; its target is that of the other arguments.
+    predicted, truth
+        [seeds, items] and [items]; a mean needs no truth.
+    member
+        The group of each item, numbered from 0.
+    group_truth
+        [groups], true scores of the groups; None means the mean truth of their items.
+
+    Returns
+    -------
+    values, influences
+        [seeds], equal to those of `whisq_core.metrics` but for rounding, and [seeds, items], or [seeds, groups] of a
+        metric of group means, whose sums are 0; NaN where the metric is undefined.
+    """
+    _, level, statistic = metric.rsplit(".", 2)
+    if statistic == "mean":
+        return _mean(predicted)
+    assert truth is not None, f"{metric} needs the truth"
+    if level == "system":
+        predicted = np.stack([group_means(one, member) for one in predicted])
+        truth = group_means(truth, member) if group_truth is None else group_truth
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        values, moved = (
+            _within(predicted, truth, member)
+            if level == "within_system"
+            else _STATISTICS[statistic](predicted, truth[None])
+        )
+    undefined = ~np.isfinite(predicted).all(axis=1) | ~np.isfinite(moved).all(axis=1)
+    values[undefined], moved[undefined] = np.nan, np.nan
+    return values, moved
+
+
+def _mean(values: Array) -> Moved:
+    mean = values.mean(axis=1)
+    return mean, values - mean[:, None]
+
+
+def _mse(predicted: Array, truth: Array) -> Moved:
+    return _mean((predicted - truth) ** 2)
+
+
+def _lcc(predicted: Array, truth: Array) -> Moved:
+    x, y = predicted - predicted.mean(axis=1, keepdims=True), truth - truth.mean()
+    x[np.ptp(predicted, axis=1) == 0], y[np.ptp(truth, axis=1) == 0] = 0.0, 0.0  # a constant's rounding is no spread
+    return _ratio(x * y, x * x, y * y, degree=1)
+
+
+def _srcc(predicted: Array, truth: Array) -> Moved:
+    """Pearson's r of distribution functions at the items (midranks), which each item moves too."""
+    of_predicted, of_truth = _Order(predicted), _Order(truth)
+    x, y = of_predicted.centred, of_truth.centred
+    of_xy = x * y + of_predicted.mean_above(y) + of_truth.mean_above(x)
+    of_xx, of_yy = x * x + 2 * of_predicted.centred_above, y * y + 2 * of_truth.centred_above
+    return _ratio(of_xy, of_xx, of_yy, degree=3)
+
+
+def _ktau(predicted: Array, truth: Array) -> Moved:
+    """Concordance and untied pairs of each item with all others."""
+    sums = np.empty((3, *predicted.shape))
+    for seed, values in enumerate(predicted):
+        for start in range(0, len(values), _PAIRS_AT_ONCE):  # all pairs of many items would not fit into memory
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            x, y = _signs(values[part], values), _signs(truth[0, part], truth[0])
+            sums[:, seed, part] = [pairs.sum(axis=1, dtype=np.int64) for pairs in (x * y, np.abs(x), np.abs(y))]
+    of_xy, of_xx, of_yy = 2 * sums / predicted.shape[1]
+    return _ratio(of_xy, of_xx, of_yy, degree=2)
+
+
+def _signs(some: Array, values: Array) -> NDArray[np.int8]:
+    differences = some[:, None] - values
+    return (differences > 0).astype(np.int8) - (differences < 0)
+
+
+def _ratio(of_xy: Array, of_xx: Array, of_yy: Array, degree: int) -> Moved:
+    """xy / sqrt(xx yy) of means over `degree` items at once, from what each item moves them by, and itself."""
+    xy, xx, yy = (side.mean(axis=1, keepdims=True) / degree for side in (of_xy, of_xx, of_yy))
+    root = np.sqrt(xx * yy)
+    moved = (of_xy - xy * (of_xx / xx + of_yy / yy) / 2) / root
+    return (xy / root)[:, 0], moved
+
+
+def _within(predicted: Array, truth: Array, member: Groups) -> Moved:
+    """The mean SRCC inside groups, weighted by their items; groups that are left out have no influence."""
+    moved, of_items = np.zeros_like(predicted), np.full_like(predicted, np.nan)
+    for group in np.unique(member):
+        inside = np.flatnonzero(member == group)
+        if len(inside) >= _MIN_WITHIN:
+            values, of_group = _srcc(predicted[:, inside], truth[None, inside])
+            defined = np.isfinite(values)
+            moved[np.ix_(defined, inside)] = of_group[defined]
+            of_items[:, inside] = np.where(defined, values, np.nan)[:, None]
+    counted = np.isfinite(of_items)
+    values = np.where(counted, of_items, 0).sum(axis=1) / counted.sum(axis=1)
+    moved += np.where(counted, of_items - values[:, None], 0)
+    return values, moved / counted.mean(axis=1, keepdims=True)
+
+
+class _Order:
+    """Where each value [seeds, points] stands among those of its seed."""
+
+    def __init__(self, values: Array) -> None:
+        self._order = np.argsort(values, axis=1)
+        ascending = np.take_along_axis(values, self._order, axis=1)
+        size = values.shape[1]
+        new = np.ones(values.shape, dtype=bool)
+        new[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+        place = np.arange(size)
+        first = np.maximum.accumulate(np.where(new, place, 0), axis=1)
+        last = np.ones(values.shape, dtype=bool)
+        last[:, :-1] = new[:, 1:]
+        end = np.minimum.accumulate(np.where(last, place, size)[:, ::-1], axis=1)[:, ::-1] + 1
+        self._below, self._up_to = np.empty_like(self._order), np.empty_like(self._order)
+        np.put_along_axis(self._below, self._order, first, axis=1)
+        np.put_along_axis(self._up_to, self._order, end, axis=1)
+        self.centred: Array = (self._below + self._up_to) / (2 * size) - 0.5
+        """The distribution function at each value, less 1/2: midranks in (-1/2, 1/2)."""
+
+    @property
+    def centred_above(self) -> Array:
+        """`mean_above(centred)`: sums of ranks up to the ends of ties are those of untied ones, whatever the ties."""
+        size = self.centred.shape[1]
+        up_to, below = (place * (place / size - 1) for place in (self._up_to, self._below))
+        above: Array = -(up_to + below) / (4 * size)
+        return above
+
+    def mean_above(self, weights: Array) -> Array:
+        """For each point the mean of `weights` over the points above it, ties counting half."""
+        ascending = np.take_along_axis(weights, self._order, axis=1)
+        sums = np.zeros((len(ascending), ascending.shape[1] + 1))
+        np.cumsum(ascending, axis=1, out=sums[:, 1:])
+        below, up_to = (np.take_along_axis(sums, place, axis=1) for place in (self._below, self._up_to))
+        above: Array = (sums[:, -1:] - (below + up_to) / 2) / ascending.shape[1]
+        return above
+
+
+_STATISTICS: dict[str, Callable[[Array, Array], Moved]] = {"mse": _mse, "lcc": _lcc, "srcc": _srcc, "ktau": _ktau}

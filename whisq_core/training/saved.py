@@ -1,0 +1,108 @@
+"""Trained models as folders: `model.safetensors` and, written last, `config.json`, as the Hugging Face hub has them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensors_as_bytes
+
+from whisq_core.errors import InputError
+from whisq_core.files import write_atomically
+from whisq_core.model import WhisQ
+from whisq_core.spec import RunSpec
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_KIND, _FORMAT = "whisq", 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network and the resolved run that made it."""
+
+    network: WhisQ
+    spec: RunSpec
+
+
+def save(folder: Path, model: TrainedModel, facts: Mapping[str, Any] | None = None) -> None:
+    """Write a model; a folder without `config.json` is not whole.
+
+    Parameters
+    ----------
+    folder
+        Made where it is not there.
+    model
+        What `fit` returned.
+    facts
+        What else `config.json` shall say, JSON-ready.
+    """
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.network.state_dict().items()}
+    sizes = {"audio_dim": model.network.audio_dim, "text_dim": model.network.text_dim}
+    config = {"model_type": _KIND, "format": _FORMAT, **sizes, "spec": model.spec.model_dump(mode="json")}
+    (folder / CONFIG).unlink(missing_ok=True)
+    write_atomically(folder / WEIGHTS, [tensors_as_bytes(weights)])
+    write_atomically(folder / CONFIG, [json.dumps({**config, **(facts or {})}, indent=1).encode() + b"\n"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a saved model says.
+
+    Raises
+    ------
+    InputError
+        When there is none, or it is not that of a model of ours.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        found = "no such folder" if not folder.is_dir() else f"found no {CONFIG}"
+        raise InputError(f"{folder}: {found}, allowed: the folder of a model that --save-models wrote.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}). Save or fetch the model again.") from None
+    if not isinstance(config, dict) or config.get("model_type") != _KIND:
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise InputError(
+            f"{path}: found model_type '{kind}', allowed: '{_KIND}'. Give a model that --save-models wrote."
+        )
+    if config.get("format") != _FORMAT:
+        raise InputError(
+            f"{path}: found format {config.get('format')}, allowed: {_FORMAT}. Use the whisq-study that made it."
+        )
+    return config
+
+
+def load(folder: Path) -> TrainedModel:
+    """The model that `save` wrote: on the device of its run, or on the CPU where that device is not there.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, truncated or of another program version, or the weights do not fit the configuration.
+    """
+    config, path = read_config(folder), folder / WEIGHTS
+    try:
+        spec = RunSpec.model_validate(config["spec"])
+        network = WhisQ(spec.model, int(config["audio_dim"]), int(config["text_dim"]), spec.seed)
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder / CONFIG}: not a configuration that this version knows ({reason}).") from None
+    try:
+        network.load_state_dict(read_tensors(path.read_bytes()))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Save or fetch the model again.") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: truncated or corrupt ({error}). Save or fetch the model again.") from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: its weights do not fit {CONFIG} ({reason}). Fetch both files again.") from None
+    is_there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if not is_there[spec.train.device]():
+        elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
+        spec = spec.model_copy(update={"train": elsewhere})
+    return TrainedModel(network.to(spec.train.device), spec)
