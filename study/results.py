@@ -27,7 +27,8 @@ class TableResults:
     weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
     the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
     file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
-    that `auto` became where the runs were trained. `ratings[i]` are those of single raters, [raters, 2]. `declared` says whether `compare` was there before the runs.
+    that `auto` became where the runs were trained. `declared` says whether `compare` was there before the runs.
+    `ratings[i]` are those of single raters, [raters, 2].
     """
 
     file: AblationFile

@@ -124,7 +124,7 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         When another command is writing to the storage.
     """
     request, inputs, database = prepared.request, prepared.inputs, prepared.database
-    tell(inputs, prepared.shared)
+    tell(inputs, prepared.shared, starts=any(cell.to_run for cell in prepared.cells))
     with database.writing("whisq-study ablate", request.wait):
         _check_name(prepared, pool)
         prepared = _tuned(prepared, pool) if prepared.file.hyperparameters == "tuned" else prepared
@@ -272,6 +272,7 @@ def report(sources: Sources) -> str:
 
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
+    tell(prepared.inputs, prepared.shared, starts=False)
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
     file, corpus = prepared.file, prepared.inputs.workspace.corpus
     done: dict[str, list[str]] = {}

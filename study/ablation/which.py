@@ -70,13 +70,13 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
     return replace(now, features=features, out=str(inputs.out))
 
 
-def tell(inputs: Inputs, shared: Conditions) -> None:
+def tell(inputs: Inputs, shared: Conditions, *, starts: bool) -> None:
     """Say before the start what a user may not expect: a table of another name, and what `auto` means here."""
     begun = {name: each for name, each in conditions(inputs.database).items() if name == shared.declared}
     if inputs.file.name != shared.declared:
         log(f"table '{inputs.file.name}' in {inputs.out}{_why(inputs.file, begun, shared)}")
     base = inputs.file.base
-    if base.train.precision == "auto" and not inputs.database.url.startswith("sqlite"):
+    if starts and base.train.precision == "auto" and not inputs.database.url.startswith("sqlite"):
         computed = " on ".join(shared.base[name] for name in reversed(RESOLVED))
         log(
             f"train.precision: auto is {computed} here. A machine with other units makes another table of it: name "

@@ -59,9 +59,10 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
 
 def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
     """A little more than the margin and the rows' intervals; untrained encoders count only among themselves."""
-    trained = [row.comparison for row in rows if row.comparison and UNTRAINED_MARK not in row.marks]
-    shown = trained or [row.comparison for row in rows if row.comparison]
-    intervals = [one for found in shown for one in (found.interval(), found.seeds, found.systems)]
+    shown = [row for row in rows if UNTRAINED_MARK not in row.marks] or rows
+    intervals = [
+        one for row in shown if row.comparison for one in (_both(row), row.comparison.seeds, row.comparison.systems)
+    ]
     ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
     low, high = min([-margin, *ends]), max([margin, *ends])
     return low - 0.05 * (high - low), high + 0.05 * (high - low)

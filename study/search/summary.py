@@ -8,8 +8,9 @@ import optuna
 import pandas as pd
 
 from study.config import settings_yaml
+from study.dashboard import MIN_TRIALS
 from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, Candidate, mean_and_sd
-from study.search.importance import MIN_TRIALS, Importances
+from study.search.importance import Importances
 from study.search.objective import objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state

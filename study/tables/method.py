@@ -101,8 +101,8 @@ def _data(results: TableResults) -> str:
 
 def _leak(results: TableResults) -> str:
     """Settings that were chosen by scores of clips that are scored again make those scores too good."""
-    searched = _searched(results.file)
-    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if searched else ""
+    leaks = bool(searched_settings(results.file))
+    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if leaks else ""
 
 
 def _backbone(file: AblationFile) -> str:
