@@ -1,6 +1,6 @@
 """Figures of rows against the reference: differences with their intervals, and the same seed by seed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,17 +10,17 @@ from plotly.subplots import make_subplots
 from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
 from study.results import TableResults
 from study.stats import Interval
-from study.tables import TableFrame, TableRow
+from study.tables import UNTRAINED_MARK, TableFrame, TableRow
 from whisq_core.metrics import higher_is_better, title
 
 _SPLIT = 0.2  # of a row's height, from the combined interval to each partial one
 _PANELS_IN_A_LINE = 4
 
 
-def differences(frame: TableFrame, margin: float, in_range: Collection[str] | None = None) -> go.Figure | None:
-    """Difference of each row from the reference with both 95 % intervals; None when there is none.
+def differences(frame: TableFrame, margin: float) -> go.Figure | None:
+    """Difference of each row from the reference with its intervals; None when there is none.
 
-    The rows `in_range` set the range, by default all: an arrow with the difference shows the way to one that is outside.
+    Rows of untrained encoders do not set the range: an arrow with the difference shows the way to one that is outside.
     """
     reference = frame.reference.label if frame.reference else ""
     rows = [row for row in frame.rows if row.comparison and not np.isnan(row.comparison.mean)]
@@ -41,7 +41,7 @@ def differences(frame: TableFrame, margin: float, in_range: Collection[str] | No
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
-    low, high = _range([row for row in rows if in_range is None or row.declared.id in in_range], margin)
+    low, high = _range(rows, margin)
     for index, row in enumerate(rows):
         mean = row.comparison.mean if row.comparison else low
         if not low <= mean <= high:
@@ -57,19 +57,21 @@ def differences(frame: TableFrame, margin: float, in_range: Collection[str] | No
     return figure
 
 
+def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
+    """A little more than the margin and the rows' intervals; untrained encoders count only among themselves."""
+    shown = [row for row in rows if UNTRAINED_MARK not in row.marks] or rows
+    intervals = [
+        one for row in shown if row.comparison for one in (_both(row), row.comparison.seeds, row.comparison.systems)
+    ]
+    ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
+    low, high = min([-margin, *ends]), max([margin, *ends])
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
 def _both(row: TableRow) -> Interval:
     """The combined interval at the level of the row's verdict, at 95 % without one."""
     assert row.comparison is not None
     return row.decision.interval if row.decision else row.comparison.interval()
-
-
-def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
-    """A little more than these rows' intervals and the margin."""
-    compared = [row for row in rows if row.comparison]
-    intervals = [one for row in compared for one in (_both(row), row.comparison.seeds, row.comparison.systems)]  # type: ignore[union-attr]
-    ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
-    low, high = min([-margin, *ends]), max([margin, *ends])
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def _intervals(

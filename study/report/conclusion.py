@@ -1,7 +1,7 @@
 """What a table says, in one sentence: which of the declared rows are better, worse, equivalent or inconclusive."""
 
 from study.stats import Judgement
-from study.tables import TableFrame
+from study.tables import TableFrame, TableRow
 from whisq_core.metrics import title
 
 _SAID = {  # of one row, of several
@@ -11,6 +11,7 @@ _SAID = {  # of one row, of several
     "these systems only": ("differs on these test systems only", "differ on these test systems only"),
     "these runs only": ("differs in these runs only", "differ in these runs only"),
     "inconclusive": ("is inconclusive", "are inconclusive"),
+    "exploratory": ("is exploratory, declared after its runs", "are exploratory, declared after their runs"),
     "undefined": ("cannot be compared", "cannot be compared"),
 }
 
@@ -32,10 +33,15 @@ def _verdicts(frame: TableFrame, judgement: Judgement) -> str:
         return "No comparison was declared: the table shows numbers without verdicts"
     parts = []
     for word, (one, several) in _SAID.items():
-        labels = [row.label for row in compared if row.decision and row.decision.verdict == word]
+        labels = [row.label for row in compared if word == _word(row)]
         if labels:
             said = (one if len(labels) == 1 else several).format(margin=judgement.margin)
             parts.append(f"{len(labels)} {said} ({', '.join(labels)})")
     listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
     number = f"{len(compared)} row{'s' if len(compared) > 1 else ''}"
     return f"Of {number} compared with {frame.reference.label} on {title(frame.metric)}, {listed}"
+
+
+def _word(row: TableRow) -> str:
+    assert row.decision is not None
+    return "exploratory" if row.changed else row.decision.verdict

@@ -53,12 +53,11 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
     # Plotly takes a second to import: only what draws pays for it, not the tables.
     from study.report.comparison_figures import differences, seed_by_seed
     from study.report.run_figures import curves, scatter, system_errors
-    from study.report.style import scale_rows
     from study.report.sweep_figure import sweeps
 
     frame = table_frame(results, judgement)
     found = {
-        "differences": differences(frame, judgement.margin, scale_rows(results)) if judgement else None,
+        "differences": differences(frame, judgement.margin) if judgement else None,
         "seeds": seed_by_seed(results, frame),
         "sweeps": sweeps(results, frame),
         "curves": curves(results, frame),

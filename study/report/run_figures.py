@@ -7,9 +7,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, scale_rows, short, style_of, translucent
+from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, short, style_of, translucent
 from study.results import TableResults
-from study.tables import TableFrame
+from study.tables import TableFrame, untrained_rows
 from whisq_core.metrics import TARGETS, group_means
 
 TERMS = {
@@ -20,6 +20,13 @@ TERMS = {
 }
 _LEVELS = ("utterance", "system")
 _SCALE = [0.8, 5.2]  # ratings are 1 to 5
+
+
+def scale_rows(results: TableResults) -> frozenset[str]:
+    """Rows that set the ranges which rows share: not untrained encoders and placeholders, if there are others."""
+    placeholders = {row.id for section in results.file.sections if section.stand_in for row in section.rows}
+    every = frozenset(row.id for row in results.file.rows)
+    return every - untrained_rows(results) - placeholders or every
 
 
 def curves_data(results: TableResults) -> pd.DataFrame:

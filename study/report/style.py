@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from study.results import TableResults
-from study.tables import untrained_rows
-
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -32,13 +29,6 @@ def translucent(colour: str, share: float) -> str:
     """`#0072b2` as `rgba(0, 114, 178, share)`."""
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {share:g})"
-
-
-def scale_rows(results: TableResults) -> frozenset[str]:
-    """Rows that set the ranges which rows share: not untrained encoders and placeholders, if there are others."""
-    placeholders = {row.id for section in results.file.sections if section.stand_in for row in section.rows}
-    every = frozenset(row.id for row in results.file.rows)
-    return every - untrained_rows(results) - placeholders or every
 
 
 def finish(figure: "Figure", title: str, warning: str, subtitle: str, height: int) -> "Figure":

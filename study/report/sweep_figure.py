@@ -30,6 +30,7 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
         lines, columns, subplot_titles=[sweep.label for sweep in shown], vertical_spacing=0.3 / lines
     )
     reference = found.get(frame.reference.id) if frame.reference else None
+    labels = {row.declared.id: row.label for row in frame.rows}
     for index, sweep in enumerate(shown):
         panel = {"row": index // columns + 1, "col": index % columns + 1}
         if reference and not math.isnan(reference.low):
@@ -38,11 +39,10 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
             figure.add_hline(reference.mean, line={"color": GREY, "width": 1, "dash": "dash"}, **panel)
         places = positions(sweep.values)
         known = [(place, row) for place, row in zip(places, sweep.rows, strict=True) if row in found]
-        labels = [row.label for _, name in known for row in frame.rows if row.declared.id == name]
-        figure.add_trace(_response([place for place, _ in known], [found[row] for _, row in known], labels), **panel)
-        figure.update_xaxes(
-            tickvals=places, ticktext=list(map(_shown, sweep.values)), title_text=sweep.setting, **panel
-        )
+        response = [(place, found[row], labels[row]) for place, row in known]
+        figure.add_trace(_response(*zip(*response, strict=True)), **panel)
+        ticks = list(map(_shown, sweep.values))
+        figure.update_xaxes(tickvals=places, ticktext=ticks, title_text=sweep.setting, **panel)
     band = f" Band: {frame.reference.label}, the same." if reference and frame.reference else ""
     subtitle = f"Points: mean and 95 % interval over seeds.{band}"
     finish(figure, f"{title(frame.metric)} by swept setting", frame.warning, subtitle, 130 + 280 * lines)
@@ -52,7 +52,7 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
 
 
 def positions(values: Sequence[Any]) -> list[float]:
-    """Where each value stands: by its logarithm where the positive ones span much, by itself, or one after the other."""
+    """Where each value stands: by its logarithm where positive ones span much, by itself, or in turn."""
     if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
         return [float(index) for index in range(len(values))]
     positive = [value for value in values if value > 0]

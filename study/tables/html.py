@@ -12,8 +12,9 @@ STYLE = """
 :root { color-scheme: light; --paper: #fff; --ink: #222; --faint: #555; --line: #222; --soft: #f4f6f8; --link: #0072b2;
   --good: #d9ece6; --good-ink: #00503a; --bad: #fbe3d3; --bad-ink: #8a3c00; --same: #dcebf6; --same-ink: #00446f;
   --part: #fbf3c8; --part-ink: #5e5200; --plain: #eee; --plain-ink: #333; }
-@media screen and (prefers-color-scheme: dark) { :root { color-scheme: dark; --paper: #191919; --ink: #ddd; --faint: #aaa;
-  --line: #999; --soft: #242a30; --link: #6cb8ea; --good: #12392d; --good-ink: #8fdcc1; --bad: #47240f; --bad-ink: #f6b78f;
+@media screen and (prefers-color-scheme: dark) { :root { color-scheme: dark; --paper: #191919; --ink: #ddd;
+  --faint: #aaa; --line: #999; --soft: #242a30; --link: #6cb8ea;
+  --good: #12392d; --good-ink: #8fdcc1; --bad: #47240f; --bad-ink: #f6b78f;
   --same: #12344b; --same-ink: #9bd0f5; --part: #3d3710; --part-ink: #e8dc8a; --plain: #333; --plain-ink: #ccc; } }
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "DejaVu Sans", sans-serif; color: var(--ink);
   background: var(--paper); max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
@@ -57,9 +58,11 @@ tbody.section:last-of-type tr:last-child td { border-bottom: 2px solid var(--lin
 @media print {
   body { font-size: 11px; margin: 0; padding: 0; max-width: none; } h1 { font-size: 16px; } h2 { font-size: 13px; }
   table { font-size: 9px; margin-bottom: 1rem; } td small { font-size: 8px; } th, td { padding: .12rem .25rem; }
-  .note { font-size: 9px; } .warning { padding: .2rem .6rem; margin: .3rem 0; } .scroll { overflow: visible; } td.text { min-width: 11rem; }
+  .note { font-size: 9px; } .warning { padding: .2rem .6rem; margin: .3rem 0; }
+  .scroll { overflow: visible; } td.text { min-width: 11rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  h1, h2, caption, thead, tbody.section tr:first-child { break-after: avoid; } tr, li, .warning { break-inside: avoid; } }
+  h1, h2, caption, thead, tbody.section tr:first-child { break-after: avoid; }
+  tr, li, .warning { break-inside: avoid; } }
 """
 
 _WITH_MINUS = ("published", "difference", "percent", "interval", "at_level")  # numbers; a hyphen in words is none

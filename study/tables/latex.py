@@ -14,13 +14,18 @@ _ESCAPES = str.maketrans(
         "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
         "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "≤": r"$\le$", "×": r"$\times$", "λ": r"$\lambda$",
         "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-        "–": "--", "—": "---",
+        "–": "--", "—": "---", "−": "$-$", "≥": r"$\ge$", "≈": r"$\approx$", "∞": r"$\infty$", "′": "$'$",
+        "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "μ": r"$\mu$",
+        "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "Δ": r"$\Delta$",
     }
 )  # fmt: skip
 _PREAMBLE = r"""% Needs \usepackage{booktabs,siunitx}; then \input this file.
 % Bold is only what a verdict supports: a declared row that is better, or the reference where all of them are worse."""
 # siunitx columns; the deviation in parentheses takes three digits where it is set as ± beside its number.
-_COMPACT, _SEPARATE = r"\sisetup{detect-weight = true}", r"\sisetup{detect-weight = true, separate-uncertainty = true}"
+_COMPACT, _SEPARATE = (
+    r"\sisetup{detect-weight = true}",
+    (r"\sisetup{detect-weight = true, separate-uncertainty = true, retain-explicit-plus = true}"),
+)
 _NUMBERS: dict[Kind, str] = {
     "estimate": "S[table-format=-1.3(2)]",
     "published": "S[table-format=-1.4]",
