@@ -116,9 +116,8 @@ def ablate(
 ) -> None:
     """Run every cell (row x seed) that is missing; write the table.
 
-    The table comes as CSV, Markdown, LaTeX and HTML, beside the paper's numbers. Run it again and nothing retrains;
-    change a row and only its cells run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the
-    input is wrong (nothing was started).
+    The table comes as CSV, Markdown, LaTeX and HTML. Run it again and nothing retrains; change a row and only its cells
+    run. Exit status: 0 all cells are there, 1 some failed (the table says which), 2 nothing was started.
     """
     from study import ablation
     from study.engine import Pool

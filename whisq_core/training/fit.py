@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,8 +142,8 @@ def load(folder: Path) -> TrainedModel:
 
     sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
     spec = RunSpec.model_validate_json((folder / "spec.json").read_text(encoding="utf-8"))
-    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
-    if not is_there[spec.train.device]():
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not is_there[spec.train.device]:
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})
     network = WhisQ(spec.model, sizes["audio_dim"], sizes["text_dim"], spec.seed)
@@ -158,14 +159,15 @@ def computing(train: TrainSpec) -> Iterator[None]:
     TF32, and with `train.deterministic` operations that are not bit-identical from run to run are avoided or refused.
     """
     threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    strict, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    strict, fills = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     torch.set_num_threads(train.threads)
     if train.device == "cuda":
         torch.set_float32_matmul_precision("highest")
         if train.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its library is first used
             torch.set_deterministic_debug_mode("error")
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
@@ -173,7 +175,7 @@ def computing(train: TrainSpec) -> Iterator[None]:
         if train.device == "cuda":
             torch.set_float32_matmul_precision(products)
             torch.set_deterministic_debug_mode(strict)
-            torch.utils.deterministic.fill_uninitialized_memory = fills
+            memory.fill_uninitialized_memory = fills
 
 
 def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:

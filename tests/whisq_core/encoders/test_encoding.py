@@ -303,7 +303,9 @@ def test_batches_give_the_features_of_single_items(data, folders, tmp_path, audi
     encode(*opened(data, spec, tmp_path / "batches"), device="cpu", batch_size=4, progress=seen.append)
     encode(*opened(data, spec, tmp_path / "single"), device="cpu")
 
-    batches, single = (open_dataset(*opened(data, spec, tmp_path / way), np.arange(20)) for way in ("batches", "single"))
+    batches, single = (
+        open_dataset(*opened(data, spec, tmp_path / way), np.arange(20)) for way in ("batches", "single")
+    )
     assert [each.done for each in seen if each.kind == "audio"] == [4, 8, 12, 16, 20]
     for found, expected in ((batches.audio, single.audio), (batches.text, single.text)):
         assert (found.num_frames == expected.num_frames).all()
