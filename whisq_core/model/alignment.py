@@ -58,10 +58,9 @@ def sinkhorn(
 def entropic_ot(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss: LossSpec) -> Float[Tensor, " clips"]:
     """raw(x, y) of each clip."""
     log_a, log_b = _log_weights(x_mask, x), _log_weights(y_mask, y)
-    of_frames, of_tokens = _offset(x, loss), _offset(y, loss)
     with torch.no_grad():
-        affinity = _affinity(y, x, loss)
-        f, g = -of_frames, -of_tokens
+        affinity, of_frames = _affinity(y, x, loss), _offset(x, loss)
+        f, g = -of_frames, -_offset(y, loss)
         *annealed, last = updates(loss)
         for step, epsilon in enumerate(annealed):
             new_f = _softmin(affinity, log_b + g / epsilon, epsilon, over=1)
@@ -69,23 +68,23 @@ def entropic_ot(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss
             f, g = ((f + new_f) / 2, (g + new_g) / 2) if step else (new_f, new_g)
     of_x = _affinity(y.detach(), x, loss) if x.requires_grad else affinity
     of_y = _affinity(y, x.detach(), loss) if y.requires_grad else affinity
-    last_f = _softmin(of_x, log_b + g / last, last, over=1) + of_frames
-    last_g = _softmin(of_y, log_a + f / last, last, over=2) + of_tokens
+    last_f = _softmin(of_x, log_b + g / last, last, over=1) + (_offset(x, loss) if x.requires_grad else of_frames)
+    last_g = _softmin(of_y, log_a + f / last, last, over=2) + _offset(y, loss)
     return (log_a.exp() * last_f).sum(dim=1) + (log_b.exp() * last_g).sum(dim=1)
 
 
 def self_transport(y: Points, mask: PointMask, loss: LossSpec) -> Float[Tensor, " clips"]:
     """raw(y, y) / 2 of each clip: both potentials are alike, and so are both halves of the gradient."""
-    log_b, offset = _log_weights(mask, y), _offset(y, loss)
+    log_b = _log_weights(mask, y)
     with torch.no_grad():
         affinity = _affinity(y, y, loss)
-        g = -offset
+        g = -_offset(y, loss)
         *annealed, last = updates(loss)
         for step, epsilon in enumerate(annealed):
             new_g = _softmin(affinity, log_b + g / epsilon, epsilon, over=2)
             g = (g + new_g) / 2 if step else new_g
     moving = _affinity(y, y.detach(), loss) if y.requires_grad else affinity
-    last_g = _softmin(moving, log_b + g / last, last, over=2) + offset
+    last_g = _softmin(moving, log_b + g / last, last, over=2) + _offset(y, loss)
     return (log_b.exp() * last_g).sum(dim=1)
 
 

@@ -108,7 +108,7 @@ class Trainer:
         supposed = self._clips.near if isinstance(self._clips, Clips) else None
         before = supposed is not None and replay.snapshot(self._updater.changing(), [self._order, *self._streams()])
         self.steps()
-        if before and int(supposed):
+        if supposed is not None and before and int(supposed):
             before()
             self._clips.near, self._step = None, self._one_step  # type: ignore[union-attr]
             self.steps()

@@ -4,7 +4,7 @@ A tensor on `meta` has a shape and no numbers: whoever asks for one gets an erro
 """
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +164,8 @@ def test_frames_supposed_apart_train_the_same_bits_as_those_that_are_looked_at(
         supposing.suppose_frames_apart()
         for epoch in (1, 2):
             one, other = asking.epoch(epoch), supposing.epoch(epoch)
-            assert replace(one, seconds=0.0) == replace(other, seconds=0.0)
+            # Norms are not finite in steps that float16 skips.
+            np.testing.assert_equal(astuple(replace(one, seconds=0.0)), astuple(replace(other, seconds=0.0)))
 
     assert (supposing._clips.near is None) is questions
     for name, values in asking.model.state_dict().items():
