@@ -128,7 +128,7 @@ def test_the_plan_of_a_named_row_shows_its_settings_and_how_it_differs(finished_
 def test_the_plan_says_what_the_number_of_seeds_cannot_decide(finished_study: Place) -> None:
     finished = run(finished_study.folder, *finished_study.ablate, "--plan")
 
-    assert "24 done; about 0.0 minutes with 1 worker(s), encoding not included\n" in finished.out
+    assert "24 done; about 0.0 minutes with 1 worker(s), nothing to encode\n" in finished.out
     assert "note: table.yaml:" in finished.out.replace(f"{finished_study.folder}/", "")
     assert "6 comparisons need at least 8 seeds." in finished.out
 
