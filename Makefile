@@ -17,7 +17,7 @@ help:
 	@echo "make bench        the benchmarks behind benchmarks/README.md"
 	@echo "make clean        remove .venv and caches; results stay"
 
-.venv/demo: pyproject.toml constraints.txt $(wildcard whisq_core/csrc/*)
+.venv/demo: pyproject.toml setup.py constraints.txt $(wildcard whisq_core/csrc/*)
 	@echo "setting up .venv (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(INSTALL) --editable '.[demo]'
@@ -30,7 +30,6 @@ help:
 
 demo: .venv/demo
 	@$(BIN)/whisq-study demo
-	@echo "command  . .venv/bin/activate puts whisq-study on your PATH"
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -56,4 +55,4 @@ bench: .venv/test
 	$(BIN)/python benchmarks/scale.py
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv whisq_core/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,6 +1,6 @@
 """Does the verdict keep its promise? Simulated tables whose truth is known, judged by the functions that judge yours.
 
-    python benchmarks/calibration.py [--tables 5000] [--workers 1] [--out results/calibration.csv]   (make calibration)
+    python benchmarks/calibration.py [--tables 5000] [--workers 2] [--out results/calibration.csv]   (make calibration)
 
 Each table is a corpus of its own (29 systems of 4 to 27 clips, crossed with 128 prompts, labels in steps of .2), a
 reference and six declared rows on ten seeds, as MusicEval's dev set has them. Every table is judged on U-SRCC and on
@@ -57,9 +57,9 @@ class World:
 
     ``prompt_share`` of the own errors' variance lies in prompts. ``tail`` are the degrees of freedom of the Student's t
     that own errors follow; ``step`` is what predictions are rounded to. ``seed_scale`` is the relative sd, over seeds,
-    of a row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold and
-    system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first ``num_worse``
-    rows lies below that of the others; ``margin`` is in that unit and taken over to other metrics by the same errors.
+    of a row's whole error; ``seed_noise`` the sd of what a seed adds to each clip. ``fold_error`` is the sd, by fold
+    and system, of what one training set adds. ``effect`` is by how much the population U-SRCC of the first
+    ``num_worse`` rows lies below that of the others; ``margin`` is in that unit, in other metrics that of these errors.
     """
 
     name: str
@@ -96,6 +96,7 @@ NULLS = (
     replace(EQUAL, name="equal, cross-validated", fold_error=0.1, clips_per_system=80.5, prompt_share=0.2),
 )
 EQUIVALENCE = (
+    replace(SAME, name="same procedure, wider margin", margin=0.02),
     replace(SAME, name="at the margin, same errors", effect=0.01, num_worse=NUM_ROWS),
     replace(BOTH, name="at the margin, both of one size", effect=0.06, num_worse=NUM_ROWS, margin=0.06),
     replace(SHARED, name="at the margin, own errors", effect=0.10, num_worse=NUM_ROWS, margin=0.10),
@@ -401,7 +402,7 @@ def _one_thread() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tables", type=int, default=5000, help="simulated tables under each null")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/calibration.csv"))
     parser.add_argument("--work", type=Path, default=Path("build/calibration"), help="where counts are kept")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from study.config import AblationFile, difference, read_ablation_file
 from study.dashboard import open_storage
-from study.engine import Workspace, encode_backbones
+from study.engine import Sources, Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
 from whisq_core.encoders import Backbone, missing
@@ -101,8 +101,9 @@ def _kernels() -> Finding:
     if os.environ.get(SWITCH):
         return Finding(f"kernels: PyTorch, as {SWITCH} asks")
     return Finding(
-        "kernels: PyTorch, since there was no C compiler when whisq-study was installed; training on a CPU is two "
-        "to three times as fast after installing gcc or clang and then whisq-study again"
+        "kernels: PyTorch, since this whisq-study came without compiled ones. Training on a CPU is two to three times as "
+        "fast with them. With gcc or clang installed: pip install --force-reinstall --no-deps --no-binary whisq-study "
+        "whisq-study (in a checkout: pip install --editable .)"
     )
 
 
@@ -190,8 +191,10 @@ def _features(request: DoctorRequest, file: AblationFile | None) -> Iterator[Fin
         yield from (Finding(mistake, f"mend the corpus at {request.data}") for mistake in error.mistakes)
         return
     yield Finding(f"corpus {request.data}: {len(workspace.corpus.clips)} clips can be read")
+    assert request.file is not None
+    sources = Sources(request.file, request.data, request.features)
     for spec in dict.fromkeys(row.spec.backbone for row in file.rows if row.spec.uses_features):
-        yield from _features_of(spec, workspace, f"whisq-study encode {request.file} --data {request.data}")
+        yield from _features_of(spec, workspace, f"whisq-study encode {sources.shell_words()}")
 
 
 def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iterator[Finding]:

@@ -76,6 +76,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VerboseOption = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Show the traceback of a mistake as well as its line.")
+]
+LogFileOption = Annotated[
+    Path | None, typer.Option("--log-file", help="Also append what is shown while it runs to this file.")
+]
 VersionOption = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
 ]

@@ -28,6 +28,7 @@ class TableResults:
     the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
     file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
     that `auto` became where the runs were trained. `declared` says whether `compare` was there before the runs.
+    `ratings[i]` are those of single raters, [raters, 2].
     """
 
     file: AblationFile
@@ -39,6 +40,7 @@ class TableResults:
     truth: np.ndarray
     systems: tuple[str, ...]
     prompts: tuple[str, ...] | None
+    ratings: tuple[np.ndarray, ...] | None
     utterances: tuple[str, ...]
     system_truth: dict[str, tuple[float, float]] | None
     curves: dict[tuple[str, int], list[dict[str, float]]]
@@ -121,6 +123,7 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
         truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
         systems=tuple(scored_clips["system"]),
         prompts=tuple(scored_clips["prompt"]) if "prompt" in scored_clips else None,
+        ratings=_ratings(scored_clips),
         utterances=tuple(scored_clips["utterance"]),
         system_truth=scoring.truth,
         curves={(row, seed): run.curve for row, seed, run in shown},
@@ -129,6 +132,14 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
         computed_in=tuple(sorted({text for _, _, run in shown for text in _computed_in(run)})),
         declared=declared(file, database, {row: [run.run_id for _, run in found] for row, found in done.items()}),
     )
+
+
+def _ratings(clips: pd.DataFrame) -> tuple[np.ndarray, ...] | None:
+    """Those [raters, 2] of each clip, where the corpus has them."""
+    if "omq_ratings" not in clips:
+        return None
+    pairs = zip(clips["omq_ratings"], clips["ta_ratings"], strict=True)
+    return tuple(np.array(pair, dtype=np.float64).T for pair in pairs)
 
 
 def _entries(file: AblationFile, database: Database) -> dict[tuple[str, int], CellEntry]:

@@ -5,7 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -28,9 +32,34 @@ class Event:
 Show = Callable[[Event], None]
 
 
+_log: list[IO[str]] = []  # the file of `--log-file`, if there is one
+
+
+def keep_log(path: Path) -> None:
+    """Append every line that is shown from now on to a file as well, with its time.
+
+    Raises
+    ------
+    InputError
+        When it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _log[:] = [path.open("a", encoding="utf-8")]
+    except OSError as error:
+        raise InputError(f"--log-file {path}: cannot be written: {error.strerror}. Give another file.") from None
+
+
 def log(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
+    _write_log(text)
+
+
+def _write_log(text: str) -> None:
+    for file in _log:
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+        file.flush()
 
 
 @contextmanager
@@ -54,9 +83,11 @@ def task_progress(title: str, total: int) -> Iterator[Show]:
                 return
             if event.kind != "requeued":
                 bars.advance(overall)
+            number = int(bars.tasks[bars.task_ids.index(overall)].completed)
+            text = f"[{number}/{total}] {event.title} {event.kind}: {event.text}".strip()
+            _write_log(text)
             if event.kind in ("failed", "requeued") or not bars.console.is_terminal:
-                number = int(bars.tasks[bars.task_ids.index(overall)].completed)
-                bars.console.print(f"[{number}/{total}] {event.title} {event.kind}: {event.text}".strip(), markup=False)
+                bars.console.print(text, markup=False)
 
         yield show
 
@@ -72,9 +103,11 @@ def item_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
             nonlocal last_line
             bars.update(task, completed=done, total=total, text=text)
             now = time.monotonic()
-            if not bars.console.is_terminal and (done == total or now - last_line > _LINE_SECONDS):
-                last_line = now
-                bars.console.print(f"{title}: {done}/{total} {text}".rstrip(), markup=False)
+            if done == total or now - last_line > _LINE_SECONDS:
+                last_line, line = now, f"{title}: {done}/{total} {text}".rstrip()
+                _write_log(line)
+                if not bars.console.is_terminal:
+                    bars.console.print(line, markup=False)
 
         yield move
 

@@ -8,7 +8,6 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +72,12 @@ def chosen() -> tuple[str, Kernels | None]:
     if wanted == "pytorch":
         return wanted, None
     for name in (wanted,) if wanted else VARIANTS:
-        for path in _libraries(name):
-            if path.is_file() and (kernels := Kernels(path)).run_here():
-                return name, kernels
+        path = Path(__file__).with_name(f"_kernels_{name}.so") if name in VARIANTS else Path(name)
+        if path.is_file() and (kernels := Kernels(path)).run_here():
+            return name, kernels
     if wanted:
         raise InputError(
             f"{SWITCH}={wanted}: no such kernels, or not for this processor. Allowed: {', '.join(VARIANTS)} where they "
             "were built, the path of a library built from whisq_core/csrc, or pytorch."
         )
     return "pytorch", None
-
-
-def _libraries(name: str) -> list[Path]:
-    """Where the kernels of this name may be."""
-    if name not in VARIANTS:
-        return [Path(name)]
-    return [Path(__file__).with_name(f"_kernels_{name}{suffix}") for suffix in EXTENSION_SUFFIXES]

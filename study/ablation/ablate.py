@@ -8,7 +8,7 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.ablation.which import choose_table, stored_table, tell
+from study.ablation.which import choose_table, folder_of, stored_table, tell
 from study.config import AblationFile, Row
 from study.engine import (
     Cell,
@@ -21,7 +21,6 @@ from study.engine import (
     collect_errors,
     encode_backbones,
     identify,
-    output_folder,
     plan,
     preflight,
 )
@@ -124,7 +123,7 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         When another command is writing to the storage.
     """
     request, inputs, database = prepared.request, prepared.inputs, prepared.database
-    tell(inputs, prepared.shared)
+    tell(inputs, prepared.shared, starts=any(cell.to_run for cell in prepared.cells))
     with database.writing("whisq-study ablate", request.wait):
         _check_name(prepared, pool)
         prepared = _tuned(prepared, pool) if prepared.file.hyperparameters == "tuned" else prepared
@@ -265,13 +264,14 @@ def report(sources: Sources) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     inputs = preflight(sources, writes=False)
     file, shared = stored_table(inputs.file, inputs.database, sources.name)
-    results = collect(file, inputs.database, shared)
-    page, *tables = publish(results, inputs.database, output_folder(sources.out, file.name), "whisq-study report")
+    out = folder_of(file.name, sources.out)
+    page, *tables = publish(collect(file, inputs.database, shared), inputs.database, out, "whisq-study report")
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 
 def show_plan(prepared: Prepared, workers: int) -> str:
     """The plan as text; rows asked for by name with their settings."""
+    tell(prepared.inputs, prepared.shared, starts=False)
     costs = CostModel.measured(prepared.database, prepared.inputs.workspace)
     file, corpus = prepared.file, prepared.inputs.workspace.corpus
     done: dict[str, list[str]] = {}

@@ -16,20 +16,26 @@ _STATES = get_args(State)
 def plan_text(
     file: AblationFile, cells: Sequence[Cell], costs: CostModel, workers: int, num_systems: int, changed: str
 ) -> str:
-    """What each row lacks, the reason once, and the minutes on one worker; then the sum, and what can be decided.
+    """What each row lacks and the minutes on one worker; each reason once; the sum, and what can be decided.
 
     `changed` says how the declared comparisons were changed after runs, if they were.
     """
-    lines = [f"{'row':<20} {'seeds':<8} {'state':<8} {'minutes':>7}  reason"]
-    total = 0.0
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.row, cell.state, cell.reason), []).append(cell)
-    for (row, state, reason), members in groups.items():
-        minutes = sum(costs.minutes(cell.spec) for cell in members if cell.to_run)
+    width = max(len(cell.row) for cell in cells)
+    lines = [f"{'row':<{width}}  minutes  seeds"]
+    total, reasons = 0.0, list(dict.fromkeys(cell.reason for cell in cells if cell.reason))
+    for row in dict.fromkeys(cell.row for cell in cells):
+        groups: dict[tuple[State, str], list[Cell]] = {}
+        for cell in cells:
+            if cell.row == row:
+                groups.setdefault((cell.state, cell.reason), []).append(cell)
+        minutes = sum(costs.minutes(cell.spec) for group in groups.values() for cell in group if cell.to_run)
         total += minutes
-        seeds = seeds_text(cell.seed for cell in members)
-        lines.append(f"{row:<20} {seeds:<8} {state:<8} {minutes:>7.2f}  {reason}".rstrip())
+        states = [
+            f"{seeds_text(cell.seed for cell in group)} {state}" + (f" ({reasons.index(reason) + 1})" if reason else "")
+            for (state, reason), group in groups.items()
+        ]
+        lines.append(f"{row:<{width}}  {minutes:>7.2f}  {'; '.join(states)}")
+    lines += [f"({number}) {reason}" for number, reason in enumerate(reasons, start=1)]
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     encoding = costs.encoding_minutes([cell.spec for cell in cells if cell.to_run], workers)

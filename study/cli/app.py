@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from study.options import VersionOption
+from study.options import LogFileOption, VerboseOption, VersionOption
+from study.terminal import keep_log, log
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
     from study.engine import Sources
 
+_options = {"verbose": False}
 _INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
 
 
@@ -50,8 +53,11 @@ app = typer.Typer(
 
 
 @app.callback()
-def whisq_study(version: VersionOption = False) -> None:
+def whisq_study(verbose: VerboseOption = False, log_file: LogFileOption = None, version: VersionOption = False) -> None:
     """Search, ablate and judge WhisQ, a text-to-music MOS predictor: seeds, statistics and the paper's table."""
+    _options["verbose"] = verbose
+    if log_file is not None:
+        keep_log(log_file)
 
 
 def sources_of(
@@ -84,14 +90,27 @@ def sources_of(
     )
 
 
+def _of_the_program_first(arguments: list[str]) -> list[str]:
+    """The options of the whole program may stand behind a command, where people write them."""
+    first, others = list[str](), list(arguments)
+    for name in ("-v", "--verbose", "--log-file"):
+        while name in others:
+            place, length = others.index(name), 2 if name == "--log-file" else 1
+            first += others[place : place + length]
+            del others[place : place + length]
+    return [*first, *others]
+
+
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
-        app()
+        app(_of_the_program_first(sys.argv[1:]))
     except InputError as error:
+        if _options["verbose"]:
+            traceback.print_exc()
         for mistake in error.mistakes:
-            print(f"error: {mistake}", file=sys.stderr)
+            log(f"error: {mistake}")
         sys.exit(2)
     except BrokenPipeError:  # such as `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

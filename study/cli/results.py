@@ -1,5 +1,6 @@
 """Commands that look at results, ours or published ones; none of them trains."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +8,12 @@ from typing import Annotated
 import typer
 
 from study.cli.app import app, sources_of
+from study.cli.show import show_frame
 from study.options import (
+    DEFAULT_FEATURES,
     DEFAULT_STORAGE,
     BaseOption,
+    FeaturesOption,
     FileArgument,
     JsonOption,
     NameOption,
@@ -19,6 +23,7 @@ from study.options import (
     SystemTruth,
 )
 from study.terminal import log
+from whisq_core.errors import InputError
 
 
 @app.command(rich_help_panel="Results")
@@ -37,6 +42,41 @@ def report(
     from study import ablation
 
     typer.echo(ablation.report(sources_of(file, storage=storage, out=out, base=base, settings=settings, name=name)))
+
+
+@app.command(rich_help_panel="Results")
+def runs(
+    what: Annotated[
+        str | None, typer.Argument(help="A table or search, TABLE/ROW, TABLE/ROW/SEED, or the id of a run.")
+    ] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only runs in this state: done or failed.")] = None,
+    metric: Annotated[str, typer.Option("--metric", help="The metric to list.")] = "ta.utterance.srcc",
+    repeat: Annotated[
+        str | None, typer.Option("--repeat", help="Train this run again and compare its predictions bit by bit.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The corpus of the run to repeat.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    features: FeaturesOption = DEFAULT_FEATURES,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is stored, or show one run with all of it.
+
+    Without an argument the tables and searches; of a table its runs; of a run its settings, metrics, curve and what it
+    was made with. --repeat trains a stored run again from just that; it stores nothing.
+    """
+    from study import stored
+
+    database = stored.open_stored(storage)
+    if repeat is not None:
+        if data is None:
+            raise InputError("--repeat: needs the corpus of the run. Give --data.")
+        typer.echo(stored.repeat(stored.find_run(database, repeat), data, features))
+        return
+    found = stored.look_up(database, what, state, metric)
+    if isinstance(found, stored.Run):
+        typer.echo(json.dumps(stored.described(found), indent=1) if as_json else stored.run_text(found))
+    else:
+        typer.echo(stored.as_json(found)) if as_json else show_frame(found)
 
 
 @app.command(rich_help_panel="Results")

@@ -1,11 +1,13 @@
 """Commands that compute: the demo, features, tables, searches."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from study.cli.app import app, sources_of
+from study.cli.show import show_table
 from study.options import (
     DEFAULT_FEATURES,
     DEFAULT_STORAGE,
@@ -27,6 +29,20 @@ from study.options import (
 )
 
 _ENCODER = "hub id, folder, untrained:NAME"
+
+
+@app.command(rich_help_panel="Studies")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write them.")] = Path(),
+) -> None:
+    """Write a commented ablation file and a manifest to begin with.
+
+    ablations.yaml is a small table to change, with the line by which editors check and complete it; manifest.csv shows
+    the columns of a corpus of your own. Files that are there are never overwritten.
+    """
+    from study.config import write_start
+
+    typer.echo("\n".join(write_start(folder)))
 
 
 @app.command(rich_help_panel="Studies")
@@ -108,13 +124,14 @@ def ablate(
     from study.engine import Pool
 
     sources = sources_of(file, data, features, storage, out, rows, seeds, base, settings, name)
+    sources = replace(sources, keeps=not plan)
     with Pool(workers, scheduler) as pool:
         prepared = ablation.prepare(ablation.AblateRequest(sources, save_models, wait), pool)
         if plan:
             typer.echo(ablation.show_plan(prepared, pool.workers))
             return
         results = ablation.run(prepared, pool)
-    typer.echo((prepared.inputs.out / "table.md").read_text(encoding="utf-8"))
+    show_table(prepared.inputs.out)
     raise typer.Exit(ablation.exit_status(prepared, results))
 
 

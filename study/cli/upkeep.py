@@ -12,6 +12,7 @@ from study.options import (
     FeaturesOption,
     FileArgument,
     StorageOption,
+    WaitOption,
 )
 
 
@@ -48,3 +49,20 @@ def doctor(
     diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
     typer.echo("\n".join(diagnosis.lines))
     raise typer.Exit(0 if diagnosis.healthy else 1)
+
+
+@app.command(rich_help_panel="Storage")
+def rm(
+    target: Annotated[str, typer.Argument(help="A table or search, or TABLE/ROW.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this option it is only told.")] = False,
+    storage: StorageOption = DEFAULT_STORAGE,
+    wait: WaitOption = False,
+) -> None:
+    """Remove a table, a row or a search with its runs.
+
+    Runs that another table shows stay. The dashboard loses what is removed; the files of a table in its results folder
+    stay, those of a row's table are written anew.
+    """
+    from study.stored import remove_stored
+
+    typer.echo(remove_stored(storage, target, yes=yes, wait=wait))

@@ -15,6 +15,7 @@ from study.config.search_space import (
     search_mistakes,
 )
 from study.config.seeds import parse_seeds, seeds_text
+from study.config.start import write_start
 
 __all__ = [
     "PRIMARY_METRIC",
@@ -35,4 +36,5 @@ __all__ = [
     "search_mistakes",
     "seeds_text",
     "settings_yaml",
+    "write_start",
 ]

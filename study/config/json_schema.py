@@ -25,16 +25,22 @@ def json_schema() -> dict[str, Any]:
     for section, where in run["properties"].items():
         reference = where.get("$ref") or next(iter(where.get("allOf", [{}]))).get("$ref")
         if reference:  # `seed` is not a section: the file's `seeds` give it
-            nested[section] = {"$ref": reference}
+            nested[section] = {
+                "$ref": reference,
+                "description": definitions[reference.rpartition("/")[2]]["description"],
+            }
             fields = definitions[reference.rpartition("/")[2]]["properties"]
             flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
     definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
     metrics = {"enum": [*METRICS, *EXTRA]}
-    definitions["RowKeys"]["properties"]["set"] = {"$ref": "#/$defs/Settings"}
-    definitions["Compare"]["properties"]["metric"] = {**metrics, "default": PRIMARY_METRIC}
-    definitions["Search"]["properties"]["objective"] = {"anyOf": [metrics, {"type": "array", "items": metrics}]}
-    definitions["Search"]["properties"]["space"]["propertyNames"] = {"enum": list(flat)}
-    schema["properties"]["base"] = {"$ref": "#/$defs/Settings"}
+    keys, compare, search = (definitions[name]["properties"] for name in ("RowKeys", "Compare", "Search"))
+    keys["set"] = {"$ref": "#/$defs/Settings", "description": keys["set"]["description"]}
+    compare["metric"] = {**metrics, "default": PRIMARY_METRIC, "description": compare["metric"]["description"]}
+    several = {"type": "array", "items": metrics}
+    search["objective"] = {"anyOf": [metrics, several], "description": search["objective"]["description"]}
+    search["space"]["propertyNames"] = {"enum": list(flat)}
+    base = schema["properties"]["base"]
+    schema["properties"]["base"] = {"$ref": "#/$defs/Settings", "description": base["description"]}
     schema["$defs"] = dict(sorted(definitions.items()))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"} | {
         key: value for key, value in schema.items() if key != "title"

@@ -36,53 +36,59 @@ class RowKeys(_Keys):
     `sweep` gives one setting several values: a row for each.
     """
 
-    id: RowId
-    label: Text
-    extends: str | None = None
-    set: dict[str, Any] = Field(default={})
-    seeds: Seeds | None = None
-    note: Text | None = None
-    quoted: str | None = None
-    sweep: dict[str, Annotated[list[Any], Field(min_length=2)]] | None = Field(default=None, min_length=1, max_length=1)
+    id: RowId = Field(description="the name of the row, on the command line and in every file")
+    label: Text = Field(description="what the table shows")
+    extends: str | None = Field(default=None, description="the row that this one begins with, in place of base")
+    set: dict[str, Any] = Field(default={}, description="the settings in which this row differs")
+    seeds: Seeds | None = Field(default=None, description="seeds of its own, as of an A/A row")
+    note: Text | None = Field(default=None, description="a sentence below the table")
+    quoted: str | None = Field(default=None, description="the published row that stands beside it")
+    sweep: dict[str, Annotated[list[Any], Field(min_length=2)]] | None = Field(
+        default=None, min_length=1, max_length=1, description="one setting and its values: a row for each"
+    )
 
 
 class SectionKeys(_Keys):
     """A titled part of the table. Rows of a `stand_in` section show a path and take part in no comparison."""
 
-    title: Text
-    note: Text | None = None
-    stand_in: StrictBool = False
-    rows: tuple[RowKeys, ...] = Field(min_length=1)
+    title: Text = Field(description="the heading above its rows")
+    note: Text | None = Field(default=None, description="a sentence beside the heading")
+    stand_in: StrictBool = Field(default=False, description="rows that show a path and take part in no comparison")
+    rows: tuple[RowKeys, ...] = Field(min_length=1, description="its rows, in the order of the table")
 
 
 class Compare(_Keys):
     """The comparisons declared before the first run: each of `rows` against the row `to`, on one metric."""
 
-    to: str
-    rows: tuple[str, ...] = Field(min_length=1)
-    metric: str = PRIMARY_METRIC
-    equivalence_margin: Positive = 0.01
+    to: str = Field(description="the row that the others are compared to")
+    rows: tuple[str, ...] = Field(min_length=1, description="the rows that get a verdict")
+    metric: str = Field(default=PRIMARY_METRIC, description="the one metric that verdicts are about")
+    equivalence_margin: Positive = Field(default=0.01, description="rows closer than this are as good as equal")
 
 
 class Contrast(_Keys):
     """A weighted sum of rows whose weights cancel, such as an interaction; exploratory, on the primary metric."""
 
-    id: RowId
-    label: Text
-    rows: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(min_length=2)
+    id: RowId = Field(description="the contrast's name")
+    label: Text = Field(description="what the table shows")
+    rows: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        min_length=2, description="the weight of each row; they sum to 0"
+    )
 
 
 class FileKeys(_Keys):
     """The whole file; `base` may be nested by section, or flat with dotted names."""
 
-    name: Name | None = None
-    base: dict[str, Any] = Field(default={})
-    seeds: Seeds
-    hyperparameters: Literal["shared", "tuned"] = "shared"
-    compare: Compare | None = None
-    contrasts: tuple[Contrast, ...] = ()
-    sections: tuple[SectionKeys, ...] = Field(min_length=1)
-    search: Search | None = None
+    name: Name | None = Field(default=None, description="the table's name; by default that of the file")
+    base: dict[str, Any] = Field(default={}, description="the settings of every row, over Table I of the paper")
+    seeds: Seeds = Field(description="the seeds of every row, such as 0-9: rows are compared seed by seed")
+    hyperparameters: Literal["shared", "tuned"] = Field(
+        default="shared", description="base's settings for every row, or a search of its own for each"
+    )
+    compare: Compare | None = Field(default=None, description="the verdicts that are asked for, declared beforehand")
+    contrasts: tuple[Contrast, ...] = Field(default=(), description="weighted sums of rows, such as interactions")
+    sections: tuple[SectionKeys, ...] = Field(min_length=1, description="the table's rows under their headings")
+    search: Search | None = Field(default=None, description="what `optimize` and tuned rows vary")
 
 
 def checked_keys(model: type[_Model], document: Document) -> _Model | None:

@@ -24,11 +24,11 @@ class Range(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: Number | None = None
-    high: Number | None = None
-    log: StrictBool = False
-    power_of_two: StrictBool = False
-    choices: tuple[Choice, ...] | None = Field(default=None, min_length=2)
+    low: Number | None = Field(default=None, description="the lowest value")
+    high: Number | None = Field(default=None, description="the highest value")
+    log: StrictBool = Field(default=False, description="searched by logarithm")
+    power_of_two: StrictBool = Field(default=False, description="powers of two alone, by logarithm")
+    choices: tuple[Choice, ...] | None = Field(default=None, min_length=2, description="the values to choose from")
 
     def values(self, name: str) -> tuple[Any, ...]:
         """The values among which setting `name` is chosen; none where it is searched between two numbers."""
@@ -75,14 +75,16 @@ class Search(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     objective: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
-        default=(PRIMARY_METRIC,), min_length=1
+        default=(PRIMARY_METRIC,), min_length=1, description="the metric that is searched for, or several: their mean"
     )
-    score: Annotated[Literal["inner", "dev"], BeforeValidator(_only_one)] = Field(default="inner", alias="data.score")
-    sampler: Literal["tpe", "random", "gp"] = "tpe"
-    pruner: Literal["median", "hyperband", "none"] = "median"
-    trials: Annotated[StrictInt, Field(ge=1)] = 100  # of each search; `--trials` overrides
-    top: Annotated[StrictInt, Field(ge=1)] = 5  # so many are trained again on held-out seeds
-    space: dict[str, Range] = Field(default=DEFAULT_SPACE, min_length=1)
+    score: Annotated[Literal["inner", "dev"], BeforeValidator(_only_one)] = Field(
+        default="inner", alias="data.score", description="the split that judges a trial: a part of train, or dev"
+    )
+    sampler: Literal["tpe", "random", "gp"] = Field(default="tpe", description="how trials are proposed")
+    pruner: Literal["median", "hyperband", "none"] = Field(default="median", description="how bad trials are stopped")
+    trials: StrictInt = Field(default=100, ge=1, description="trials of each search; --trials goes before it")
+    top: StrictInt = Field(default=5, ge=1, description="so many of the best are trained again on held-out seeds")
+    space: dict[str, Range] = Field(default=DEFAULT_SPACE, min_length=1, description="where each setting is searched")
 
     @property
     def fingerprint(self) -> str:

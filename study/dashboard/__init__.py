@@ -5,16 +5,19 @@ Also Optuna's side of a storage, which `search` shares. All else is derived from
 
 from study.dashboard.annotate import annotate
 from study.dashboard.artifacts import attach_files, attach_run, shown_metrics
-from study.dashboard.server import serve
+from study.dashboard.server import MIN_TRIALS, serve
 from study.dashboard.storage import open_storage, open_study, retried
-from study.dashboard.table import show_table
+from study.dashboard.table import remove_study, remove_trials, show_table
 
 __all__ = [
+    "MIN_TRIALS",
     "annotate",
     "attach_files",
     "attach_run",
     "open_storage",
     "open_study",
+    "remove_study",
+    "remove_trials",
     "retried",
     "serve",
     "show_table",

@@ -1,21 +1,30 @@
 """optuna-dashboard on a storage and its artifacts, for this machine only."""
 
 import errno
+import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import optuna
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from study.dashboard.artifacts import artifact_folder
-from study.dashboard.storage import open_storage
+from study.dashboard.storage import open_storage, retried
 from study.store import Database, sqlite_path
 from study.terminal import log
 from whisq_core.errors import InputError
 
+MIN_TRIALS = 20
+"""Complete trials that a search needs before the importance of its parameters is shown."""
+
+_IMPORTANCE = re.compile(r"/api/studies/(\d+)/param_importances")
+_NO_IMPORTANCE = b'{"param_importances": [[]]}'
 HOST = "127.0.0.1"  # a reviewer's own machine: the dashboard has no password
 
 # The page gives a figure half its width and 450 pixels and cuts off the rest; the cells of a note's tables touch.
@@ -75,7 +84,7 @@ def _bind(application: Application, port: int) -> WSGIServer:
 
 
 def _application(storage: RDBStorage, artifacts: Path) -> Application:
-    """optuna-dashboard with figures at full size."""
+    """optuna-dashboard with figures at full size, and with importance where `optimize` prints one."""
     from optuna_dashboard import wsgi
 
     dashboard: Application = wsgi(storage, artifact_store=FileSystemArtifactStore(artifacts))
@@ -83,9 +92,31 @@ def _application(storage: RDBStorage, artifacts: Path) -> Application:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/dashboard"):
             return _styled(dashboard, environ, start_response)
+        asked = _IMPORTANCE.fullmatch(environ["PATH_INFO"])
+        if asked and not retried(partial(has_importance, storage, int(asked[1]))):
+            start_response(
+                "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(_NO_IMPORTANCE)))]
+            )
+            return [_NO_IMPORTANCE]
         return dashboard(environ, start_response)
 
     return application
+
+
+def has_importance(storage: RDBStorage, study_id: int) -> bool:
+    """Whether the importance of a study's parameters means anything: of a search with enough trials that differ.
+
+    A table's parameters are its rows and seeds, which nothing chose; a forest on a few trials fits noise.
+    """
+    try:
+        name = storage.get_study_name_from_id(study_id)
+    except KeyError:
+        return True  # optuna-dashboard says that there is none
+    study = optuna.load_study(study_name=name, storage=storage)
+    if study.user_attrs.get("kind") != "search":
+        return False
+    values = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    return len(values) >= MIN_TRIALS and len(set(values)) > 1
 
 
 def _styled(dashboard: Application, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:

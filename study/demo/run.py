@@ -1,5 +1,8 @@
 """`whisq-study demo`: corpus -> features -> table -> report -> search, with real encoders and without a hub."""
 
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +51,7 @@ def demo(request: DemoRequest, pool: Pool) -> int:
     print((out / "table.md").read_text(encoding="utf-8"))
     if request.audio is None and request.text is None:
         log("\n".join(compared(out)))
-    print(f"report   {out / 'report.html'}\ndatabase {storage}\nnext     whisq-study dashboard --storage {storage}")
+    print(f"report   {out / 'report.html'}\ndatabase {storage}\n\nnext:\n{next_commands(storage)}")
     return status
 
 
@@ -76,6 +79,16 @@ def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
                 f"numbers by at most {largest:.3g}{words}"
             )
     return lines
+
+
+def next_commands(storage: str) -> str:
+    """What to type now, line by line; where the shell does not find whisq-study, first what lets it."""
+    activate = Path(sys.executable).with_name("activate")
+    lines = [shlex.join(["whisq-study", "dashboard", "--storage", storage])]
+    if activate.is_file() and shutil.which("whisq-study") is None:
+        here = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
+        lines.insert(0, shlex.join([".", str(here)]))
+    return "\n".join(lines)
 
 
 def _file(request: DemoRequest) -> Path:

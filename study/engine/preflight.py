@@ -1,15 +1,17 @@
 """The checks that every command makes before it starts anything: all that is wrong is told together."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
-from study.store import Database, sqlite_path
+from study.store import Database, masked, sqlite_path
 from whisq_core import kernels
 from whisq_core.errors import InputError, did_you_mean, raise_all
 
@@ -37,6 +39,14 @@ class Sources:
     name: str | None = None
     seeds: tuple[int, ...] | None = None
     rows: tuple[str, ...] = ()
+    keeps: bool = True  # whether anything may be left on the disk: not by a plan
+
+    def shell_words(self) -> str:
+        """The file, and the options that say where the rest lies, as a shell takes them; a password is masked."""
+        storage = self.storage and masked(self.storage)
+        options = {"--data": self.data, "--features": self.features, "--storage": storage}
+        given = [(option, str(value)) for option, value in options.items() if value is not None]
+        return shlex.join([str(self.file), *chain.from_iterable(given)])
 
 
 class Inputs:
@@ -83,7 +93,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
     if sources.data is not None:
         assert sources.features is not None, "features go with a corpus"
         with collect_errors(mistakes):
-            workspace = Workspace(sources.data, sources.features)
+            workspace = Workspace(sources.data, sources.features, keeps=sources.keeps)
         with collect_errors(mistakes):
             if not sources.features.exists():  # a complete store may be read-only
                 check_writable(sources.features, "--features")

@@ -1,5 +1,8 @@
 """A corpus with its features, opened once per process, and the identity of a run on it."""
 
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +30,8 @@ class Workspace:
         MusicEval folder or CSV manifest.
     features
         Root of the feature stores.
+    keeps
+        Whether digests of files are remembered there, for the next process; a plan leaves nothing on the disk.
 
     Raises
     ------
@@ -34,8 +39,9 @@ class Workspace:
         With every mistake of the corpus.
     """
 
-    def __init__(self, data: Path, features: Path) -> None:
+    def __init__(self, data: Path, features: Path, *, keeps: bool = True) -> None:
         self.data, self.features = data, features
+        self._cache = features / "cache" if keeps else self._scratch()
         self.corpus: Corpus = read_corpus(data)
         self._backbones: dict[BackboneSpec, Backbone] = {}
         self._datasets: dict[tuple[str, bytes], Dataset] = {}
@@ -56,9 +62,13 @@ class Workspace:
         """The digest of the corpus: ids, audio, prompts, labels, split."""
         return corpus_digest(self.corpus, self.audio_digests)
 
-    @property
-    def _cache(self) -> Path:
-        return self.features / "cache"
+    def _scratch(self) -> Path:
+        """A folder that goes with this object, with what is remembered so far."""
+        folder = Path(tempfile.mkdtemp(prefix="whisq-plan-"))
+        weakref.finalize(self, shutil.rmtree, folder, True)
+        for path in (self.features / "cache").glob("*"):
+            (folder / path.name).symlink_to(path.absolute()) if path.is_dir() else shutil.copy(path, folder)
+        return folder
 
     def stored_corpus(self) -> StoredCorpus:
         """The corpus as the database keeps it: without paths."""

@@ -5,6 +5,17 @@ figures.
 """
 
 from study.report.page import difference_figure, figures, write_report
-from study.report.style import BLACK, BLUE, GREY, GRID, VERMILION, finish
+from study.report.style import BLACK, BLUE, COLOURS, GREY, GRID, VERMILION, finish
 
-__all__ = ["BLACK", "BLUE", "GREY", "GRID", "VERMILION", "difference_figure", "figures", "finish", "write_report"]
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "COLOURS",
+    "GREY",
+    "GRID",
+    "VERMILION",
+    "difference_figure",
+    "figures",
+    "finish",
+    "write_report",
+]

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
 from study.results import TableResults
 from study.stats import Interval
-from study.tables import TableFrame, TableRow
+from study.tables import UNTRAINED_MARK, TableFrame, TableRow
 from whisq_core.metrics import higher_is_better, title
 
 _SPLIT = 0.2  # of a row's height, from the combined interval to each partial one
@@ -18,7 +18,10 @@ _PANELS_IN_A_LINE = 4
 
 
 def differences(frame: TableFrame, margin: float) -> go.Figure | None:
-    """Difference of each row from the reference with both 95 % intervals; None when there is none."""
+    """Difference of each row from the reference with its intervals; None when there is none.
+
+    Rows of untrained encoders do not set the range: an arrow with the difference shows the way to one that is outside.
+    """
     reference = frame.reference.label if frame.reference else ""
     rows = [row for row in frame.rows if row.comparison and not np.isnan(row.comparison.mean)]
     if not rows:
@@ -38,13 +41,31 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
+    low, high = _range(rows, margin)
+    for index, row in enumerate(rows):
+        mean = row.comparison.mean if row.comparison else low
+        if not low <= mean <= high:
+            text = f"◂ {mean:+.3f}" if mean < low else f"{mean:+.3f} ▸"
+            place = {"x": low, "xanchor": "left"} if mean < low else {"x": high, "xanchor": "right"}
+            figure.add_annotation(y=index, text=text, showarrow=False, **place)
     finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 150 + 40 * len(rows))
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[row.label for row in rows], range=[len(rows) - 0.4, -0.6]
     )
-    figure.update_xaxes(title_text=f"{title(frame.metric)}: row − reference")
+    figure.update_xaxes(title_text=f"{title(frame.metric)}: row − reference", range=[low, high])
     figure.update_layout(margin_r=150, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
     return figure
+
+
+def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
+    """A little more than the margin and the rows' intervals; untrained encoders count only among themselves."""
+    shown = [row for row in rows if UNTRAINED_MARK not in row.marks] or rows
+    intervals = [
+        one for row in shown if row.comparison for one in (_both(row), row.comparison.seeds, row.comparison.systems)
+    ]
+    ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
+    low, high = min([-margin, *ends]), max([margin, *ends])
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def _both(row: TableRow) -> Interval:
@@ -76,7 +97,10 @@ def _intervals(
 
 
 def paired_values(results: TableResults) -> dict[str, pd.DataFrame]:
-    """The primary metric of each row and of the reference at the seeds that both have: columns reference, row."""
+    """The primary metric of each row and of the reference at the seeds that both have: columns reference, row.
+
+    A row with fewer than two such seeds is left out: one line tells no more than the table.
+    """
     compare, metric = results.file.compare, results.file.metric
     done = results.cells[results.cells["state"] == "done"].dropna(subset=[metric])
     table = done.pivot(index="seed", columns="row", values=metric)
@@ -87,7 +111,7 @@ def paired_values(results: TableResults) -> dict[str, pd.DataFrame]:
         for row in results.file.rows
         if row.id != compare.to and row.id in table
     }
-    return {row: values for row, values in pairs.items() if len(values)}
+    return {row: values for row, values in pairs.items() if len(values) > 1}
 
 
 def seed_by_seed(results: TableResults, frame: TableFrame) -> go.Figure | None:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from study.audit import place_row, why_not_comparable
 from study.published import NUM_SYSTEMS
+from study.report.conclusion import conclusion
 from study.results import TableResults
 from study.stats import Interval, Judgement
 from study.tables import STYLE, Placed, TableFrame, html_tables, listed, number, table_frame, warnings
@@ -23,10 +24,12 @@ FILE_NAME = "report.html"
 CAPTIONS = {
     "differences": "Differences",
     "seeds": "Seed by seed",
+    "sweeps": "Swept settings",
     "curves": "Learning curves",
     "scatter": "Predicted against true",
     "systems": "Errors by system",
 }
+_BESIDE = {"table.csv": "CSV", "table_long.csv": "CSV by seed", "table.tex": "LaTeX", "table.md": "Markdown"}
 _SYMBOLS = {
     "inside": ("●", "inside"),
     "outside": ("○", "outside"),
@@ -50,11 +53,13 @@ def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Fi
     # Plotly takes a second to import: only what draws pays for it, not the tables.
     from study.report.comparison_figures import differences, seed_by_seed
     from study.report.run_figures import curves, scatter, system_errors
+    from study.report.sweep_figure import sweeps
 
     frame = table_frame(results, judgement)
     found = {
         "differences": differences(frame, judgement.margin) if judgement else None,
         "seeds": seed_by_seed(results, frame),
+        "sweeps": sweeps(results, frame),
         "curves": curves(results, frame),
         "scatter": scatter(results, frame),
         "systems": system_errors(results, frame),
@@ -72,7 +77,7 @@ def difference_figure(frame: TableFrame, judgement: Judgement) -> "Figure | None
 def write_report(
     results: TableResults, judgement: Judgement, out: Path, drawn: Mapping[str, "Figure"] | None = None
 ) -> Path:
-    """Write `report.html`, which opens offline and asks the network for nothing.
+    """Write `report.html`, which opens offline, asks the network for nothing, and links the tables beside it.
 
     Parameters
     ----------
@@ -100,7 +105,8 @@ def write_report(
         style=Markup(STYLE),
         plotly=Markup(get_plotlyjs()),
         warnings=Markup(warnings(frame)),
-        design=" ".join(judgement.design),
+        conclusion=conclusion(frame, judgement),
+        beside={name: text for name, text in _BESIDE.items() if (out / name).exists()},
         verdict_table=verdict_table,
         metric_tables=metric_tables,
         figures={

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from study.report.style import BLUE, DIVERGING, GREY, VERMILION, finish, short, style_of, translucent
 from study.results import TableResults
-from study.tables import TableFrame
+from study.tables import TableFrame, untrained_rows
 from whisq_core.metrics import TARGETS, group_means
 
 TERMS = {
@@ -20,6 +20,13 @@ TERMS = {
 }
 _LEVELS = ("utterance", "system")
 _SCALE = [0.8, 5.2]  # ratings are 1 to 5
+
+
+def scale_rows(results: TableResults) -> frozenset[str]:
+    """Rows that set the ranges which rows share: not untrained encoders and placeholders, if there are others."""
+    placeholders = {row.id for section in results.file.sections if section.stand_in for row in section.rows}
+    every = frozenset(row.id for row in results.file.rows)
+    return every - untrained_rows(results) - placeholders or every
 
 
 def curves_data(results: TableResults) -> pd.DataFrame:
@@ -57,6 +64,10 @@ def curves(results: TableResults, frame: TableFrame) -> go.Figure | None:
     finish(figure, "Learning curves", frame.warning, subtitle, 760)
     figure.update_xaxes(title_text="epoch", row=2)
     figure.update_yaxes(rangemode="tozero")
+    highest = data[data["row"].isin(scale_rows(results))].groupby("term")["max"].max()
+    for place, term in enumerate(TERMS):
+        if term in highest:
+            figure.update_yaxes(range=[0, 1.05 * highest[term]], row=place // 2 + 1, col=place % 2 + 1)
     figure.update_annotations(font_size=12)
     figure.update_layout(margin_t=110, legend={"x": 1.02, "y": 1})
     return figure
@@ -179,7 +190,8 @@ def system_errors(results: TableResults, frame: TableFrame) -> go.Figure | None:
     if tables[TARGETS[0]].empty:
         return None
     labels = [row.label for row in frame.rows if row.declared.id in results.predictions]
-    largest = max(float(np.nanmax(np.abs(table.to_numpy()))) for table in tables.values())
+    shown = [row for row in tables[TARGETS[0]].index if row in scale_rows(results)] or list(tables[TARGETS[0]].index)
+    largest = max(float(np.nanmax(np.abs(table.loc[shown].to_numpy()))) for table in tables.values())
     figure = make_subplots(rows=2, cols=1, subplot_titles=[target.upper() for target in tables], vertical_spacing=0.14)
     for place, table in enumerate(tables.values()):
         figure.add_trace(

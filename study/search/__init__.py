@@ -4,13 +4,12 @@
 """
 
 from study.search.figures import importance_figure
-from study.search.importance import Importances, importances
+from study.search.importance import importances
 from study.search.optimize import OptimizeRequest, SearchOutcome, optimize, search_of
 from study.search.study import close_interrupted, largest_search, trials_by_state
 from study.search.tune import tune_rows
 
 __all__ = [
-    "Importances",
     "OptimizeRequest",
     "SearchOutcome",
     "close_interrupted",

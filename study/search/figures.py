@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from study.report import BLACK, BLUE, GREY, GRID, VERMILION, finish
+from study.report import BLACK, BLUE, COLOURS, GREY, GRID, VERMILION, finish
 from study.search.importance import Importances
 from study.search.objective import objective_name
 from study.search.params import param_name
@@ -40,6 +40,8 @@ def search_figures(result: SearchResult) -> dict[str, "Figure"]:
     value = f"{name} on split '{search.score}', one seed: the best of many is too good."
     for title, figure in drawn.items():
         finish(figure, title, warning, _CANDIDATES if title == "Candidates" else value, 480)
+        figure.update_layout(margin_b=70, colorway=COLOURS)
+    drawn["Curves"].update_layout(xaxis_title="Epoch", yaxis_title=name)
     return {f"search_{title.lower()}": figure for title, figure in drawn.items()}
 
 
@@ -69,7 +71,10 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Search</title><style>{STYLE}</style>'
-    parts = (figure.to_html(full_html=False, include_plotlyjs=False) for figure in figures.values())
+    parts = (
+        figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False})
+        for figure in figures.values()
+    )
     write_atomically(path, ["\n".join([head, f"<script>{get_plotlyjs()}</script><h1>Search</h1>", *parts]).encode()])
 
 

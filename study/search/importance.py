@@ -12,9 +12,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from study.dashboard import MIN_TRIALS
 from study.search.study import best_first
 
-MIN_TRIALS = 20  # complete ones; a forest on fewer fits noise
 NUM_FORESTS = 20
 _NUM_TREES = 32
 _NUM_POINTS = 1024  # of a forest's surface, a power of two: an error of about .01 in a share

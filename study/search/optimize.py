@@ -1,6 +1,7 @@
 """`whisq-study optimize`: create or go on with a search, choose the winner on held-out seeds, leave best.yaml."""
 
 import math
+import shlex
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from study.config import AblationFile, Row, Search, search_mistakes
-from study.dashboard import annotate, retried
+from study.dashboard import annotate, attach_files, retried
 from study.engine import (
     Inputs,
     Pool,
@@ -92,8 +93,9 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
         figures = retried(partial(search_figures, result))
         write_figures(figures, folder / "plots.html")
         annotate(inputs.database, plan.name, markdown_note(result, text), figures)
-    best = write_best(result, folder)
-    return SearchOutcome(result, _with_paths(text, folder, best), folder, best, figures)
+        best = write_best(result, folder)
+        attach_files(inputs.database, plan.name, [path for path in (best, folder / "trials.csv") if path is not None])
+    return SearchOutcome(result, _with_paths(text, folder, best, request.sources), folder, best, figures)
 
 
 def _default_row(file: AblationFile) -> Row:
@@ -179,8 +181,9 @@ def _backbones(plan: SearchPlan) -> list[BackboneSpec]:
     return [spec.backbone for spec in specs]
 
 
-def _with_paths(text: str, folder: Path, best: Path | None) -> str:
+def _with_paths(text: str, folder: Path, best: Path | None, sources: Sources) -> str:
     lines = [text, "", f"trials  {folder / 'trials.csv'}", f"plots   {folder / 'plots.html'}"]
     if best is not None:
-        lines.append(f"best    {best} (use it: whisq-study ablate --base {best})")
+        lines.append(f"best    {best}, to be used by")
+        lines.append(f"        whisq-study ablate {sources.shell_words()} {shlex.join(['--base', str(best)])}")
     return "\n".join(lines)

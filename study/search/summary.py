@@ -8,12 +8,13 @@ import optuna
 import pandas as pd
 
 from study.config import settings_yaml
+from study.dashboard import MIN_TRIALS
 from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, Candidate, mean_and_sd
-from study.search.importance import MIN_TRIALS, Importances
+from study.search.importance import Importances
 from study.search.objective import objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
-from whisq_core.corpus import Corpus
+from whisq_core.corpus import Corpus, splits
 from whisq_core.metrics import EXTRA, METRICS
 
 _SMALL_ERROR = 0.05  # of a correlation: 200 clips
@@ -72,14 +73,13 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
     lines = {}
     for state, trials in trials_by_state(result.study).items():
         for trial in trials:
-            started, ended = trial.datetime_start, trial.datetime_complete
             lines[trial.number] = {
                 "trial": trial.number,
                 "state": state,
                 "value": trial.value,
                 "reason": trial.user_attrs.get("reason"),
                 "run_id": trial.user_attrs.get("run_id"),
-                "seconds": (ended - started).total_seconds() if started and ended else math.nan,
+                "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **settings_of(trial, result.plan.search),
                 **{name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs},
             }

@@ -1,6 +1,7 @@
 """Per-row tuning: each row of a table gets a search of its own, with the same budget and the same first guess."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from study.config import AblationFile, Row
 from study.engine import Inputs, Pool, collect_errors, make_folder
@@ -14,8 +15,9 @@ from whisq_core.errors import raise_all
 def tune_rows(file: AblationFile, rows: Sequence[Row], inputs: Inputs, pool: Pool) -> dict[str, Tuned]:
     """Search each row to the same total; a search that is complete is read from the database.
 
-    The searches are those of `whisq-study optimize --row ID`. Rows that differ in nothing but their seeds share a
-    search: an A/A row that was tuned to something else would not be one. The caller holds the storage's lock.
+    The searches are those of `whisq-study optimize --row ID`. A row that repeats another on other seeds (A/A) has a
+    search of its own, drawn anew: what tuning adds to the noise of a row is noise of both. The caller holds the
+    storage's lock.
 
     Raises
     ------
@@ -26,17 +28,15 @@ def tune_rows(file: AblationFile, rows: Sequence[Row], inputs: Inputs, pool: Poo
     for row in rows:
         with collect_errors(mistakes):
             if row.spec.uses_features and search_of(file).without(row.settings).space:
-                plans[row.id] = plan_search(file, row, inputs.workspace, pool)
+                plan = plan_search(file, row, inputs.workspace, pool)
+                same = [other.identity.run_id == plan.identity.run_id for other in plans.values()]
+                plans[row.id] = replace(plan, seed=sum(same))
     raise_all(mistakes)
-    found: dict[tuple[str, str], Tuned] = {}
     tuned = {row.id: Tuned({}, 0) for row in rows}  # a control, or a row that sets everything that is searched
     for row_id, plan in plans.items():
-        same = (plan.identity.run_id, plan.search.fingerprint)
-        if same not in found:
-            folder = inputs.out / plan.name
-            make_folder(folder)
-            result = run_search(plan, inputs, pool)
-            write_best(result, folder)
-            found[same] = Tuned(result.winner.settings if result.winner else {}, result.num_trials)
-        tuned[row_id] = found[same]
+        folder = inputs.out / plan.name
+        make_folder(folder)
+        result = run_search(plan, inputs, pool)
+        write_best(result, folder)
+        tuned[row_id] = Tuned(result.winner.settings if result.winner else {}, result.num_trials)
     return tuned

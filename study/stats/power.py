@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from study.stats import student
 from study.stats.items import MIN_GROUPS, Error
@@ -41,48 +42,68 @@ def equivalence_power(distance: float, margin: float, error: Error, level: float
     return float(1 - sum(1 - student.power(freedom, step, bound) for step in steps))
 
 
-def more_systems(found: Comparison, level: float, margin: float) -> tuple[int | None, str]:
-    """The systems with which the difference, if it stays what it is, or equivalence would be found; and what of that.
+Aim = tuple[float, str]  # a count, infinite where none is enough, and words for what it would do
+
+
+def more_systems(found: Comparison, level: float, margin: float) -> Aim:
+    """The systems with which the difference, if it stays what it is, or equivalence would be found.
 
     More seeds are part of the advice where as many as there are would ask for more than twice the systems.
     """
 
-    def aim(by_seeds: Error, same: bool) -> float:
-        def enough(count: int) -> bool:
-            error = by_seeds + scaled(found.beyond_seeds, found.num_systems, count)
-            chance = equivalence_power(found.mean, margin, error, level) if same else power(found.mean, error, level)
-            return chance >= POWER
+    def count(by_seeds: Error, same: bool) -> float:
+        def error(systems: int) -> Error:
+            return by_seeds + scaled(found.beyond_seeds, found.num_systems, systems)
 
-        return _smallest(enough, found.num_systems + 1) or math.inf
+        return _smallest(partial(_chance_at, found, error, level, margin, same), found.num_systems + 1)
 
     aims = []
-    for same in (False, True) if abs(found.mean) < margin else (False,):
-        as_many, any_number = aim(found.by_seeds, same), aim(Error(0.0, 1), same)
-        words = f", as equivalent within ±{margin:g}" if same else ""
+    for same, words in _aims(found, margin):
+        as_many, any_number = count(found.by_seeds, same), count(Error(0.0, 1), same)
         aims.append((as_many, words) if as_many <= 2 * any_number else (any_number, f"{words}, with more seeds"))
-    count, words = min(aims)
-    return (None, "") if count == math.inf else (int(count), words)
+    return min(aims)
 
 
-def more_seeds(found: Comparison, level: float, fewest: int) -> int | None:
-    """The seeds with which the difference would be found on as many systems; None when no number of them would do."""
+def more_seeds(found: Comparison, level: float, margin: float, fewest: int) -> Aim:
+    """The seeds with which the difference, or equivalence, would be found on as many systems."""
 
-    def different(count: int) -> bool:
-        return power(found.mean, scaled(found.by_seeds, found.n, count) + found.beyond_seeds, level) >= POWER
+    def error(seeds: int) -> Error:
+        return scaled(found.by_seeds, found.n, seeds) + found.beyond_seeds
 
-    return _smallest(different, max(found.n + 1, fewest))
+    low = max(found.n + 1, fewest)
+    aims = [(math.inf, "")]
+    for same, words in _aims(found, margin):
+        if _chance(found, found.beyond_seeds, level, margin, same) >= POWER:  # else no number of seeds is enough
+            aims.append((_smallest(partial(_chance_at, found, error, level, margin, same), low), words))
+    return min(aims)
 
 
-def _smallest(enough: Callable[[int], bool], low: int) -> int | None:
-    """The smallest count that is enough: counts are doubled until one is, then halved in between."""
+def _aims(found: Comparison, margin: float) -> list[tuple[bool, str]]:
+    """What can be aimed at: the difference, and for a small one equivalence."""
+    different = (False, "")
+    return [different, (True, f", as equivalent within ±{margin:g}")] if abs(found.mean) < margin else [different]
+
+
+def _chance_at(
+    found: Comparison, error: Callable[[int], Error], level: float, margin: float, same: bool, count: int
+) -> float:
+    return _chance(found, error(count), level, margin, same)
+
+
+def _chance(found: Comparison, error: Error, level: float, margin: float, same: bool) -> float:
+    return equivalence_power(found.mean, margin, error, level) if same else power(found.mean, error, level)
+
+
+def _smallest(chance: Callable[[int], float], low: int) -> float:
+    """The smallest count of enough power: counts are doubled until one is, then halved in between."""
     high = low
-    while not enough(high):
+    while chance(high) < POWER:
         low, high = high + 1, 2 * high
         if low > MANY:
-            return None
+            return math.inf
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+        low, high = (low, middle) if chance(middle) >= POWER else (middle + 1, high)
     return high
 
 

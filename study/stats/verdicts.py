@@ -17,7 +17,7 @@ import numpy as np
 
 from study.stats.influence import Array
 from study.stats.items import MIN_GROUPS
-from study.stats.power import MANY, POWER, more_seeds, more_systems, power
+from study.stats.power import MANY, more_seeds, more_systems
 from study.stats.uncertainty import ALPHA, Comparison, Interval, holm, seeds_needed
 
 Verdict = Literal["better", "worse", "equivalent", "these systems only", "these runs only", "inconclusive", "undefined"]
@@ -155,10 +155,9 @@ class _Case:
             return f"the error over {self.noun} is undefined"
         if found.n < 2:
             return f"one seed has no spread, at least {max(seeds_needed(self.num_comparisons), 2)} are needed"
-        if power(found.mean, found.beyond_seeds, level) >= POWER:
-            seeds = more_seeds(found, level, seeds_needed(self.num_comparisons) if found.paired else 2)
-            if seeds is not None:
-                return f"about {seeds:,} seeds would settle this (80 % power)"
+        seeds, aim = more_seeds(found, level, self.margin, seeds_needed(self.num_comparisons) if found.paired else 2)
+        if seeds < math.inf:
+            return f"about {seeds:,} seeds would settle this (80 % power{aim})"
         systems, aim = more_systems(found, level, self.margin)
-        number = f"more than {MANY:,}" if systems is None else f"about {systems:,}"
+        number = f"more than {MANY:,}" if systems == math.inf else f"about {systems:,}"
         return f"no number of seeds settles this; {number} {self.noun} would (80 % power{aim})"

@@ -7,13 +7,14 @@ draws or loads a plotting library: tables are written anew after every cell.
 from study.tables.formats import FORMATS, write_tables
 from study.tables.frame import Declared, TableFrame, TableRow, TableSection, table_frame
 from study.tables.html import STYLE, Placed, html_tables, listed, warnings
-from study.tables.method import marks, row_marks, sentences, warning_of
+from study.tables.method import UNTRAINED_MARK, marks, row_marks, sentences, untrained_rows, warning_of
 from study.tables.numbers import number
 from study.tables.verdicts import judge_table
 
 __all__ = [
     "FORMATS",
     "STYLE",
+    "UNTRAINED_MARK",
     "Declared",
     "Placed",
     "TableFrame",
@@ -27,6 +28,7 @@ __all__ = [
     "row_marks",
     "sentences",
     "table_frame",
+    "untrained_rows",
     "warning_of",
     "warnings",
     "write_tables",

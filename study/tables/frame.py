@@ -12,6 +12,7 @@ from study.published import PUBLISHED, PublishedRow
 from study.results import TableResults
 from study.stats import Comparison, Decision, Interval, Judgement, summarise
 from study.tables.method import Mark, marks, row_marks, sentences, warning_of
+from study.tables.numbers import number
 from whisq_core.metrics import EXTRA, METRICS
 
 _SIZES = ("num_trainable", "num_total", "macs")
@@ -64,7 +65,7 @@ class TableRow:
         if self.is_reference:
             return "reference", ""
         if self.decision and self.changed:
-            return f"exploratory: {self.decision.verdict}", f"{self.changed}; {self.decision.reason}"
+            return f"exploratory ({self.decision.verdict})", f"{self.changed}; {self.decision.reason}"
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
@@ -138,10 +139,14 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         )
         for section in results.file.sections
     )
+    if judgement and judgement.panel:
+        sections += (TableSection("Human ceiling", None, (_panel(judgement),)),)
     warning = warning_of(results)
     notes = {
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
         "Checks": _checks(results, judgement),
+        "Contrasts": tuple(_contrasts(results, judgement)) if judgement else (),
+        "Design": judgement.design if judgement else (),
         "Cells without a result": _incomplete(results),
         "Protocol": sentences(results, judgement.procedure if judgement else ""),
     }
@@ -174,6 +179,46 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
         is_reference=compare is not None and row.id == compare.to,
         sizes={**{name: _known(done[name]) for name in _SIZES}, "num_trials": results.trials.get(row.id)},
     )
+
+
+@dataclass(frozen=True)
+class _Panel:
+    id: str = "human_panel"
+    label: str = "Another panel of raters"
+    section: str = "Human ceiling"
+    seeds: tuple[int, ...] = ()
+
+
+def _panel(judgement: Judgement) -> TableRow:
+    """How well another panel of as many raters would score the clips: a row without seeds."""
+    return TableRow(
+        declared=_Panel(),
+        marks="",
+        num_done=0,
+        num_failed=0,
+        values=dict(judgement.panel),
+        published=None,
+        comparison=None,
+        decision=None,
+        changed="",
+        is_reference=False,
+        sizes={},
+    )
+
+
+def _contrasts(results: TableResults, judgement: Judgement) -> Iterator[str]:
+    """Each contrast as a sentence: its rows, estimate, interval of both errors and p."""
+    for declared in results.file.contrasts:
+        found = judgement.contrasts[declared.id]
+        rows = " ".join(f"{weight:+g} {row}" for row, weight in declared.rows.items())
+        if not found.n:
+            yield f"{declared.label} ({rows}): no seed is done in all of its rows."
+            continue
+        interval = found.interval()
+        yield (
+            f"{declared.label} ({rows}): {number(found.mean)}, 95 % interval [{number(interval.low)}, "
+            f"{number(interval.high)}], p = {found.p:.3g}, exploratory."
+        )
 
 
 def _known(values: pd.Series) -> int | None:

@@ -14,13 +14,18 @@ _ESCAPES = str.maketrans(
         "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
         "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "≤": r"$\le$", "×": r"$\times$", "λ": r"$\lambda$",
         "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-        "–": "--", "—": "---",
+        "–": "--", "—": "---", "−": "$-$", "≥": r"$\ge$", "≈": r"$\approx$", "∞": r"$\infty$", "′": "$'$",
+        "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "μ": r"$\mu$",
+        "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "Δ": r"$\Delta$",
     }
 )  # fmt: skip
 _PREAMBLE = r"""% Needs \usepackage{booktabs,siunitx}; then \input this file.
 % Bold is only what a verdict supports: a declared row that is better, or the reference where all of them are worse."""
 # siunitx columns; the deviation in parentheses takes three digits where it is set as ± beside its number.
-_COMPACT, _SEPARATE = r"\sisetup{detect-weight = true}", r"\sisetup{detect-weight = true, separate-uncertainty = true}"
+_COMPACT, _SEPARATE = (
+    r"\sisetup{detect-weight = true}",
+    (r"\sisetup{detect-weight = true, separate-uncertainty = true, retain-explicit-plus = true}"),
+)
 _NUMBERS: dict[Kind, str] = {
     "estimate": "S[table-format=-1.3(2)]",
     "published": "S[table-format=-1.4]",
@@ -65,7 +70,7 @@ def _verdicts(frame: TableFrame, view: View) -> str:
         )
     decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
     reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]
-    notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
+    notes += [escape(" ".join(texts)) for texts in (reasons, frame.notes.get("Design", ()), frame.notes["Protocol"])]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
     return _float("verdicts", frame, caption, [_SEPARATE, r"\setlength{\tabcolsep}{2.7pt}", tabular], notes)
@@ -81,6 +86,7 @@ def _numbers(frame: TableFrame, targets: Sequence[View]) -> str:
         frame.notes.get("Notes on rows", ()),
         _sizes(frame),
         frame.notes.get("Checks", ()),
+        frame.notes.get("Contrasts", ()),
         frame.notes.get("Cells without a result", ()),
     ]
     notes = [escape(" ".join(texts)) for texts in groups if texts]

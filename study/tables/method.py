@@ -1,5 +1,6 @@
 """How a table was obtained, in sentences: footnotes of every format, and a statement ready to paste into a paper."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from study.config import AblationFile, Row
@@ -7,6 +8,7 @@ from study.published import PUBLISHED
 from study.results import TableResults
 from whisq_core.metrics import title
 
+_HYPERPARAMETERS = ("train.learning_rate", "train.momentum", "train.batch_size")
 SIMULATED_MARK = "†"
 UNTRAINED_MARK = "‡"
 
@@ -69,6 +71,7 @@ def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
         _training(results),
         _seeds(results),
         *_tuned_settings(results),
+        *_unlike_the_others(results.file),
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
@@ -98,8 +101,8 @@ def _data(results: TableResults) -> str:
 
 def _leak(results: TableResults) -> str:
     """Settings that were chosen by scores of clips that are scored again make those scores too good."""
-    searched = _searched(results.file)
-    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if searched else ""
+    leaks = bool(searched_settings(results.file))
+    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if leaks else ""
 
 
 def _backbone(file: AblationFile) -> str:
@@ -132,14 +135,14 @@ def _training(results: TableResults) -> str:
 def _base_values(file: AblationFile) -> dict[str, str]:
     """Base's settings as text; "tuned" where each row's own search chose: base's value is nobody's there."""
     values = {**file.base.settings(), "train.optimizer": file.base.train.optimizer.upper()}
-    return {name: "tuned" if name in _searched(file) else _value(value) for name, value in values.items()}
+    return {name: "tuned" if name in searched_settings(file) else _value(value) for name, value in values.items()}
 
 
 def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _searched(file: AblationFile) -> tuple[str, ...]:
+def searched_settings(file: AblationFile) -> tuple[str, ...]:
     """The settings that the rows' own searches choose; none where rows share them."""
     return tuple(file.search.space) if file.hyperparameters == "tuned" and file.search else ()
 
@@ -147,7 +150,7 @@ def _searched(file: AblationFile) -> tuple[str, ...]:
 def _selected_on_scored(results: TableResults) -> bool:
     """Whether the rows' own searches were judged on the clips that the table reports."""
     search = results.file.search
-    return bool(_searched(results.file)) and search is not None and search.score == results.split != "inner"
+    return bool(searched_settings(results.file)) and search is not None and search.score == results.split != "inner"
 
 
 def _end(results: TableResults) -> str:
@@ -194,10 +197,22 @@ def _tuned_settings(results: TableResults) -> tuple[str, ...]:
     return (f"Tuned settings. {'; '.join(rows)}.",)
 
 
+def _unlike_the_others(file: AblationFile) -> Iterator[str]:
+    """Rows that set what others share or search, or that are fitted on fewer clips."""
+    for row in file.rows:
+        own = [name for name in row.settings if name in _HYPERPARAMETERS]
+        if own:
+            names = ", ".join(name.partition(".")[2].replace("_", " ") for name in own)
+            yield f"{row.label} sets its own {names}: these were NOT TUNED here."
+        if row.spec.train.patience != file.base.train.patience and row.spec.train.patience is not None:
+            part = f"{100 * row.spec.data.inner_fraction:g} % of the training clips"
+            yield f"{row.label} is stopped by patience on {part}, and so fitted on fewer than others."
+
+
 def _own_settings(file: AblationFile, row: Row) -> str:
     """`learning rate 0.01, momentum 0.7`: what the row's search varied, as the row was trained with it."""
     settings = row.spec.settings()
-    names = [name for name in _searched(file) if name not in row.settings]
+    names = [name for name in searched_settings(file) if name not in row.settings]
     return ", ".join(f"{name.partition('.')[2].replace('_', ' ')} {_value(settings[name])}" for name in names)
 
 

@@ -5,6 +5,7 @@ from threadpoolctl import threadpool_limits
 from study.config import Row
 from study.results import TableResults
 from study.stats import Evidence, Judgement, judge
+from study.tables.method import searched_settings
 from whisq_core.spec import heads
 
 
@@ -42,19 +43,22 @@ def evidence(results: TableResults) -> Evidence:
         compared=compare.rows if compare else (),
         metric=file.metric,
         margin=compare.equivalence_margin if compare else 0.0,
-        aa=tuple(row.id for row in shown if reference and _repeats(row, reference)),
+        aa=tuple(row.id for row in shown if reference and _repeats(row, reference, searched_settings(file))),
         placeholders=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),
         ta_only=tuple(row.id for row in shown if reference and _must_agree_on_omq(results, row, reference)),
         constant=next((row.id for row in shown if row.spec.model.predictor == "constant"), None),
         group_means=next((row.id for row in shown if row.spec.model.predictor == "system_lookup"), None),
         changed=results.declared.changed,
+        contrasts={each.id: each.rows for each in file.contrasts},
+        ratings=results.ratings,
         clip_scope=file.base.train.clip_scope,
     )
 
 
-def _repeats(row: Row, reference: Row) -> bool:
-    """An A/A row: the reference again, on other seeds."""
-    return row.id != reference.id and not _differing(row, reference) and not set(row.seeds) & set(reference.seeds)
+def _repeats(row: Row, reference: Row, searched: tuple[str, ...]) -> bool:
+    """An A/A row: the reference again, on other seeds; what each row's own search chose may differ."""
+    same = not _differing(row, reference) - set(searched)
+    return row.id != reference.id and same and not set(row.seeds) & set(reference.seeds)
 
 
 def _must_agree_on_omq(results: TableResults, row: Row, reference: Row) -> bool:

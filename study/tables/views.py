@@ -142,7 +142,8 @@ def views(frame: TableFrame) -> list[View]:
     all_columns = columns(frame)
 
     def view(name: str, heading: str, *keys: str) -> View:
-        return View(name, heading, {key: all_columns[key] for key in keys})
+        filled = [key for key in keys if key == frame.metric or any(map(all_columns[key].text, frame.rows))]
+        return View(name, heading, {key: all_columns[key] for key in filled})
 
     against = f", differences from {frame.reference.label}" if frame.reference else ""
     single = not frame.trained_here and all(row.num_done == 1 for row in frame.rows)  # no error over seeds is known

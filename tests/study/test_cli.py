@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import ENVIRONMENT, run, run_script
+from helpers.command import ENVIRONMENT, SCRIPT, run, run_script
 from helpers.studies import Place, copied_to
 
-COMMANDS = ("demo", "encode", "ablate", "optimize", "report", "audit", "evaluate", "predict", "doctor", "dashboard")
+COMMANDS = (
+    *("init", "demo", "encode", "ablate", "optimize", "report", "runs", "evaluate", "predict", "audit"),
+    *("dashboard", "doctor", "rm"),
+)
 UNNEEDED = {
     "torch",
     "transformers",
@@ -134,11 +137,61 @@ def test_the_file_here_is_taken_and_else_the_shipped_one(finished_study: Place, 
     where = ("--data", finished_study.corpus, "--features", finished_study.features, "--plan", "--rows", "constant")
 
     shipped = run(tmp_path, "ablate", *where)
-    (tmp_path / "ablations.yaml").write_bytes(finished_study.file.read_bytes().replace(b"seeds: 0-9", b"seeds: 0-1"))
+    (tmp_path / "ablations.yaml").write_bytes(finished_study.file.read_bytes())
     here = run(tmp_path, "ablate", *where)
 
     assert "10 new" in shipped.out
     assert "2 new" in here.out
+
+
+def test_a_plan_has_a_line_for_each_row_and_each_reason_once_and_leaves_nothing_on_the_disk(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    finished = run(tmp_path, "ablate", "--data", small_corpus, "--plan", "--workers", 1)
+
+    assert finished.status == 0
+    lines = finished.out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["whisq", "no_ot", "official_baseline"]
+    assert sum("checkpoint 'openai/whisper-base'" in line for line in lines) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_writes_files_that_a_plan_reads_and_never_overwrites(tmp_path: Path, small_corpus: Path) -> None:
+    assert run(tmp_path, "init", "study").status == 0
+    file = tmp_path / "study/ablations.yaml"
+
+    planned = run(tmp_path, "ablate", file, "--data", small_corpus, "--plan", "--rows", "constant")
+    assert planned.status == 0, planned.err
+    missing = run(tmp_path, "ablate", file, "--data", "study/manifest.csv", "--plan")
+    assert any("clips/clip_0001.wav" in error for error in missing.errors), "the example's clips are yours to bring"
+    file.write_text("mine")
+    refused = run(tmp_path, "init", "study")
+
+    assert refused.status == 2
+    assert refused.errors[0].startswith("init: study/ablations.yaml is there already and stays as it is.")
+    assert file.read_text() == "mine"
+
+
+def test_a_traceback_and_a_log_are_there_for_who_asks(tmp_path: Path) -> None:
+    plain = run(tmp_path, "report", "none.yaml")
+    told = run(tmp_path, "--verbose", "--log-file", "logs/study.log", "report", "none.yaml")
+
+    assert "Traceback" not in plain.err
+    assert "Traceback" in told.err
+    assert told.errors == plain.errors
+    assert plain.err.strip() in (tmp_path / "logs/study.log").read_text()
+
+
+def test_completion_is_offered_for_the_shells(tmp_path: Path) -> None:
+    environment = {
+        **ENVIRONMENT,
+        "_WHISQ_STUDY_COMPLETE": "complete_bash",
+        "COMP_WORDS": "whisq-study ru",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert done.stdout.split() == ["runs"]
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import shutil
-from dataclasses import replace
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,11 @@ def planned(place: Place, *options: object) -> dict[str, tuple[str, str]]:
     finished = run(place.folder, *place.ablate, "--plan", *options)
     assert finished.status == 0, finished.err
     cells = {}
-    for line in finished.out.splitlines()[1:]:
-        words = line.split(maxsplit=4)
-        if len(words) > 3 and words[2] in ("new", "stale", "done", "blocked"):
-            for seed in expand_seeds(words[1].split(",")):
-                cells[f"{words[0]} {seed}"] = (words[2], words[4] if len(words) > 4 else "")
+    reasons = dict(re.findall(r"^(\(\d+\)) (.*)$", finished.out, re.MULTILINE))
+    for row_id, states in re.findall(r"^(\w+) +[\d.]+  (\S.*)$", finished.out, re.MULTILINE):
+        for seeds, state, number in re.findall(r"(\S+) (\w+)(?: (\(\d+\)))?(?:;|$)", states):
+            for seed in expand_seeds(seeds.split(",")):
+                cells[f"{row_id} {seed}"] = (state, reasons.get(number, ""))
     return cells
 
 
@@ -221,25 +220,6 @@ def test_a_table_in_postgresql_is_the_one_in_sqlite(finished_study: Place, tmp_p
     assert (again.status, again.err) == (0, "")
 
 
-def test_a_part_that_was_run_on_a_corrected_corpus_is_shown_on_that_corpus(
-    finished_study: Place, tmp_path: Path
-) -> None:
-    place = replace(copied_to(tmp_path / "study", finished_study), corpus=tmp_path / "corpus")
-    shutil.copytree(finished_study.corpus, place.corpus)
-    dev = place.corpus / "sets/dev_mos_list.txt"
-    name, omq, ta = dev.read_text().splitlines()[0].split(",")
-    dev.write_text(dev.read_text().replace(f"{name},{omq},{ta}", f"{name},{1.2 if omq == '1.0' else 1.0},{ta}"))
-
-    asked = ("--rows", "constant,cross", "--seeds", "0")
-    assert planned(place, *asked)["cross 0"][1].startswith("corpus: ")
-    finished = run(place.folder, *place.ablate, *asked)
-
-    assert finished.status == 0, finished.err
-    states = {line["row"]: (line["state"], line["reason"]) for line in lines(place.out / "table_long.csv")}
-    assert (states["constant"], states["cross"]) == (("done", ""), ("done", ""))
-    assert states["whisq"] == ("missing", "run on another corpus")
-
-
 def test_evaluate_gives_the_numbers_of_the_table(finished_study: Place, tmp_path: Path) -> None:
     stored = runs(finished_study)["whisq", 0].scored["dev"]
     names = [line.split(",")[0] for line in (finished_study.corpus / "sets/dev_mos_list.txt").read_text().split()]
@@ -254,8 +234,6 @@ def test_evaluate_gives_the_numbers_of_the_table(finished_study: Place, tmp_path
 
 def test_a_report_is_written_from_what_is_stored(finished_study: Place, tmp_path: Path) -> None:
     place = copied_to(tmp_path, finished_study)
-    changed(place, lambda content: content.update({"seeds": [0, 1]}))  # what --seeds 0-1 has meant
-    changed(place, lambda content: row(content, "aa").update({"seeds": [100, 101]}))
 
     finished = run(place.folder, "report", place.file, "--storage", place.storage, "--out", "report")
 

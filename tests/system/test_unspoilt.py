@@ -1,85 +1,26 @@
 """A finished table cannot be spoiled: what is run later adds to it, or is another table; all views of it agree."""
 
-import csv
-import json
-import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from helpers.command import Finished, run
+from helpers.control_tables import Study, finished_table
 from helpers.corpora import write_official_corpus
 from helpers.dashboards import attributes, dashboard, get_json
 
 from study.store import Database, conditions
 
-FILE = {
-    "name": "table",
-    "base": {"train": {"epochs": 3, "learning_rate": 0.01}},
-    "seeds": "0-1",
-    "compare": {"to": "lookup", "rows": ["mean"], "metric": "ta.utterance.mse"},
-    "sections": [
-        {
-            "title": "Controls",
-            "rows": [
-                {"id": "lookup", "label": "Per-system mean", "set": {"model.predictor": "system_lookup"}},
-                {"id": "mean", "label": "Train mean", "set": {"model.predictor": "constant"}},
-                {"id": "changing", "label": "Changing", "set": {"model.predictor": "constant"}},
-            ],
-        }
-    ],
-}
-
-
-class Study:
-    """A finished table of controls, which take no time, with commands in its folder and no `--out`."""
-
-    def __init__(self, folder: Path, corpus: Path) -> None:
-        self.folder, self.corpus, self.results = folder, corpus, folder / "results"
-        self.storage = f"sqlite:///{self.results}/whisq.db"
-        self.content: dict[str, Any] = json.loads(json.dumps(FILE))
-
-    def ablate(self, *options: object) -> Finished:
-        self._write()
-        return run(self.folder, "ablate", "table.yaml", "--data", self.corpus, "--workers", 1, *options)
-
-    def report(self, *options: object) -> Finished:
-        self._write()
-        return run(self.folder, "report", "table.yaml", *options)
-
-    def _write(self) -> None:
-        (self.folder / "table.yaml").write_text(yaml.safe_dump(self.content, sort_keys=False), encoding="utf-8")
-
-    def table(self, name: str = "table") -> dict[str, dict[str, str]]:
-        """The lines of a table's CSV by row."""
-        with (self.results / name / "table.csv").open(encoding="utf-8") as file:
-            return {line["row"]: line for line in csv.DictReader(file)}
-
-    def seeds(self, name: str = "table") -> dict[str, str]:
-        """How many of its declared seeds each row has."""
-        return {key: f"{line['seeds_done']} of {line['seeds']}" for key, line in self.table(name).items()}
-
-    def folders(self) -> list[str]:
-        """The folders of tables."""
-        return sorted(path.parent.name for path in self.results.glob("*/table.csv"))
-
-    def files(self, name: str = "table") -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (self.results / name).iterdir()}
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Study:
-    study = Study(tmp_path_factory.mktemp("finished"), small_corpus)
-    assert study.ablate().status == 0
-    return study
+    return finished_table(tmp_path_factory.mktemp("finished"), small_corpus)
 
 
 @pytest.fixture
 def study(tmp_path: Path, finished: Study) -> Study:
-    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
-    return Study(tmp_path, finished.corpus)
+    return finished.copied_to(tmp_path)
 
 
 def test_another_base_is_another_table_that_goes_on_while_the_base_stays(study: Study) -> None:
@@ -210,6 +151,18 @@ def test_table_page_and_dashboard_agree_after_every_command(study: Study) -> Non
     study.ablate("--rows", "changing", "--seeds", 0)
     assert study.seeds()["changing"] == "3 of 3", "they are those of 'lookup', found by their configuration"
     assert_alike(study)
+
+
+def test_a_table_of_an_older_version_is_read_and_goes_on(study: Study) -> None:
+    with sqlite3.connect(study.results / "whisq.db") as connection:
+        connection.executescript("DROP TABLE whisq_conditions; UPDATE whisq_schema SET version = 2")
+
+    assert study.report().status == 0
+    study.content["seeds"] = "0-2"
+    assert study.ablate("--rows", "mean").status == 0
+
+    assert study.folders() == ["table"]
+    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "3 of 3"}
 
 
 def test_a_report_while_another_command_writes_leaves_the_dashboard_and_says_so(study: Study) -> None:

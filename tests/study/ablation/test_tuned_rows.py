@@ -10,8 +10,10 @@ from helpers.command import Finished, run
 from helpers.searches import SPACE, request, shared_data, trials
 
 from study.config import read_ablation_file
+from study.results import collect
 from study.search.optimize import OptimizeRequest
 from study.store.database import Database
+from study.tables.verdicts import evidence
 
 FIRST_GUESS = {"train.learning_rate": 0.01, "train.momentum": 0.7435}  # base's
 BUDGET = 3
@@ -130,7 +132,7 @@ def test_a_search_on_the_scored_clips_is_admitted(asked: OptimizeRequest) -> Non
     assert "nothing is selected on the scored clips" not in table(asked)
 
 
-def test_a_repeated_row_shares_the_search_of_the_row_it_repeats(asked: OptimizeRequest) -> None:
+def test_a_repeated_row_has_a_search_of_its_own_and_is_still_the_aa_row(asked: OptimizeRequest) -> None:
     content = yaml.safe_load(asked.sources.file.read_text(encoding="utf-8"))
     content["sections"][0]["rows"].append({"id": "aa", "label": "Other seeds", "extends": "whisq", "seeds": [7, 8]})
     change(asked, sections=content["sections"])
@@ -138,8 +140,12 @@ def test_a_repeated_row_shares_the_search_of_the_row_it_repeats(asked: OptimizeR
     assert command(asked, "ablate", "--rows", "whisq,aa").status == 0
 
     tuned = Database(asked.sources.storage).tuned("tiny_tuned")
-    assert tuned["aa"] == tuned["whisq"]
-    assert not (asked.sources.out / "tiny_tuned-aa").exists()
+    assert tuned["aa"].num_trials == tuned["whisq"].num_trials == BUDGET
+    first, again = (trials(asked, f"tiny_tuned-{row}") for row in ("whisq", "aa"))
+    assert first[0].params == again[0].params == FIRST_GUESS
+    assert [trial.params for trial in first[1:]] != [trial.params for trial in again[1:]]
+    results = collect(read_ablation_file(asked.sources.file), Database(asked.sources.storage))
+    assert evidence(results).aa == ("aa",)
 
 
 def test_no_row_is_searched_while_another_cannot_be(asked: OptimizeRequest) -> None:

@@ -194,6 +194,20 @@ def test_a_wrong_setting_of_the_command_line_is_named(tmp_path: Path, item: str,
     assert caught.value.mistakes == (mistake,)
 
 
+def test_every_property_of_the_schema_has_a_description() -> None:
+    def without(part: object, where: str) -> list[str]:
+        found = []
+        if isinstance(part, dict):
+            for name, each in part.get("properties", {}).items():
+                found += [] if each.get("description") else [f"{where}.{name}"]
+            for name, each in part.items():
+                found += without(each, f"{where}.{name}")
+        return found
+
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    assert without(schema, "schema") == []
+
+
 def test_a_file_has_the_name_of_its_path_unless_it_gives_one(tmp_path: Path) -> None:
     assert read(tmp_path, SMALL).name == "ablations"
     assert read(tmp_path, f"name: mine\n{SMALL}").name == "mine"

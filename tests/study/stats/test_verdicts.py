@@ -156,6 +156,14 @@ def test_an_inconclusive_row_limited_by_seeds_says_how_many_would_settle_it() ->
     assert power == pytest.approx(0.81, abs=0.02)
 
 
+def test_equal_rows_limited_by_seeds_are_told_how_many_make_them_equivalent() -> None:
+    found = verdict(comparison(0.001, seed_sd=0.02, system_error=0.001))
+    assert found.verdict == "inconclusive"
+    assert found.reason.endswith("seeds would settle this (80 % power, as equivalent within ±0.01)")
+    enough = comparison(0.001, seed_sd=0.02, system_error=0.001, num_seeds=advised(found.reason))
+    assert verdict(enough).verdict == "equivalent"
+
+
 def test_seeds_and_systems_of_one_size_fail_together_where_each_alone_would_pass() -> None:
     clear, close = comparison(0.3), comparison(0.05, seed_sd=0.06, system_error=0.0235)
     assert max(close.p_seed, close.p_system) < 0.05 < close.p_both

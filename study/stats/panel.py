@@ -1,0 +1,105 @@
+"""How another panel of raters would do in place of a model: beyond it labels cannot tell models apart.
+
+The ratings of each item are split into halves at random, many times; how one half scores the other is stepped up to
+the size of the whole panel by Spearman's and Brown's formula. The error is that over other systems, of the mean over
+splits. The squared error between two panels is twice the variance of a panel's mean.
+
+Sources: Spearman and Brown, both Br. J. Psychol. 1910; rank correlations of a normal distribution: Kendall 1970.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from study.stats import student
+from study.stats.influence import Array, influence
+from study.stats.items import Error, Items
+from study.stats.uncertainty import LEVEL, Interval
+
+NUM_SPLITS = 50
+SEED = 20_250_401
+MIN_RATINGS = 2  # of an item, to be split
+
+
+def panel_scores(
+    ratings: Sequence[Array], items: Items, targets: Sequence[str], metrics: Sequence[str]
+) -> Mapping[str, Interval]:
+    """Another panel's score on each metric, with its 95 % interval over other systems.
+
+    Parameters
+    ----------
+    ratings
+        One array [raters, targets] for each item, of two raters at least.
+    items
+        The groups of the items.
+    targets, metrics
+        As the evidence of a table names them; a mean of predictions has no such score.
+
+    Returns
+    -------
+    Mapping
+        Metric -> interval; NaN where it is undefined.
+    """
+    sizes = np.array([len(of_item) for of_item in ratings])
+    longer = float(np.mean(sizes) / np.mean(sizes // 2))  # how many times a half the whole panel is
+    halves = [_halves(ratings, np.random.default_rng((SEED, split))) for split in range(NUM_SPLITS)]
+    noise = np.stack([2 * of_item.var(axis=0, ddof=1) / len(of_item) for of_item in ratings])
+    found = {}
+    for metric in metrics:
+        target, level, statistic = metric.rsplit(".", 2)
+        at = list(targets).index(target)
+        if statistic == "mse":
+            found[metric] = _squared(noise[:, at], level, metric, items)
+        elif statistic != "mean":
+            found[metric] = _correlation([(one[:, at], two[:, at]) for one, two in halves], metric, items, longer)
+    return found
+
+
+def _halves(ratings: Sequence[Array], generator: np.random.Generator) -> tuple[Array, Array]:
+    """The means of two disjoint halves of each item's ratings; of an odd number one is left out."""
+    shuffled = [generator.permutation(of_item)[: 2 * (len(of_item) // 2)] for of_item in ratings]
+    first, second = zip(*(np.split(of_item, 2) for of_item in shuffled), strict=True)
+    return np.stack([half.mean(axis=0) for half in first]), np.stack([half.mean(axis=0) for half in second])
+
+
+def _correlation(halves: Sequence[tuple[Array, Array]], metric: str, items: Items, longer: float) -> Interval:
+    of_splits = [influence(metric, one[None], two, items.groups.codes) for one, two in halves]
+    half = float(np.mean([values[0] for values, _ in of_splits]))
+    error = items.error(metric, np.mean([moved for _, moved in of_splits], axis=0)).error
+    whole, slope = _stepped_up(half, longer, metric.rsplit(".", 1)[1])
+    found = _interval(whole, Error(error.value * slope, error.freedom))
+    return Interval(whole, np.nan, 0, max(found.low, -1.0), min(found.high, 1.0))
+
+
+def _stepped_up(value: float, longer: float, statistic: str) -> tuple[float, float]:
+    """The correlation of panels so many times as large, and how much it moves with that of the halves.
+
+    The formula is of Pearson's r; rank correlations go through the r of a normal distribution that has them.
+    """
+    to_r, from_r = _AS_NORMAL[statistic]
+
+    def step(value: float) -> float:
+        r = to_r(value)
+        return float(from_r(np.clip(longer * r / (1 + (longer - 1) * r), -1, 1)))
+
+    small = 1e-5
+    return step(value), (step(value + small) - step(value - small)) / (2 * small)
+
+
+_AS_NORMAL: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
+    "lcc": (lambda value: value, lambda r: r),
+    "srcc": (lambda value: 2 * np.sin(np.pi * value / 6), lambda r: 6 / np.pi * np.arcsin(r / 2)),
+    "ktau": (lambda value: np.sin(np.pi * value / 2), lambda r: 2 / np.pi * np.arcsin(r)),
+}
+
+
+def _squared(noise: Array, level: str, metric: str, items: Items) -> Interval:
+    if level == "system":  # the variance of a mean of so many items
+        counts = np.bincount(items.groups.codes)
+        noise = np.bincount(items.groups.codes, weights=noise) / counts**2
+    return _interval(float(noise.mean()), items.error(metric, (noise - noise.mean())[None]).error)
+
+
+def _interval(mean: float, error: Error) -> Interval:
+    half = float(student.quantile(error.freedom, (1 + LEVEL) / 2) * error.value) if error.freedom > 0 else np.nan
+    return Interval(mean, np.nan, 0, mean - half, mean + half)
