@@ -37,8 +37,11 @@ SEED_AT_END = re.compile(r"(?P<row>.+?)[-_./ ]+(?:random)?(?:seed|run|rep|repeat
 def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
     """Meaning -> column of a table of predictions."""
     found = find_columns("the table of predictions", header, MEANINGS, chosen)
-    if "target" in header and "target" not in found.values():  # a truth has another column already
-        found["target"] = "target"
+    free = {column.lower(): column for column in header if column not in found.values()}
+    if "target" in free:  # a truth has another column already
+        found["target"] = free["target"]
+    if "truth" not in found and "prediction" in found and "score" in free:  # as SHEET names the listeners' score
+        found["truth"] = free["score"]
     return found
 
 
@@ -46,7 +49,7 @@ def long_form(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> pd.DataF
     """A table with a column of numbers for each model as one line for each prediction; any other as it is."""
     header = [str(column) for column in frame.columns if column != "_where"]
     found = meanings_of(header, chosen)
-    models = [column for column in header if column not in found.values()]
+    models = [name for name in header if name not in found.values() and name and not name.startswith("Unnamed: ")]
     if {"prediction", "row"} & set(found) or not {"item", "truth"} & set(found) or len(models) < 2:
         return frame
     if frame[models].apply(pd.to_numeric, errors="coerce").isna().any(axis=None):
