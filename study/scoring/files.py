@@ -13,7 +13,8 @@ import pandas as pd
 
 from study.columns import check_header
 from study.scoring.corpus_scores import Mistakes, answer_content, labelled_clips, match, raise_mistakes
-from study.scoring.predictions import SEED_AT_END, Predictions, Where, long_form, meanings_of, nouns_of, read_frame
+from study.scoring.meanings import SEED_AT_END, long_form, meanings_of, nouns_of
+from study.scoring.predictions import Predictions, Where, read_frame
 from whisq_core.errors import InputError, raise_all
 from whisq_core.metrics import TARGETS
 
@@ -35,7 +36,7 @@ def read_files(
     Parameters
     ----------
     paths
-        CSV files with a header (see `predictions.MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A file
+        CSV files with a header (see `MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A file
         without a column for row or seed gets them from its name.
     pattern
         How names hold them, as ``"{row}/seed{seed}/*.csv"``, matched against the end of each path. Without one a name

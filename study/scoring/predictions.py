@@ -2,49 +2,23 @@
 
 One line is one prediction: of a *row* (a model, a method), trained with a *seed*, for an *item* (a clip, a question),
 which may have a *truth*, a *group* (items that share their errors: a system, a speaker, a document) and a second group
-crossed with it (a prompt). `MEANINGS` are the names by which the columns are known.
+crossed with it (a prompt).
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from study.columns import find_columns
+from study.scoring.meanings import long_form, meanings_of, nouns_of
 from whisq_core.errors import InputError, raise_all
 
-MEANINGS: dict[str, tuple[str, ...]] = {
-    "row": ("row", "model", "method", "config", "configuration", "variant", "algorithm", "experiment"),
-    "seed": ("seed", "randomseed", "run", "repeat", "repetition", "replicate", "trial"),
-    "item": (
-        "item", "itemid", "utterance", "uttid", "utteranceid", "clip", "id", "uid", "sample", "sampleid", "example",
-        "exampleid", "question", "questionid", "docid", "instance", "index", "wav", "wavpath", "wavname", "file",
-        "filename", "audio", "path", "image", "name",
-    ),
-    "truth": (
-        "truth", "groundtruth", "ytrue", "label", "gold", "mos", "reference", "expected", "actual", "avgscore",
-        "averagescore", "target", "y",
-    ),
-    "prediction": (
-        "prediction", "pred", "predicted", "ypred", "yhat", "estimate", "output", "answer", "correct", "iscorrect",
-        "accuracy", "acc", "hit", "score", "value",
-    ),
-    "group": (
-        "group", "system", "systemid", "speaker", "subject", "cluster", "dataset", "task", "topic", "document",
-        "category",
-    ),
-    "second_group": ("secondgroup", "group2", "prompt", "promptid", "rater", "listener", "listenerid", "template"),
-    "target": ("targetname", "scale", "dimension", "aspect"),
-}  # fmt: skip
 _TRUE_FALSE = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _NO_NUMBER = ("", "nan", "none", "na", "n/a", "null", "<na>", "inf", "-inf")
 _MOST_LINES = 20  # of mistakes listed, of each kind
 _KEYS = ["row", "seed", "item", "target"]
 
-SEED_AT_END = re.compile(r"(?P<row>.+?)[-_./ ]+(?:random)?(?:seed|run|rep|repeat|trial)[-_=. ]*(?P<seed>\d+)", re.I)
-"""`ours-seed3`; a bare number is no seed, since `gpt-4` is a name."""
 Where = Callable[[int], str]
 """Names a line of the table (by its position) in messages."""
 
@@ -77,7 +51,7 @@ def read_frame(
     Parameters
     ----------
     frame
-        One line for each prediction, columns as in `MEANINGS`; further ones are ignored.
+        One line for each prediction, columns as in `meanings.MEANINGS`; further ones are ignored.
     columns
         Meaning -> column, where the names are others.
     where
@@ -106,41 +80,6 @@ def read_frame(
     kept, lacking = _common_items(numbers)
     found = meanings_of([str(column) for column in frame.columns], columns)
     return replace(_arrays(kept, notes + lacking), nouns=nouns or nouns_of(found))
-
-
-def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
-    """Meaning -> column of a table of predictions."""
-    found = find_columns("the table of predictions", header, MEANINGS, chosen)
-    if "target" in header and "target" not in found.values():  # a truth has another column already
-        found["target"] = "target"
-    return found
-
-
-def long_form(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> pd.DataFrame:
-    """A table with a column of numbers for each model as one line for each prediction; any other as it is."""
-    header = [str(column) for column in frame.columns if column != "_where"]
-    found = meanings_of(header, chosen)
-    models = [column for column in header if column not in found.values()]
-    if {"prediction", "row"} & set(found) or not {"item", "truth"} & set(found) or len(models) < 2:
-        return frame
-    if frame[models].apply(pd.to_numeric, errors="coerce").isna().any(axis=None):
-        return frame
-    kept = [column for column in frame.columns if column not in models]
-    lines = frame.melt(kept, models, "row", "prediction")
-    if "seed" not in found:
-        matches = {model: SEED_AT_END.fullmatch(model) for model in models}
-        lines["seed"] = lines["row"].map({model: match["seed"] if match else "0" for model, match in matches.items()})
-        lines["row"] = lines["row"].map({model: match["row"] if match else model for model, match in matches.items()})
-    return lines
-
-
-def nouns_of(found: Mapping[str, str]) -> tuple[str, str]:
-    """What groups and second groups are: the names of their columns, in the plural."""
-    names = [
-        found.get(meaning, meaning).lower().removesuffix("id").strip(" _-") for meaning in ("group", "second_group")
-    ]
-    first, second = (f"{name[:-1]}ies" if name.endswith("y") else f"{name}s" for name in names)
-    return first.replace("_", " "), second.replace("_", " ")
 
 
 def _named(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
