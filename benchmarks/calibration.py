@@ -25,7 +25,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -111,7 +111,10 @@ POWER = (
     replace(OWN, name="power, system level", effect=0.10, metrics=("ta.system.srcc", "ta.system.lcc")),
     *(replace(ALIKE, effect=effect) for effect in (0.05, 0.10)),
 )
-PLAN = (*((world, 1) for world in (*NULLS, *EQUIVALENCE)), *((world, 10) for world in POWER))
+PLAN = sorted(  # the large corpora last
+    (*((world, 1) for world in (*NULLS, *EQUIVALENCE)), *((world, 10) for world in POWER)),
+    key=lambda planned: planned[0].clips_per_system,
+)
 
 
 @dataclass
@@ -382,7 +385,7 @@ class Kept:
 
 
 def run(
-    plan: tuple[tuple[World, int], ...], num_tables: int, num_workers: int, folder: Path
+    plan: Sequence[tuple[World, int]], num_tables: int, num_workers: int, folder: Path
 ) -> Iterator[tuple[World, Kept]]:
     """Each world of the plan when its tables are there; the counts do not depend on the number of workers."""
     with ProcessPoolExecutor(num_workers, initializer=_one_thread) as pool:

@@ -133,6 +133,15 @@ def test_the_plan_says_what_the_number_of_seeds_cannot_decide(finished_study: Pl
     assert "6 comparisons need at least 8 seeds." in finished.out
 
 
+def test_the_plan_shows_what_its_design_can_find(finished_study: Place) -> None:
+    finished = run(finished_study.folder, *finished_study.ablate, "--plan", "--seeds", "0-9")
+
+    assert "\nAt 80 % power 10 seeds and 6 test systems resolve a difference of utterance-level" in finished.out
+    header, first, *_ = finished.out.split("power to find a difference of")[1].splitlines()
+    assert header.split() == ["0.02", "0.05", "0.10", "0.15", "0.20"]
+    assert first.startswith("  10 seeds, 6 systems, unrelated errors")
+
+
 def test_the_file_here_is_taken_and_else_the_shipped_one(finished_study: Place, tmp_path: Path) -> None:
     where = ("--data", finished_study.corpus, "--features", finished_study.features, "--plan", "--rows", "constant")
 
