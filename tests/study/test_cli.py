@@ -172,7 +172,7 @@ def test_init_writes_files_that_a_plan_reads_and_never_overwrites(tmp_path: Path
     planned = run(tmp_path, "ablate", file, "--data", small_corpus, "--plan", "--rows", "constant")
     assert planned.status == 0, planned.err
     missing = run(tmp_path, "ablate", file, "--data", "study/manifest.csv", "--plan")
-    assert any("clips/clip_0001.wav" in error for error in missing.errors), "the example's clips are yours to bring"
+    assert "study/clips: no such folder" in missing.errors[0], "the example's clips are yours to bring"
     file.write_text("mine")
     refused = run(tmp_path, "init", "study")
 
@@ -188,7 +188,8 @@ def test_a_traceback_and_a_log_are_there_for_who_asks(tmp_path: Path) -> None:
     assert "Traceback" not in plain.err
     assert "Traceback" in told.err
     assert told.errors == plain.errors
-    assert plain.err.strip() in (tmp_path / "logs/study.log").read_text()
+    kept = (tmp_path / "logs/study.log").read_text()
+    assert all(f" error: {mistake}\n" in kept for mistake in plain.errors)
 
 
 def test_completion_is_offered_for_the_shells(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_some_rows_and_seeds_add_to_the_table_and_what_is_declared_and_stored_is
     assert study.ablate("--rows", "mean").err.startswith("[1/1] mean seed 2 done")
 
     assert study.folders() == ["table"]
-    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "2 of 3"}
+    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "3 of 3"}, "the last has the same runs"
     assert "2 of 3" in (study.results / "table/table.md").read_text()
 
 
