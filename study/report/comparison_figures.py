@@ -45,9 +45,10 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     for index, row in enumerate(rows):
         mean = row.comparison.mean if row.comparison else low
         if not low <= mean <= high:
-            text = f"◂ {mean:+.3f}" if mean < low else f"{mean:+.3f} ▸"
+            shown = f"{mean:+.3f}".replace("-", "−")
+            text = f"◂ {shown}" if mean < low else f"{shown} ▸"
             place = {"x": low, "xanchor": "left"} if mean < low else {"x": high, "xanchor": "right"}
-            figure.add_annotation(y=index, text=text, showarrow=False, **place)
+            figure.add_annotation(y=index, text=text, showarrow=False, bgcolor="white", **place)
     finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 150 + 40 * len(rows))
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[row.label for row in rows], range=[len(rows) - 0.4, -0.6]

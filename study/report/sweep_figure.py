@@ -33,16 +33,18 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
     labels = {row.declared.id: row.label for row in frame.rows}
     for index, sweep in enumerate(shown):
         panel = {"row": index // columns + 1, "col": index % columns + 1}
-        if reference and not math.isnan(reference.low):
-            figure.add_hrect(reference.low, reference.high, fillcolor=translucent(GREY, 0.25), line_width=0, **panel)
-        if reference:
-            figure.add_hline(reference.mean, line={"color": GREY, "width": 1, "dash": "dash"}, **panel)
         places = positions(sweep.values)
         known = [(place, row) for place, row in zip(places, sweep.rows, strict=True) if row in found]
         response = [(place, found[row], labels[row]) for place, row in known]
         figure.add_trace(_response(*zip(*response, strict=True)), **panel)
         ticks = list(map(_shown, sweep.values))
         figure.update_xaxes(tickvals=places, ticktext=ticks, title_text=sweep.setting, **panel)
+        if reference and not math.isnan(reference.low):
+            figure.add_hrect(
+                reference.low, reference.high, fillcolor=translucent(GREY, 0.25), line_width=0, layer="below", **panel
+            )
+        if reference:
+            figure.add_hline(reference.mean, line={"color": GREY, "width": 1, "dash": "dash"}, **panel)
     band = f" Band: {frame.reference.label}, the same." if reference and frame.reference else ""
     subtitle = f"Points: mean and 95 % interval over seeds.{band}"
     finish(figure, f"{title(frame.metric)} by swept setting", frame.warning, subtitle, 130 + 280 * lines)

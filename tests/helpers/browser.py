@@ -73,6 +73,17 @@ class Page:
             assert time.monotonic() < deadline, f"still false after {limit:.0f} s: {script}"
             time.sleep(0.1)
 
+    def emulate(self, width: int, medium: str = "screen", scheme: str = "light") -> None:
+        """Show the page as on a screen or on paper of so many pixels, light or dark."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._call("Emulation.setDeviceMetricsOverride", size)
+        wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("Emulation.setEmulatedMedia", {"media": medium, "features": wanted})
+
+    def pdf(self) -> bytes:
+        """The page as it is printed, on the paper that its style asks for."""
+        return base64.b64decode(self._call("Page.printToPDF", {"preferCSSPageSize": True})["data"])
+
     def screenshot(self, target: Path) -> Path:
         """The whole page, not only the part that fits the window, as PNG."""
         size = self._call("Page.getLayoutMetrics", {})["cssContentSize"]

@@ -54,6 +54,7 @@ def synthetic_results(
         truth=truth,
         systems=tuple(systems),
         prompts=None,
+        ratings=None,
         utterances=tuple(clips["utterance"]),
         system_truth=None,
         curves={

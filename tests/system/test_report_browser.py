@@ -22,6 +22,7 @@ def tab(tmp_path_factory):
     drawn = figures(results, judgement) | {"importance": importance_figure(FOUND)}
     path = write_report(results, judgement, tmp_path_factory.mktemp("report"), drawn)
     with browser.page(tmp_path_factory.mktemp("profile"), width=1366) as tab:
+        tab.emulate(1366)
         tab.open(path)
         tab.wait_for(f"document.querySelectorAll('.figure > div > .plot-container').length == {len(NAMES)}")
         yield tab
@@ -81,8 +82,45 @@ def test_a_browser_that_meets_a_mistake_would_tell(tmp_path):
         assert "http://127.0.0.1:1/x" in tab.requests
 
 
-def test_on_a_phone_only_tables_and_figures_scroll_sideways(tab, tmp_path):
-    with browser.page(tmp_path / "profile", width=500) as phone:  # the least width of a window
-        phone.visit(tab.evaluate("location.href"))
-        phone.wait_for("document.querySelectorAll('.figure > div > .plot-container').length > 0")
-        assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+def test_on_a_phone_every_verdict_is_seen_without_scrolling_sideways(tab):
+    tab.emulate(420)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    ends = tab.evaluate(
+        "[...document.querySelectorAll('#table-verdicts .word')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 6
+    assert max(ends) < 420
+    tab.emulate(1366)
+
+
+def test_in_the_dark_the_page_is_dark_and_on_paper_it_is_white(tab):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    tab.emulate(1366, scheme="dark")
+    assert tab.evaluate(colour) == "rgb(25, 25, 25)"
+    assert "invert" in tab.evaluate("getComputedStyle(document.getElementById('figure-seeds')).filter")
+    tab.emulate(1366, medium="print", scheme="dark")
+    assert tab.evaluate(colour) == "rgb(255, 255, 255)"
+    tab.emulate(1366)
+
+
+def test_on_paper_no_column_is_cut_and_there_are_no_toolbars(tab):
+    tab.emulate(1032, medium="print")  # A4 landscape without margins of 12 mm, at 96 pixels per inch
+    ends = tab.evaluate("[...document.querySelectorAll('td, th')].map(e => e.getBoundingClientRect().right)")
+    assert max(ends) <= 1032
+    assert (
+        tab.evaluate("document.querySelector('nav').offsetHeight + document.querySelector('.modebar').offsetHeight")
+        == 0
+    )
+    tab.emulate(1366)
+
+
+def test_printing_draws_every_figure_at_the_width_of_the_paper_and_then_as_before(tab):
+    widths = "[...document.querySelectorAll('.main-svg')].map(e => e.getBoundingClientRect().width)"
+    before = tab.evaluate(widths)
+    tab.evaluate("""addEventListener("beforeprint", () => {
+      window.printed = [...document.querySelectorAll('.figure > div')].map(e => e._fullLayout.width); })""")
+    printed = tab.pdf()
+    assert b"/MediaBox [0 0 842" in printed or b"/MediaBox [0 0 841." in printed
+    assert tab.evaluate("window.printed") == [1000] * len(NAMES)
+    assert tab.evaluate(widths) == before
+    assert tab.problems == []

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from helpers.results import synthetic_results, untrained, with_cell
 
+from study.config import Sweep
 from study.report import figures
 from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
+from study.report.sweep_figure import positions
+from study.stats import summarise
 from study.tables import judge_table
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
@@ -56,7 +59,7 @@ def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
     figure = FIGURES["differences"]
     shown = [row for row in RESULTS.file.rows if row.id not in ("whisq", "constant")]
     words = {row.id: JUDGEMENT.rows[row.id].decision for row in shown}
-    assert [note.text for note in figure.layout.annotations] == [
+    assert [note.text for note in figure.layout.annotations][: len(words)] == [
         decision.verdict if decision else "exploratory" for decision in words.values()
     ]
     place = [row.id for row in shown].index("cross")
@@ -66,6 +69,43 @@ def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
         assert trace.x[place] == comparison.mean
         assert trace.x[place] - trace.error_x.arrayminus[place] == pytest.approx(interval.low)
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
+
+
+def test_untrained_rows_do_not_set_the_ranges_that_rows_share():
+    without = figures(RESULTS, JUDGEMENT)
+    far = JUDGEMENT.primary("w2v2_modernbert").mean
+    low, high = FIGURES["differences"].layout.xaxis.range
+    assert without["differences"].layout.xaxis.range[0] < far < low < high
+    assert FIGURES["differences"].layout.annotations[-1].text == f"◂ {far:+.3f}".replace("-", "−")
+    assert FIGURES["systems"].layout.coloraxis.cmax < without["systems"].layout.coloraxis.cmax
+    curves = {key: [{**record, "huber_omq": 50.0} for record in curve] for key, curve in RESULTS.curves.items()
+              if key[0] == "w2v2_modernbert"}  # fmt: skip
+    loud = untrained(replace(RESULTS, curves=RESULTS.curves | curves), "w2v2_modernbert")
+    assert figures(loud, None)["curves"].layout.yaxis.range[1] < 5
+
+
+def test_one_seed_has_no_panel():
+    assert "seeds" not in figures(synthetic_results(num_seeds=1), None)
+
+
+def test_a_swept_setting_is_drawn_with_intervals_and_the_reference_as_a_band():
+    values = {"no_ot": 0, "whisq": 4.057e-5, "cross": 0.1}
+    swept = Sweep("ot", "Weight of OT", "loss.ot_weight", tuple(values.values()), tuple(values))
+    figure = figures(replace(RESULTS, file=replace(RESULTS.file, sweeps=(swept,))), None)["sweeps"]
+    (trace,) = figure.data
+    of_rows = RESULTS.cells.groupby("row")["ta.utterance.srcc"].mean()
+    assert list(trace.y) == pytest.approx([of_rows[row] for row in values])
+    assert list(figure.layout.xaxis.ticktext) == ["0", "4.057e-05", "0.1"]
+    band = summarise(RESULTS.cells.loc[RESULTS.cells["row"] == "whisq", "ta.utterance.srcc"].to_numpy())
+    assert (figure.layout.shapes[0].y0, figure.layout.shapes[0].y1) == pytest.approx((band.low, band.high))
+
+
+def test_values_of_a_sweep_stand_by_their_logarithm_where_they_span_much_and_zero_has_its_own_place():
+    assert positions((0, 0.001, 0.1)) == [-3.5, -3, -1]
+    assert positions((1, 2, 30)) == [1, 2, 30]
+    assert positions((-1, 0.001, 1)) == [-1, 0.001, 1]
+    assert positions(("sgd", "adam")) == [0, 1]
+    assert positions((False, True)) == [0, 1]
 
 
 def test_rows_are_paired_by_common_seeds_and_only_where_both_are_done():

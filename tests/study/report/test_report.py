@@ -3,14 +3,18 @@
 import csv
 import json
 import re
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 from helpers.results import synthetic_results, untrained, with_cell
 
 from study.report import write_report
+from study.report.conclusion import conclusion
 from study.report.page import facts, one_more_run
 from study.stats import summarise
-from study.tables import judge_table, write_tables
+from study.stats.verdicts import Verdict
+from study.tables import judge_table, table_frame, write_tables
 from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = with_cell(untrained(synthetic_results(num_seeds=3), "cross"), "cross", 1, "failed", "loss </script> is NaN")
@@ -20,8 +24,12 @@ JUDGEMENT = judge_table(RESULTS)
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The page without Plotly's own source, which names addresses that it never asks here."""
-    path = write_report(RESULTS, JUDGEMENT, tmp_path_factory.mktemp("report"))
-    scripts = re.split(r"(?s)<script>.*?plotly\.js.*?</script>", path.read_text(encoding="utf-8"), maxsplit=1)
+    out = tmp_path_factory.mktemp("report")
+    (out / "table.tex").touch()
+    path = write_report(RESULTS, JUDGEMENT, out)
+    scripts = re.split(
+        r'(?s)<script type="text/plain" id="plotly">.*?</script>', path.read_text(encoding="utf-8"), maxsplit=1
+    )
     assert len(scripts) == 2, "Plotly stands in the page once"
     return "".join(scripts)
 
@@ -43,6 +51,41 @@ def test_the_verdicts_come_first(page):
     assert places == sorted(places)
     for row in JUDGEMENT.compared:
         assert f">{JUDGEMENT.rows[row].decision.verdict}</span>" in page
+
+
+def test_a_sentence_on_top_tells_the_verdicts_on_the_declared_rows(page):
+    sentence = re.search(r'<p class="conclusion">(.*?)</p>', page)[1]
+    assert page.index(sentence) < page.index("<table")
+    assert sentence.startswith("Of 6 rows compared with WhisQ w/ OT (Proposed) on TA U-SRCC, ")
+    assert sentence.endswith("— simulated data † — untrained encoder ‡. 1 of 36 runs has no result.")
+    groups = re.findall(r"(\d+) (?:is|are|differs?|cannot) [^(]*\(([^)]*(?:\(Proposed\))?[^)]*)\)", sentence)
+    assert sum(int(number) for number, _ in groups) == 6
+    assert all(RESULTS.file.row(row).label in sentence for row in JUDGEMENT.compared)
+
+
+def test_every_verdict_of_the_statistics_has_its_words():
+    frame = table_frame(RESULTS, JUDGEMENT)
+    for word in get_args(Verdict):
+        decided = replace(JUDGEMENT.rows["mlp_only"].decision, verdict=word)
+        rows = [replace(row, decision=decided) for row in frame.rows if row.declared.id in ("mlp_only", "whisq")]
+        shown = replace(frame, sections=(replace(frame.sections[0], rows=tuple(rows)),))
+        assert re.search(r"U-SRCC, 1 \w+ .*\(MLP Only †\)", conclusion(shown, JUDGEMENT)), word
+
+
+def test_without_declared_rows_the_sentence_says_so():
+    file = replace(RESULTS.file, compare=None)
+    results = replace(RESULTS, file=file)
+    judgement = judge_table(results)
+    said = conclusion(table_frame(results, judgement), judgement)
+    assert said.startswith("No comparison was declared: the table shows numbers without verdicts")
+
+
+def test_the_page_links_the_tables_that_lie_beside_it_and_no_others(page):
+    assert re.findall(r'href="(?!#)([^"]+)"', page) == ["table.tex"]
+
+
+def test_plotly_is_read_after_all_that_is_shown(page):
+    assert page.index('id="manifest"') < page.index('type="application/json"') < page.index("<script>")
 
 
 def test_warnings_stand_above_every_number(page):

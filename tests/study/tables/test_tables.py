@@ -328,11 +328,14 @@ def test_escaped_text_holds_no_character_that_latex_would_obey(text):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
 def test_the_latex_table_compiles_with_labels_that_need_escaping(tmp_path: Path):
-    failed = with_cell(untrained(RESULTS, "cross"), "cross", 3, "failed", r"C:\temp\{x} 50 % of $HOME & a_b ~ #1 ^2")
+    failed = with_cell(
+        untrained(RESULTS, "cross"), "cross", 3, "failed", r"C:\temp\{x} 50 % of $HOME & a_b ~ #1 ^2 −λ ≥ Δ"
+    )
     frame = _with_words(table_frame(failed, JUDGEMENT), "worse")
     (tmp_path / "table.tex").write_text(latex(frame), encoding="utf-8")
     document = (
-        r"\documentclass[10pt,twocolumn]{article}\usepackage[margin=0.7in]{geometry}\usepackage{booktabs,siunitx}"
+        r"\IfFileExists{IEEEtran.cls}{\documentclass[conference]{IEEEtran}}"
+        r"{\documentclass[10pt,twocolumn]{article}\usepackage[margin=0.7in]{geometry}}\usepackage{booktabs,siunitx}"
         r"\begin{document}\input{table.tex}\end{document}"
     )
     (tmp_path / "document.tex").write_text(document, encoding="utf-8")
@@ -342,6 +345,27 @@ def test_the_latex_table_compiles_with_labels_that_need_escaping(tmp_path: Path)
         pytest.skip("this LaTeX has no siunitx or booktabs")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
+    if shutil.which("pdftotext"):
+        command = ["pdftotext", "-layout", "document.pdf", "-"]
+        printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        differences = [row.comparison.mean for row in frame.rows if row.comparison]
+        signed = [f"{value:+.3f}".replace("-", "−") for value in differences if not math.isnan(value)]
+        assert any(text.startswith("+") for text in signed)
+        assert set(signed) <= set(printed.stdout.split())
+
+
+def test_a_column_that_is_empty_in_every_row_is_left_out():
+    frame = table_frame(RESULTS, JUDGEMENT)
+    assert "published" in _headings(frame)
+    sections = tuple(
+        replace(section, rows=tuple(replace(row, published=None) for row in section.rows)) for section in frame.sections
+    )
+    assert "published" not in _headings(replace(frame, sections=sections))
+    assert "difference" not in _headings(table_frame(RESULTS, None))
+
+
+def _headings(frame):
+    return [column.heading for column in views(frame)[0].columns.values()]
 
 
 def test_numbers_are_shown_with_three_decimals_and_kept_with_all():
