@@ -54,7 +54,9 @@ def known_commands() -> dict[str, Any]:
 
 def printed() -> Iterator[tuple[str, str]]:
     """Every command that is named somewhere, and where."""
-    pages = [path for pattern in ("*.md", "*.yaml", "*/README.md", "results/*/README.md") for path in ROOT.glob(pattern)]
+    pages = [
+        path for pattern in ("*.md", "*.yaml", "*/README.md", "results/*/README.md") for path in ROOT.glob(pattern)
+    ]
     program = [path for package in ("study", "whisq_core") for path in (ROOT / package).rglob("*.py")]
     for path in (*pages, *program, *(ROOT / "study").rglob("*.yaml")):
         for found in NAMED.finditer(path.read_text(encoding="utf-8")):
