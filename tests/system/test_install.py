@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -135,6 +136,12 @@ def test_the_installed_command_says_what_it_is_and_reads_its_own_files(release: 
     assert ("kernels: PyTorch" in diagnosed.out) == (compiler() is None)
 
 
+def test_the_citation_names_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+
+
 def write_own_study(folder: Path) -> None:
     """Thirty short clips with ratings in a CSV manifest, tiny encoders, and an ablation file of three rows."""
     for family in ("whisper", "qwen3"):
@@ -171,7 +178,7 @@ def write_own_study(folder: Path) -> None:
 
 
 def stop_after_a_trial(process: subprocess.Popen[str], storage: str) -> Finished:
-    """Ctrl-C, as a terminal sends it, once the search has stored the run of its second trial: its first is told then."""
+    """Ctrl-C, as a terminal sends it, once a search has stored the run of its second trial: the first is told then."""
     database = Database(storage)
     before, deadline = database.count_runs(), time.monotonic() + _PATIENCE
     while process.poll() is None and database.count_runs() < before + 2:
