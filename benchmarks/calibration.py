@@ -47,6 +47,7 @@ Groups = NDArray[np.int64]
 PROCEDURE = 3
 """Raise when the same predictions get other verdicts: counts of an older procedure are left aside."""
 NUM_ROWS = 6
+NUM_CORPORA = 300  # over which an effect is defined
 CHUNK = 100  # tables whose counts are kept at once
 U_SRCC, U_MSE = "ta.utterance.srcc", "ta.utterance.mse"
 
@@ -206,26 +207,35 @@ def make_row(world: World, corpus: Corpus, shared: Array, scale: float, generato
 def population(world: World) -> tuple[float, dict[str, float]]:
     """By what a row's error must grow to cost `effect` of U-SRCC, and the margin in the unit of each metric.
 
-    Bisection on one very large corpus, the same for every scale.
+    Bisection on the mean over corpora of the world's own size, the same for every scale.
     """
     if not world.effect:
         return 1.0, dict.fromkeys(world.metrics, world.margin)
-    reference = _population_value(world, U_SRCC, 1.0)
+    sample = []
+    for number in range(NUM_CORPORA):
+        generator = np.random.default_rng([0, number])
+        corpus = make_corpus(world, world.num_systems, generator)
+        sample.append((corpus, _error(world, corpus, world.shared_error, generator)))
+
+    def worse(metric: str, scale: float) -> float:
+        """By how much a metric is lower at this scale, errors and seeds being the same."""
+        values = np.zeros(2)
+        for number, (corpus, shared) in enumerate(sample):
+            for side, size in enumerate((1.0, scale)):
+                generator = np.random.default_rng([1, number])
+                row = make_row(replace(world, num_seeds=1), corpus, shared, size, generator)
+                values[side] += _value(metric, row[0], corpus) / NUM_CORPORA
+        return float(values[0] - values[1])
+
     low, high = 1.0, 4.0
     for _ in range(12):
         middle = (low + high) / 2
-        worse = reference - _population_value(world, U_SRCC, middle)
-        low, high = (middle, high) if worse < world.effect else (low, middle)
-    sizes = {name: _population_value(world, name, high) - _population_value(world, name, 1.0) for name in world.metrics}
-    return high, {name: abs(size) for name, size in sizes.items()}
+        low, high = (middle, high) if worse(U_SRCC, middle) < world.effect else (low, middle)
+    return high, {name: abs(worse(name, high)) for name in world.metrics}
 
 
-def _population_value(world: World, metric: str, scale: float) -> float:
-    generator = np.random.default_rng(0)
-    corpus = make_corpus(replace(world, clips_per_system=14.2), 4_000, generator)
-    corpus = replace(corpus, prompt=generator.integers(0, 16_000, len(corpus.prompt)))  # as many more prompts
-    shared = _error(world, corpus, world.shared_error, generator)
-    predicted, labels = make_row(replace(world, num_seeds=1), corpus, shared, scale, generator)[0], corpus.labels
+def _value(metric: str, predicted: Array, corpus: Corpus) -> float:
+    labels = corpus.labels
     if ".system." in metric:
         predicted, labels = group_means(predicted, corpus.system), group_means(labels, corpus.system)
     return {"srcc": srcc, "lcc": lcc, "mse": mse}[metric.rpartition(".")[2]](predicted, labels)
