@@ -63,8 +63,8 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
         importance = get_json(f"{address}/api/studies/{summary['study_id']}/param_importances")
         if browser.executable() is not None:
             with browser.page(tmp_path / "profile", width=1400) as tab:
-                tab.visit(f"{address}/dashboard/studies/{summary['study_id']}")
-                tab.wait_for("document.querySelectorAll('.main-svg').length > 4")
+                tab.visit(f"{address}/dashboard/studies/{summary['study_id']}", limit=240)
+                tab.wait_for("document.querySelectorAll('.main-svg').length > 4", limit=240)
                 assert tab.problems == []
     assert {each["filename"] for each in described["artifacts"]} == {"best.yaml", "trials.csv"}
     assert importance == {"param_importances": [[]]}, "as the command line says: too few trials"
