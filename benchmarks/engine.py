@@ -143,24 +143,30 @@ def prepare(folder: Path) -> None:
 
 def show(folder: Path, url: str, cells: int) -> None:
     """Print what a cell costs in the dashboard's view: its trial, metrics and files; then with nothing new."""
+    from dataclasses import replace
+
     from helpers.controls import ControlJobs
 
     from study.config import read_ablation_file
     from study.dashboard import show_table
     from study.engine import Pool, Workspace
+    from study.results import collect
     from study.store import CellEntry, Database, Run
 
     runs: list[Run] = []
     workspace, database = Workspace(folder / "corpus", folder / "features"), Database(url)
-    file = read_ablation_file(folder / "bench.yaml", seeds=tuple(range(cells)))
+    file, seeds = read_ablation_file(folder / "bench.yaml"), tuple(range(cells))
+    section = replace(file.sections[0], rows=(replace(file.rows[0], seeds=seeds),))
+    file = replace(file, seeds=seeds, sections=(section,))
     with database.writing("benchmark"), Pool(1) as pool:
         pool.run(ControlJobs(workspace, cells, runs.append), workspace, database, "benchmark", cells)
         database.save_corpus(workspace.stored_corpus())
         entries = [CellEntry("constant", run.seed, run.run_id, None, workspace.digest) for run in runs]
         database.save_cells(file.name, entries)
+        results = collect(file, database)
         for what in ("new cells", "nothing new"):
             began = time.perf_counter()
-            show_table(database, file)
+            show_table(database, results)
             print(f"view, {cells} {what}: {1000 * (time.perf_counter() - began) / cells:.1f} ms per cell")
 
 

@@ -424,7 +424,7 @@ class _Late(Exception):
 
 
 def rows(check: "Check") -> None:
-    """A whole run of each row of Table II: 1,923 clips trained, 412 predicted, synthetic features of the true shapes."""
+    """A run of each row of Table II: 1,923 clips trained, 412 predicted, synthetic features of the true shapes."""
     epochs, clips = (3, (18, 6)) if check.small else (EPOCHS, (1923, 412))
     for name, settings in ROWS.items():
         share = (check.left() - 60) / (len(ROWS) - list(ROWS).index(name))
@@ -499,14 +499,14 @@ def has_failed(found: dict[str, Any]) -> bool:
 def table(found: dict[str, Any]) -> str:
     """What was found, short."""
     machine, top = found["machine"], found.get("ceilings", {})
-    lines = [f"| {machine['card']}, torch {machine['torch']}{', small: measures nothing' if machine['small'] else ''} | |",
+    small = ", small: measures nothing" if machine["small"] else ""
+    lines = [f"| {machine['card']}, torch {machine['torch']}{small} | |",
              "| --- | ---: |"]  # fmt: skip
 
     def line(name: str, value: Any, unit: str = "", digits: int = 2) -> None:
+        shown = f"{value:,.{digits}f} {unit}" if isinstance(value, float) else value
         if value is not None:
-            lines.append(
-                f"| {name} | {value:,.{digits}f} {unit} |" if isinstance(value, float) else f"| {name} | {value} |"
-            )
+            lines.append(f"| {name} | {shown} |")
 
     equal = found.get("equality", {})
     if equal:

@@ -52,6 +52,12 @@ __all__ = [
     "read_files",
 ]
 
+_HOMES = {  # of those that need less than the whole API
+    "InputError": "whisq_core.errors",
+    "Model": "study.models",
+    **dict.fromkeys(["JudgedTable", "Scores", "judge", "read_files"], "study.scoring"),
+}
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
@@ -59,9 +65,9 @@ def __getattr__(name: str) -> Any:
 
         return version("whisq-study")
     if name in __all__:
-        from study import api
+        from importlib import import_module
 
-        return getattr(api, name)
+        return getattr(import_module(_HOMES.get(name, "study.api")), name)
     raise AttributeError(f"module 'study' has no attribute '{name}'")
 
 

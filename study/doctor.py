@@ -101,8 +101,8 @@ def _kernels() -> Finding:
     if os.environ.get(SWITCH):
         return Finding(f"kernels: PyTorch, as {SWITCH} asks")
     return Finding(
-        "kernels: PyTorch, since this whisq-study came without compiled ones. Training on a CPU is two to three times as "
-        "fast with them. With gcc or clang installed: pip install --force-reinstall --no-deps --no-binary whisq-study "
+        "kernels: PyTorch, since whisq-study was installed without compiled ones; training on a CPU is two to three "
+        "times as fast with gcc or clang and then pip install --force-reinstall --no-deps --no-binary whisq-study "
         "whisq-study (in a checkout: pip install --editable .)"
     )
 

@@ -1,6 +1,5 @@
 """Fixtures that several test files share."""
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,12 +45,9 @@ def postgresql_url(postgresql_server: str, request: pytest.FixtureRequest) -> st
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> "Place":
     """Table II on tiny encoders, encoded and run by the commands; shared, so not to be changed."""
     from helpers.command import run, run_script
-    from helpers.studies import Place, built_once, write_place
+    from helpers.studies import Place, built_once, shared_folder, write_place
 
-    of_all_workers = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        of_all_workers = of_all_workers.parent
-    folder = of_all_workers / "finished-study"
+    folder = shared_folder(tmp_path_factory, "finished-study")
     place = Place(folder / "corpus", folder / "weights", folder / "features", folder / "study")
     with built_once(folder) as first:
         if first:

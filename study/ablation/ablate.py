@@ -8,7 +8,7 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.ablation.which import choose_table, stored_table, tell
+from study.ablation.which import choose_table, folder_of, stored_table, tell
 from study.config import AblationFile, Row
 from study.engine import (
     Cell,
@@ -21,7 +21,6 @@ from study.engine import (
     collect_errors,
     encode_backbones,
     identify,
-    output_folder,
     plan,
     preflight,
 )
@@ -49,10 +48,7 @@ class AblateRequest:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated request: everything is read, checked and planned, nothing has been started.
-
-    `cells` are those asked for; `others` are those of the same table whose runs are stored: it shows them too.
-    """
+    """A validated request: everything is read, checked and planned, nothing has been started."""
 
     request: AblateRequest
     inputs: Inputs
@@ -60,7 +56,6 @@ class Prepared:
     file: AblationFile
     rows: tuple[Row, ...]
     cells: tuple[Cell, ...]
-    others: tuple[Cell, ...]
 
     @property
     def database(self) -> Database:
@@ -92,13 +87,7 @@ def _planned(request: AblateRequest, inputs: Inputs, shared: Conditions, file: A
     cells = plan(file, rows, inputs.workspace, pool, inputs.database, inputs.seeds)
     if request.save_models:
         cells = tuple(_to_be_saved(cell, inputs.out) for cell in cells)
-    others: tuple[Cell, ...] = ()
-    if len(cells) < sum(len(row.seeds) for row in file.rows):
-        asked = {(cell.row, cell.seed) for cell in cells}
-        with collect_errors([]):  # of rows that were not asked for
-            whole = plan(file, file.rows, inputs.workspace, pool, inputs.database)
-            others = tuple(cell for cell in whole if cell.state == "done" and (cell.row, cell.seed) not in asked)
-    return Prepared(request, inputs, shared, file, rows, cells, others)
+    return Prepared(request, inputs, shared, file, rows, cells)
 
 
 def _to_be_saved(cell: Cell, out: Path) -> Cell:
@@ -136,7 +125,7 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
             file.name,
             [
                 CellEntry(cell.row, cell.seed, cell.run_id, cell.reason if cell.run_id is None else None, digest)
-                for cell in (*prepared.cells, *prepared.others)
+                for cell in prepared.cells
             ],
         )
         declaration = Declaration(*file.declaration)
@@ -146,12 +135,25 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         if todo:
             jobs = _CellJobs(prepared, todo)
             pool.run(jobs, workspace, database, f"{file.name}: cells", len(todo))
+        database.save_cells(file.name, _stored_others(prepared, pool))
         results = collect(file, database, prepared.shared)
         if request.save_models:
             finish_models(results, inputs.out)
         if todo or not is_published(results, inputs.out):
             publish(results, database, inputs.out)
         return results
+
+
+def _stored_others(prepared: Prepared, pool: Pool) -> list[CellEntry]:
+    """The cells that were not asked for, and whose runs are stored all the same: the table shows them too."""
+    file, inputs, asked = prepared.file, prepared.inputs, {(cell.row, cell.seed) for cell in prepared.cells}
+    if len(asked) == sum(len(row.seeds) for row in file.rows):
+        return []
+    whole: tuple[Cell, ...] = ()
+    with collect_errors([]):  # of rows that were not asked for
+        whole = plan(file, file.rows, inputs.workspace, pool, inputs.database)
+    others = [cell for cell in whole if cell.state == "done" and (cell.row, cell.seed) not in asked]
+    return [CellEntry(cell.row, cell.seed, cell.run_id, None, inputs.workspace.digest) for cell in others]
 
 
 def _check_name(prepared: Prepared, pool: Pool) -> None:
@@ -265,8 +267,8 @@ def report(sources: Sources) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     inputs = preflight(sources, writes=False)
     file, shared = stored_table(inputs.file, inputs.database, sources.name)
-    results = collect(file, inputs.database, shared)
-    page, *tables = publish(results, inputs.database, output_folder(sources.out, file.name), "whisq-study report")
+    out = folder_of(file.name, sources.out)
+    page, *tables = publish(collect(file, inputs.database, shared), inputs.database, out, "whisq-study report")
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 
 

@@ -39,7 +39,8 @@ def plan_text(
     counts = Counter(cell.state for cell in cells)
     summary = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     encoding = costs.encoding_minutes([cell.spec for cell in cells if cell.to_run], workers)
-    known = "encoding not included" if encoding is None else f"{encoding:.1f} of them for encoding"
+    known = "encoding not included" if encoding is None else f"{encoding:.1f} of them to encode"
+    known = known if encoding != 0 else "nothing to encode"
     minutes = total / workers + (encoding or 0.0)
     lines.append(f"{summary}; about {minutes:.1f} minutes with {workers} worker(s), {known}")
     lines += [f"note: {warning}" for warning in file.warnings]

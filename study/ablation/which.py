@@ -25,6 +25,9 @@ _LONGEST = 60  # letters of what is added to a name
 def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
     """What the cells that a command asks for would share."""
     file, workspace, features = inputs.file, inputs.workspace, dict[str, str]()
+    base = file.base
+    with collect_errors([]):  # the plan says for each row what its device lacks
+        base = pool.resolved(base)
     for row in inputs.rows:
         with collect_errors([]):  # weights that are missing block their row, which says so
             features |= features_of(identify(pool.resolved(row.spec), workspace).parts)
@@ -32,7 +35,7 @@ def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
         file=str(file.path),
         declared=file.name,
         override=dict(file.override),
-        base=_shared_settings(pool.resolved(file.base)),
+        base=_shared_settings(base),
         seeds=list(file.seeds),
         corpus=workspace.digest,
         features=features,
@@ -58,16 +61,28 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
             f"--name {name}: that table has runs under other conditions ({_some(different)}), and both in one table "
             "would be a mixture. Give another --name, or none."
         )
-    inputs.out = output_folder(sources.out, name)
-    owner = owner_of(inputs.out)
-    if owner not in (None, name):
-        raise InputError(
-            f"--out {inputs.out}: holds table '{owner}', and this is another, '{name}'{_why(file, begun, now)}. "
-            "Give another --out, or leave it out."
-        )
+    inputs.out = folder_of(name, sources.out, _why(file, begun, now))
     inputs.file = replace(file, name=name)
     features = {**(begun[name].features if name in begun else {}), **now.features}
     return replace(now, features=features, out=str(inputs.out))
+
+
+def folder_of(name: str, given: Path | None, why: str = "") -> Path:
+    """The folder of a table.
+
+    Raises
+    ------
+    InputError
+        When another table lies there.
+    """
+    out = output_folder(given, name)
+    owner = owner_of(out)
+    if owner not in (None, name):
+        raise InputError(
+            f"--out {out}: holds table '{owner}', and this is another, '{name}'{why}. "
+            "Give another --out, or leave it out."
+        )
+    return out
 
 
 def tell(inputs: Inputs, shared: Conditions, *, starts: bool) -> None:

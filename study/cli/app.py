@@ -90,11 +90,22 @@ def sources_of(
     )
 
 
+def _of_the_program_first(arguments: list[str]) -> list[str]:
+    """The options of the whole program may stand behind a command, where people write them."""
+    first, others = list[str](), list(arguments)
+    for name in ("-v", "--verbose", "--log-file"):
+        while name in others:
+            place, length = others.index(name), 2 if name == "--log-file" else 1
+            first += others[place : place + length]
+            del others[place : place + length]
+    return [*first, *others]
+
+
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
-        app()
+        app(_of_the_program_first(sys.argv[1:]))
     except InputError as error:
         if _options["verbose"]:
             traceback.print_exc()

@@ -162,7 +162,10 @@ def audit(
 
 @app.command(rich_help_panel="Results")
 def predict(
-    model: Annotated[str, typer.Argument(help="Folder of a saved model, or table/row/seed; table/row: mean of seeds.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Folder of a saved model, or table/row/seed; table/row: mean of seeds."),
+    ],
     clips: Annotated[
         list[str], typer.Argument(metavar="AUDIO...", help="Sound files, folders, or a CSV: audio,prompt.")
     ],

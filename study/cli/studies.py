@@ -131,7 +131,7 @@ def ablate(
             typer.echo(ablation.show_plan(prepared, pool.workers))
             return
         results = ablation.run(prepared, pool)
-    show_table((prepared.inputs.out / "table.md").read_text(encoding="utf-8"))
+    show_table(prepared.inputs.out)
     raise typer.Exit(ablation.exit_status(prepared, results))
 
 

@@ -67,7 +67,7 @@ def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: st
 
 
 def _take_gpu(spec: RunSpec, worker: object) -> None:
-    """Local workers, which have numbers for names, share this machine's GPUs evenly; a cluster's were given one."""
+    """Local workers, whose names are numbers, share this machine's GPUs; those of a cluster have been given one."""
     if spec.train.device == "cuda" and isinstance(worker, int):
         import torch
 

@@ -107,7 +107,6 @@ def write_report(
         warnings=Markup(warnings(frame)),
         conclusion=conclusion(frame, judgement),
         beside={name: text for name, text in _BESIDE.items() if (out / name).exists()},
-        design=" ".join(judgement.design),
         verdict_table=verdict_table,
         metric_tables=metric_tables,
         figures={

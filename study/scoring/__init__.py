@@ -2,7 +2,8 @@
 
 from study.scoring.corpus_scores import Scores, score_file
 from study.scoring.files import numbered_rows, read_files, wants_scores
-from study.scoring.predictions import MEANINGS, Predictions, read_frame
+from study.scoring.meanings import MEANINGS
+from study.scoring.predictions import Predictions, read_frame
 from study.scoring.verdicts import MARGIN, JudgedTable, judge
 
 __all__ = [

@@ -13,11 +13,11 @@ import pandas as pd
 
 from study.columns import check_header
 from study.scoring.corpus_scores import Mistakes, answer_content, labelled_clips, match, raise_mistakes
-from study.scoring.predictions import Predictions, Where, meanings_of, nouns_of, read_frame
+from study.scoring.meanings import SEED_AT_END, long_form, meanings_of, nouns_of
+from study.scoring.predictions import Predictions, Where, read_frame
 from whisq_core.errors import InputError, raise_all
 from whisq_core.metrics import TARGETS
 
-_SEED_AT_END = re.compile(r"(?P<row>.+?)[-_./ ]+(?:random)?(?:seed|run|rep|repeat|trial)[-_=. ]*(?P<seed>\d+)", re.I)
 _LAST_NUMBER = re.compile(r"[-_.]?\d+$")
 _GENERIC = {"answer", "answers", "prediction", "predictions", "preds", "pred", "output", "outputs", "result", "results"}
 _SEPARATORS = (",", ";", "\t")
@@ -36,7 +36,7 @@ def read_files(
     Parameters
     ----------
     paths
-        CSV files with a header (see `predictions.MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A file
+        CSV files with a header (see `MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A file
         without a column for row or seed gets them from its name.
     pattern
         How names hold them, as ``"{row}/seed{seed}/*.csv"``, matched against the end of each path. Without one a name
@@ -128,14 +128,14 @@ def _by_pattern(path: Path, pattern: str) -> tuple[str, str]:
 
 
 def _by_habit(path: Path) -> tuple[str, str]:
-    """`whisq-seed3.csv` and `whisq/seed3/answer.txt`; a bare number is no seed, since `gpt-4` is a name."""
+    """`whisq-seed3.csv` and `whisq/seed3/answer.txt`."""
     plain = path.with_suffix("")
     parts = [part for part in plain.parts if part not in ("/", ".", "..")]
     if len(parts) > 1 and parts[-1].lower() in _GENERIC:
         parts = parts[:-1]
-    found = _SEED_AT_END.fullmatch(parts[-1])
+    found = SEED_AT_END.fullmatch(parts[-1])
     if found is None and len(parts) > 1:
-        found = _SEED_AT_END.fullmatch("/".join(parts[-2:]))
+        found = SEED_AT_END.fullmatch("/".join(parts[-2:]))
     return (found["row"], found["seed"]) if found else (parts[-1], "0")
 
 
@@ -153,15 +153,18 @@ def _read(
         frame = frame.rename(columns={name: target for target, name in pair.items()})
         kept = [column for column in frame.columns if column not in TARGETS]
         frame = frame.melt(kept, TARGETS, "target_name", "prediction")
-        header = [column for column in frame.columns if column != "_where"]
+    elif clips is None:
+        frame = long_form(frame, columns)
+    header = [column for column in frame.columns if column != "_where"]
     found = meanings_of(header, columns)
     if clips is not None and not {"row", "prediction"} <= set(found):
         return _answers(path, clips, split), found
     if "prediction" not in found:
         raise InputError(
             f"{label}:1: found the columns {', '.join(header)}, allowed: prediction and, as there are, item, row, "
-            "seed, truth, group, second_group. Name the column of predictions so, or say which it is: --columns "
-            "prediction=NAME; an answer file utterance,OMQ,TA needs the labels of its corpus: --data DIR."
+            "seed, truth, group, second_group; or item, truth and a column of numbers for each of several models. Name "
+            "the column of predictions so, or say which it is: --columns prediction=NAME; an answer file "
+            "utterance,OMQ,TA needs the labels of its corpus: --data DIR."
         )
     named = frame[[*found.values(), "_where"]].set_axis([*found, "_where"], axis=1)
     return (named if clips is None else _with_labels(named, clips, split)), found

@@ -2,41 +2,18 @@
 
 One line is one prediction: of a *row* (a model, a method), trained with a *seed*, for an *item* (a clip, a question),
 which may have a *truth*, a *group* (items that share their errors: a system, a speaker, a document) and a second group
-crossed with it (a prompt). `MEANINGS` are the names by which the columns are known.
+crossed with it (a prompt).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from study.columns import find_columns
+from study.scoring.meanings import long_form, meanings_of, nouns_of
 from whisq_core.errors import InputError, raise_all
 
-MEANINGS: dict[str, tuple[str, ...]] = {
-    "row": ("row", "model", "method", "config", "configuration", "variant", "algorithm", "experiment"),
-    "seed": ("seed", "randomseed", "run", "repeat", "repetition", "replicate", "trial"),
-    "item": (
-        "item", "itemid", "utterance", "uttid", "utteranceid", "clip", "id", "uid", "sample", "sampleid", "example",
-        "exampleid", "question", "questionid", "docid", "instance", "index", "wav", "wavpath", "wavname", "file",
-        "filename", "audio", "path", "image", "name",
-    ),
-    "truth": (
-        "truth", "groundtruth", "ytrue", "label", "gold", "mos", "reference", "expected", "actual", "avgscore",
-        "averagescore", "target", "y",
-    ),
-    "prediction": (
-        "prediction", "pred", "predicted", "ypred", "yhat", "estimate", "output", "answer", "correct", "iscorrect",
-        "accuracy", "acc", "hit", "score", "value",
-    ),
-    "group": (
-        "group", "system", "systemid", "speaker", "subject", "cluster", "dataset", "task", "topic", "document",
-        "category",
-    ),
-    "second_group": ("secondgroup", "group2", "prompt", "promptid", "rater", "listener", "listenerid", "template"),
-    "target": ("targetname", "scale", "dimension", "aspect"),
-}  # fmt: skip
 _TRUE_FALSE = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _NO_NUMBER = ("", "nan", "none", "na", "n/a", "null", "<na>", "inf", "-inf")
 _MOST_LINES = 20  # of mistakes listed, of each kind
@@ -74,7 +51,7 @@ def read_frame(
     Parameters
     ----------
     frame
-        One line for each prediction, columns as in `MEANINGS`; further ones are ignored.
+        One line for each prediction, columns as in `meanings.MEANINGS`; further ones are ignored.
     columns
         Meaning -> column, where the names are others.
     where
@@ -89,7 +66,9 @@ def read_frame(
     InputError
         With every line that cannot be used, and what to do.
     """
-    name = where or (lambda position: f"line {frame.index[position]} of the frame")
+    given = frame.index
+    name = where or (lambda position: f"line {given[position % len(given)]} of the frame")
+    frame = frame if where else long_form(frame, columns)
     table, notes = _named(frame, columns)
     if table.empty:
         raise InputError("the table of predictions has no line. Give at least one prediction.")
@@ -101,23 +80,6 @@ def read_frame(
     kept, lacking = _common_items(numbers)
     found = meanings_of([str(column) for column in frame.columns], columns)
     return replace(_arrays(kept, notes + lacking), nouns=nouns or nouns_of(found))
-
-
-def meanings_of(header: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
-    """Meaning -> column of a table of predictions."""
-    found = find_columns("the table of predictions", header, MEANINGS, chosen)
-    if "target" in header and "target" not in found.values():  # a truth has another column already
-        found["target"] = "target"
-    return found
-
-
-def nouns_of(found: Mapping[str, str]) -> tuple[str, str]:
-    """What groups and second groups are: the names of their columns, in the plural."""
-    names = [
-        found.get(meaning, meaning).lower().removesuffix("id").strip(" _-") for meaning in ("group", "second_group")
-    ]
-    first, second = (f"{name[:-1]}ies" if name.endswith("y") else f"{name}s" for name in names)
-    return first.replace("_", " "), second.replace("_", " ")
 
 
 def _named(frame: pd.DataFrame, chosen: Mapping[str, str] | None) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -5,9 +5,10 @@
 rows), `decide` (verdicts of all declared rows), `design` and `power_curve` (what a table can decide at all).
 """
 
+from study.stats.evidence import Evidence
 from study.stats.influence import influence
 from study.stats.items import Error, Items
-from study.stats.judgement import Evidence, Judgement, RowJudgement, judge
+from study.stats.judgement import Judgement, RowJudgement, judge
 from study.stats.power import design, power_curve
 from study.stats.uncertainty import (
     ALPHA,

@@ -133,19 +133,25 @@ class _Order:
     def __init__(self, values: Array) -> None:
         self._order = np.argsort(values, axis=1)
         ascending = np.take_along_axis(values, self._order, axis=1)
-        size = values.shape[1]
+        size, place = values.shape[1], np.broadcast_to(np.arange(values.shape[1]), values.shape)
         new = np.ones(values.shape, dtype=bool)
         new[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
-        place = np.arange(size)
-        first = np.maximum.accumulate(np.where(new, place, 0), axis=1)
-        last = np.ones(values.shape, dtype=bool)
-        last[:, :-1] = new[:, 1:]
-        end = np.minimum.accumulate(np.where(last, place, size)[:, ::-1], axis=1)[:, ::-1] + 1
-        self._below, self._up_to = np.empty_like(self._order), np.empty_like(self._order)
-        np.put_along_axis(self._below, self._order, first, axis=1)
-        np.put_along_axis(self._up_to, self._order, end, axis=1)
+        if new.all():
+            self._below = self._to_points(place)
+            self._up_to = self._below + 1
+        else:
+            last = np.roll(new, -1, axis=1)  # the first is new, and so what stands before it is the last of its ties
+            end = np.minimum.accumulate(np.where(last, place, size)[:, ::-1], axis=1)[:, ::-1] + 1
+            self._below = self._to_points(np.maximum.accumulate(np.where(new, place, 0), axis=1))
+            self._up_to = self._to_points(end)
         self.centred: Array = (self._below + self._up_to) / (2 * size) - 0.5
         """The distribution function at each value, less 1/2: midranks in (-1/2, 1/2)."""
+
+    def _to_points(self, sorted_values: Groups) -> Groups:
+        """From the order of values back to that of points."""
+        of_points = np.empty_like(self._order)
+        np.put_along_axis(of_points, self._order, sorted_values, axis=1)
+        return of_points
 
     @property
     def centred_above(self) -> Array:
@@ -157,12 +163,17 @@ class _Order:
 
     def mean_above(self, weights: Array) -> Array:
         """For each point the mean of `weights` over the points above it, ties counting half."""
-        ascending = np.take_along_axis(weights, self._order, axis=1)
+        ascending = _taken(weights, self._order)
         sums = np.zeros((len(ascending), ascending.shape[1] + 1))
         np.cumsum(ascending, axis=1, out=sums[:, 1:])
-        below, up_to = (np.take_along_axis(sums, place, axis=1) for place in (self._below, self._up_to))
+        below, up_to = (_taken(sums, place) for place in (self._below, self._up_to))
         above: Array = (sums[:, -1:] - (below + up_to) / 2) / ascending.shape[1]
         return above
+
+
+def _taken(values: Array, places: Groups) -> Array:
+    """Each seed's values at its own places [seeds, points], or at those that all share [1, points]."""
+    return values[:, places[0]] if len(places) == 1 else np.take_along_axis(values, places, axis=1)
 
 
 _STATISTICS: dict[str, Callable[[Array, Array], Moved]] = {"mse": _mse, "lcc": _lcc, "srcc": _srcc, "ktau": _ktau}

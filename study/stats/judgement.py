@@ -1,12 +1,14 @@
 """Judge one table: predictions in, intervals, comparisons and verdicts out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from study.stats.contrasts import contrast
+from study.stats.controls import alarms, flags, omq_difference
+from study.stats.evidence import Evidence
 from study.stats.influence import Array, influence
 from study.stats.items import MIN_GROUPS, UNKNOWN, Items
 from study.stats.panel import MIN_RATINGS, panel_scores
@@ -14,102 +16,7 @@ from study.stats.power import design
 from study.stats.uncertainty import Comparison, Interval, compare, summarise
 from study.stats.verdicts import Decision, decide
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.metrics import MEAN, TARGETS, evaluate, higher_is_better, metrics_of, title
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the rows of a table have predicted, and what was declared about it beforehand.
-
-    Parameters
-    ----------
-    predictions
-        Row -> float64 [seeds done, items, targets], on the scale of the truth.
-    seeds
-        Row -> the number of each of these seeds. Rows with common seeds are paired by them; rows without are compared
-        as independent samples.
-    groups
-        The group (system) of each item: items of one group share errors, and verdicts are about other groups.
-    truth
-        [items, targets]; None when only means are judged.
-    targets
-        The names of the last axis.
-    metric, margin
-        The primary metric (``"TARGET.LEVEL.STATISTIC"``, one of `metrics`), and what difference of it counts as none.
-    metrics
-        What is summarised and compared; () means all of each target, or its mean where there is no truth. A mean is
-        ``"TARGET.utterance.mean"``.
-    second_groups
-        The second group (prompt) of each item, crossed with the first; None where unknown.
-    group_truth
-        True scores [targets] of each group; None means the mean truth of its items.
-    reference, compared
-        The row that the declared rows are compared with, and those rows; None and nothing without a declaration.
-    lower_is_better
-        True for a mean of costs; other metrics have directions of their own.
-    group_noun, second_noun
-        What groups and second groups are, in the plural, for sentences.
-    num_seeds
-        Row -> the seeds it was to have; a row that has fewer says so in its verdict.
-    changed
-        Empty, or how the declaration was changed after runs were seen: verdicts are exploratory then.
-    aa
-        Rows that repeat the reference on other seeds.
-    placeholders
-        Rows of untrained encoders: they show a path and are never compared.
-    ta_only
-        Rows that differ from the reference on the side of the last target only, at the same seeds: their first target's
-        predictions must be the same.
-    constant, group_means
-        The rows that predict the training mean, and the training mean of each group, if any: a row that is worse than
-        the first is flagged, a reference that is worse than either on any metric is an alarm.
-    clip_scope
-        `train.clip_scope` of the table: whether gradient clipping couples the two heads.
-    contrasts
-        Name -> weights of rows, which cancel.
-    ratings
-        The ratings [raters, targets] of each item, where they are known.
-    """
-
-    predictions: Mapping[str, Array]
-    seeds: Mapping[str, tuple[int, ...]]
-    groups: tuple[str, ...]
-    metric: str
-    margin: float
-    reference: str | None
-    compared: tuple[str, ...]
-    truth: Array | None = None
-    targets: tuple[str, ...] = TARGETS
-    metrics: tuple[str, ...] = ()
-    second_groups: tuple[str, ...] | None = None
-    group_truth: Mapping[str, tuple[float, ...]] | None = None
-    lower_is_better: bool = False
-    group_noun: str = "test systems"
-    second_noun: str = "prompts"
-    num_seeds: Mapping[str, int] | None = None
-    changed: str = ""
-    aa: tuple[str, ...] = ()
-    placeholders: frozenset[str] = frozenset()
-    ta_only: tuple[str, ...] = ()
-    constant: str | None = None
-    group_means: str | None = None
-    clip_scope: str = "per_head"
-    contrasts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    ratings: tuple[Array, ...] | None = None
-
-    @property
-    def all_metrics(self) -> tuple[str, ...]:
-        """What is summarised and compared, the primary metric among it."""
-        if self.metrics:
-            return self.metrics
-        if self.truth is None:
-            return tuple(f"{target}.utterance.{MEAN}" for target in self.targets)
-        return tuple(name for target in self.targets for name in metrics_of(target))
-
-    @property
-    def higher_is_better(self) -> bool:
-        """The direction of the primary metric."""
-        return not self.lower_is_better if self.metric.endswith(f".{MEAN}") else higher_is_better(self.metric)
+from whisq_core.metrics import MEAN, evaluate
 
 
 @dataclass(frozen=True)
@@ -185,17 +92,17 @@ def judge(evidence: Evidence) -> Judgement:
     comparisons = _compare_all(evidence, items, values, rows, moved)
     decisions = _decide_all(evidence, comparisons)
     summaries = {row: {name: summarise(of_seeds) for name, of_seeds in values[row].items()} for row in values}
+    differences = {row: omq_difference(evidence, row) for row in rows}
     judged = {
         row: RowJudgement(
             summaries=summaries.get(row, {}),
             comparisons=comparisons[row],
             decision=decisions.get(row),
-            omq_difference=_omq_difference(evidence, row),
-            flags=_flags(evidence, row, summaries),
+            omq_difference=differences[row],
+            flags=flags(evidence, row, summaries),
         )
         for row in rows
     }
-    beaten = _worse_than(evidence.group_means, evidence.reference, summaries) if evidence.reference in summaries else ""
     num_seeds = len(evidence.seeds.get(evidence.reference or "", ()))
     declared = [comparisons[row].get(evidence.metric) for row in evidence.compared]
     errors = [found.error for found in declared if found is not None]
@@ -206,7 +113,7 @@ def judge(evidence: Evidence) -> Judgement:
         compared=evidence.compared,
         rows=judged,
         design=design(len(evidence.compared), num_seeds, items.num_groups, errors) if evidence.compared else (),
-        notes=_notes(evidence, judged, beaten),
+        notes=alarms(evidence, summaries, decisions, differences),
         procedure=_procedure(evidence, items),
         changed=evidence.changed,
         num_clips=len(evidence.groups),
@@ -255,7 +162,7 @@ def _compare_all(
         return {row: {} for row in rows}
 
     def comparison(metric: str, row: str) -> Comparison:
-        ours, theirs, paired = _paired(evidence, row, reference)
+        ours, theirs, paired = evidence.paired(row, reference)
         if not ours or not theirs:
             nothing = np.array([])
             return compare(metric, nothing, nothing, UNKNOWN, items.num_groups)
@@ -310,73 +217,6 @@ def _with_missing_seeds(evidence: Evidence, row: str, decision: Decision) -> Dec
         if name in planned and len(evidence.seeds.get(name, ())) < planned[name]
     ]
     return replace(decision, reason=f"{decision.reason} ({', '.join(parts)} done)") if parts else decision
-
-
-def _omq_difference(evidence: Evidence, row: str) -> float | None:
-    reference = evidence.reference
-    if reference is None or row not in evidence.ta_only:
-        return None
-    ours, theirs, paired = _paired(evidence, row, reference)
-    if not paired:
-        return None
-    difference = evidence.predictions[row][ours, :, 0] - evidence.predictions[reference][theirs, :, 0]
-    return float(np.max(np.abs(difference), initial=0.0))
-
-
-def _paired(evidence: Evidence, row: str, reference: str) -> tuple[list[int], list[int], bool]:
-    """Where the common seeds of both rows stand in their predictions; all of each, unpaired, where none is common."""
-    ours, theirs = evidence.seeds.get(row, ()), evidence.seeds.get(reference, ())
-    common = sorted(set(ours) & set(theirs))
-    if not common:
-        return list(range(len(ours))), list(range(len(theirs))), False
-    return [ours.index(seed) for seed in common], [theirs.index(seed) for seed in common], True
-
-
-def _flags(evidence: Evidence, row: str, summaries: Mapping[str, Mapping[str, Interval]]) -> tuple[str, ...]:
-    if row in (evidence.constant, evidence.group_means):
-        return ()
-    worse = _worse_than(evidence.constant, row, summaries)
-    return (f"worse than predicting the training mean on {worse}",) if worse else ()
-
-
-def _worse_than(control: str | None, row: str, summaries: Mapping[str, Mapping[str, Interval]]) -> str:
-    """The metrics on which a control's mean is better than the row's, as a list."""
-    ours, theirs = summaries.get(row, {}), summaries.get(control or "", {})
-    return ", ".join(title(name) for name in theirs if _gain(name, ours[name].mean - theirs[name].mean) < 0)
-
-
-def _gain(metric: str, difference: float) -> float:
-    return difference if higher_is_better(metric) else -difference
-
-
-def _notes(evidence: Evidence, rows: Mapping[str, RowJudgement], beaten: str) -> tuple[str, ...]:
-    """Alarms: `beaten` are the metrics on which the means of the groups are better than the reference."""
-    notes = []
-    if beaten:
-        notes.append(
-            f"Control alarm: '{evidence.group_means}', which knows only which of the {evidence.group_noun} an item is "
-            f"of, is better than "
-            f"'{evidence.reference}' on {beaten}."
-        )
-    for row in evidence.aa:
-        decision = rows[row].decision if row in rows else None
-        if decision is not None and decision.verdict not in ("inconclusive", "equivalent", "undefined"):
-            notes.append(
-                f"A/A alarm: '{row}' repeats '{evidence.reference}' on other seeds, yet its verdict is "
-                f"'{decision.verdict}'. One table in twenty does so by chance."
-            )
-    for row, judged in rows.items():
-        if judged.omq_difference:
-            why = (
-                "With clip_scope per_head this must not happen: distrust these runs."
-                if evidence.clip_scope == "per_head"
-                else f"clip_scope {evidence.clip_scope} couples the two heads' steps."
-            )
-            notes.append(
-                f"OMQ of '{row}' differs from that of '{evidence.reference}' by up to {judged.omq_difference:.3g}, "
-                f"although only the TA side was changed. {why}"
-            )
-    return tuple(notes)
 
 
 def _procedure(evidence: Evidence, items: Items) -> str:

@@ -78,9 +78,9 @@ def remove_stored(url: str, target: str, *, yes: bool, wait: bool = False) -> st
 
 
 def _published_anew(database: Database, removal: Removal) -> str:
-    """Bring table, page and dashboard up to date, where the file of the table is still there and still its file."""
+    """Bring table, page and dashboard up to date, where its file and folder can be found from here."""
     shared = conditions(database).get(removal.table)
-    if shared is None:
+    if shared is None or not Path(shared.out).is_dir():
         return "whisq-study report FILE brings its table and page up to date"
     try:
         return report(Sources(Path(shared.file), storage=database.url, out=Path(shared.out), name=removal.table))

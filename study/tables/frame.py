@@ -65,7 +65,7 @@ class TableRow:
         if self.is_reference:
             return "reference", ""
         if self.decision and self.changed:
-            return f"exploratory: {self.decision.verdict}", f"{self.changed}; {self.decision.reason}"
+            return f"exploratory ({self.decision.verdict})", f"{self.changed}; {self.decision.reason}"
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
@@ -146,6 +146,7 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
         "Checks": _checks(results, judgement),
         "Contrasts": tuple(_contrasts(results, judgement)) if judgement else (),
+        "Design": judgement.design if judgement else (),
         "Cells without a result": _incomplete(results),
         "Protocol": sentences(results, judgement.procedure if judgement else ""),
     }

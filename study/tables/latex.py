@@ -70,7 +70,7 @@ def _verdicts(frame: TableFrame, view: View) -> str:
         )
     decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
     reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]
-    notes += [escape(" ".join(reasons)), escape(" ".join(frame.notes["Protocol"]))]
+    notes += [escape(" ".join(texts)) for texts in (reasons, frame.notes.get("Design", ()), frame.notes["Protocol"])]
     tabular = _tabular(frame, columns, headings).replace(_NUMBERS["estimate"], "S[table-format=-1.3(3)]")
     caption = f"{frame.heading}: verdicts on {view.columns[frame.metric].heading}."
     return _float("verdicts", frame, caption, [_SEPARATE, r"\setlength{\tabcolsep}{2.7pt}", tabular], notes)

@@ -5,6 +5,7 @@ or change a copy.
 """
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from study.config import SHIPPED_FILE
@@ -101,6 +103,12 @@ def changed(place: Place, change: Callable[[dict[str, Any]], None]) -> None:
 def row(content: Mapping[str, Any], row_id: str) -> dict[str, Any]:
     """The row of this id in the content of an ablation file."""
     return next(row for section in content["sections"] for row in section["rows"] if row["id"] == row_id)
+
+
+def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all processes of a test run have in common."""
+    base = factory.getbasetemp()
+    return (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A finished table cannot be spoiled: what is run later adds to it, or is another table; all views of it agree."""
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_some_rows_and_seeds_add_to_the_table_and_what_is_declared_and_stored_is
     assert study.ablate("--rows", "mean").err.startswith("[1/1] mean seed 2 done")
 
     assert study.folders() == ["table"]
-    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "2 of 3"}
+    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "3 of 3"}, "the last has the same runs"
     assert "2 of 3" in (study.results / "table/table.md").read_text()
 
 
@@ -150,6 +151,18 @@ def test_table_page_and_dashboard_agree_after_every_command(study: Study) -> Non
     study.ablate("--rows", "changing", "--seeds", 0)
     assert study.seeds()["changing"] == "3 of 3", "they are those of 'lookup', found by their configuration"
     assert_alike(study)
+
+
+def test_a_table_of_an_older_version_is_read_and_goes_on(study: Study) -> None:
+    with sqlite3.connect(study.results / "whisq.db") as connection:
+        connection.executescript("DROP TABLE whisq_conditions; UPDATE whisq_schema SET version = 2")
+
+    assert study.report().status == 0
+    study.content["seeds"] = "0-2"
+    assert study.ablate("--rows", "mean").status == 0
+
+    assert study.folders() == ["table"]
+    assert study.seeds() == {"lookup": "2 of 3", "mean": "3 of 3", "changing": "3 of 3"}
 
 
 def test_a_report_while_another_command_writes_leaves_the_dashboard_and_says_so(study: Study) -> None:

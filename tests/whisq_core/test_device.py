@@ -86,7 +86,7 @@ def test_a_gpu_trains_in_bf16_where_it_has_it(
 
 def test_apples_gpu_is_taken_where_it_is_named_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(InputError, match="setting 'train.device': mps, but PyTorch finds no Apple GPU here"):
+    with pytest.raises(InputError, match="mps, but PyTorch finds no Apple GPU here"):
         resolve_auto(TrainSpec(device="mps"))
 
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)

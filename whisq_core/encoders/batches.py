@@ -160,12 +160,17 @@ def _prepared(
 
 def _begin_process(checkpoint: Checkpoint, kind: Kind) -> None:
     global _family
-    parent = parent_process()
-    assert parent is not None
-    # When the one that feeds the device is killed, nobody would end this one.
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_threads(1)
     _family = load_family(checkpoint, kind)
+
+
+def _end_with_parent() -> None:
+    """Where the one that feeds the device is killed, nobody else would end this process."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _prepare_in_process(source: Path | str, key: str) -> "Prepared | InputError":

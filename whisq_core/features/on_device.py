@@ -34,7 +34,7 @@ class KeptFrames:
 
     def batches(self, order: Int[Tensor, " clips"], size: int) -> Iterator[Int[Tensor, " batch"]]:
         """The clips of `order`, given on the host, `size` at a time on the device, each batch with its frames there."""
-        yield from torch.split(order.to(self.frames.device), size)
+        yield from torch.split(sent(order, self.frames.device), size)
 
 
 class StreamedFrames:
@@ -50,8 +50,8 @@ class StreamedFrames:
         self.frames = torch.zeros(shape, dtype=torch.float16, device=device)
         self._staged = torch.zeros(shape, dtype=torch.float16, pin_memory=cuda) if cuda else self.frames
         self._place_of = torch.zeros(len(table), dtype=torch.long, device=device)
-        self._stream = torch.cuda.Stream(device) if cuda else None
-        self._copied, self._used = ([torch.cuda.Event() for _ in range(2)] if cuda else [] for _ in range(2))
+        self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
+        self._copied, self._used = (_events() if cuda else [] for _ in range(2))
 
     def places(self, clips: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Where the frames of these clips lie in `frames`: those of the last batch that `batches` gave."""
@@ -63,7 +63,7 @@ class StreamedFrames:
         parts = torch.split(order, size)
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self._read, parts[0], 0)
-            for number, clips in enumerate(torch.split(order.to(self.frames.device), size)):
+            for number, clips in enumerate(torch.split(sent(order, self.frames.device), size)):
                 half = number % 2
                 coming.result()
                 if self._stream is not None:
@@ -110,6 +110,16 @@ def frames_on(
             return StreamedFrames(table, counts, largest, device)
         _kept[key] = padded(table, counts)[0].to(device)
     return KeptFrames(_kept[key])
+
+
+def _events() -> list[torch.cuda.Event]:
+    """One for each half."""
+    return [torch.cuda.Event() for _ in range(2)]  # type: ignore[no-untyped-call]
+
+
+def sent(order: Int[Tensor, " clips"], device: torch.device) -> Int[Tensor, " clips"]:
+    """On the device; on CUDA nobody waits until it is there."""
+    return order.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else order.to(device)
 
 
 def padded(table: FeatureTable, counts: Int[np.ndarray, " rows"], step: int = 1) -> tuple[Frames, Int[Tensor, " rows"]]:

@@ -13,6 +13,7 @@ of encoder features. This is the reference form; `csrc/transport.h` does the sam
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -33,29 +34,33 @@ Tokens = Float[Tensor, "clips tokens dim"]
 TokenMask = Bool[Tensor, "clips tokens"]
 
 
-def sinkhorn(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss: LossSpec) -> Float[Tensor, " clips"]:
+def sinkhorn(
+    x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss: LossSpec, near: Int[Tensor, ""] | None = None
+) -> Float[Tensor, " clips"]:
     """The divergence of valid frames `x` and valid tokens `y` of each clip, differentiable.
 
     Computed in float32 (float64 where given) whatever the precision around it. Self-transport of the frames is left
     out where it has no gradient: where `x` needs none, or its points are so far apart that none reaches another.
-    That question is the only one to the device, and asked only where audio is projected.
+    That question is the only one to the device, and asked only where audio is projected. With `near` it is not asked:
+    clips whose frames may be near each other are added to that count, and the divergence is right where there is none.
     """
     with torch.autocast(x.device.type, enabled=False):
         x, y = at_least_float32(x), at_least_float32(y)
         value = entropic_ot(x, x_mask, y, y_mask, loss) - self_transport(y, y_mask, loss)
-        if x.requires_grad:
-            near = near_itself(x.detach(), x_mask, loss)
-            value = value.index_add(0, near, self_transport(x[near], x_mask[near], loss), alpha=-1)
+        if x.requires_grad and near is not None:
+            near += _unsettled(x.detach(), x_mask, loss).sum()
+        elif x.requires_grad:
+            close = near_itself(x.detach(), x_mask, loss)
+            value = value.index_add(0, close, self_transport(x[close], x_mask[close], loss), alpha=-1)
     return value
 
 
 def entropic_ot(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss: LossSpec) -> Float[Tensor, " clips"]:
     """raw(x, y) of each clip."""
     log_a, log_b = _log_weights(x_mask, x), _log_weights(y_mask, y)
-    of_frames, of_tokens = _offset(x, loss), _offset(y, loss)
     with torch.no_grad():
-        affinity = _affinity(y, x, loss)
-        f, g = -of_frames, -of_tokens
+        affinity, of_frames = _affinity(y, x, loss), _offset(x, loss)
+        f, g = -of_frames, -_offset(y, loss)
         *annealed, last = updates(loss)
         for step, epsilon in enumerate(annealed):
             new_f = _softmin(affinity, log_b + g / epsilon, epsilon, over=1)
@@ -63,23 +68,23 @@ def entropic_ot(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss
             f, g = ((f + new_f) / 2, (g + new_g) / 2) if step else (new_f, new_g)
     of_x = _affinity(y.detach(), x, loss) if x.requires_grad else affinity
     of_y = _affinity(y, x.detach(), loss) if y.requires_grad else affinity
-    last_f = _softmin(of_x, log_b + g / last, last, over=1) + of_frames
-    last_g = _softmin(of_y, log_a + f / last, last, over=2) + of_tokens
+    last_f = _softmin(of_x, log_b + g / last, last, over=1) + (_offset(x, loss) if x.requires_grad else of_frames)
+    last_g = _softmin(of_y, log_a + f / last, last, over=2) + _offset(y, loss)
     return (log_a.exp() * last_f).sum(dim=1) + (log_b.exp() * last_g).sum(dim=1)
 
 
 def self_transport(y: Points, mask: PointMask, loss: LossSpec) -> Float[Tensor, " clips"]:
     """raw(y, y) / 2 of each clip: both potentials are alike, and so are both halves of the gradient."""
-    log_b, offset = _log_weights(mask, y), _offset(y, loss)
+    log_b = _log_weights(mask, y)
     with torch.no_grad():
         affinity = _affinity(y, y, loss)
-        g = -offset
+        g = -_offset(y, loss)
         *annealed, last = updates(loss)
         for step, epsilon in enumerate(annealed):
             new_g = _softmin(affinity, log_b + g / epsilon, epsilon, over=2)
             g = (g + new_g) / 2 if step else new_g
     moving = _affinity(y, y.detach(), loss) if y.requires_grad else affinity
-    last_g = _softmin(moving, log_b + g / last, last, over=2) + offset
+    last_g = _softmin(moving, log_b + g / last, last, over=2) + _offset(y, loss)
     return (log_b.exp() * last_g).sum(dim=1)
 
 
@@ -96,17 +101,25 @@ def schedule(loss: LossSpec) -> list[float]:
 
 
 def near_itself(x: Points, mask: PointMask, loss: LossSpec) -> Int[Tensor, " near"]:
-    """The clips whose self-transport has a gradient: two of their points are near each other.
+    """The clips whose self-transport has a gradient: two of their points are near each other."""
+    unsettled = _unsettled(x, mask, loss).nonzero().squeeze(1)
+    return unsettled[_nearest(x[unsettled], mask[unsettled]) <= _SEPARATED * loss.blur]
+
+
+def _unsettled(x: Points, mask: PointMask, loss: LossSpec) -> Bool[Tensor, " clips"]:
+    """The clips of which two points may be near each other.
 
     Distances between sketches (projections on a few orthonormal directions) are lower bounds and cheap; true
     distances are computed for the clips which that does not settle.
     """
-    limit = _SEPARATED * loss.blur
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(x.shape[2], min(_SKETCH_DIM, x.shape[2]), generator=generator)
-    sketch = x @ torch.linalg.qr(directions).Q.to(x)
-    unsettled = (_nearest(sketch, mask) <= limit).nonzero().squeeze(1)
-    return unsettled[_nearest(x[unsettled], mask[unsettled]) <= limit]
+    return _nearest(x @ _directions(x.shape[2], x.dtype, x.device), mask) <= _SEPARATED * loss.blur
+
+
+@cache
+def _directions(dim: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "dim sketch"]:
+    """Made once on the CPU: a copy to a device in the midst of a step would make it wait."""
+    directions = torch.randn(dim, min(_SKETCH_DIM, dim), generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(directions).Q.to(device, dtype)
 
 
 def at_least_float32(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

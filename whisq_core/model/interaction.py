@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from whisq_core.model.alignment import at_least_float32, sinkhorn
@@ -51,12 +51,14 @@ def interact(
     token_mask: Bool[Tensor, "batch tokens"],
     rows: Rows,
     loss: LossSpec | None,
+    near: Int[Tensor, ""] | None = None,
 ) -> tuple[Contexts, Float[Tensor, " batch"] | None]:
     """The contexts of each clip, and its Sinkhorn divergence where `rows` have points.
 
     `centre` is any vector in the midst of a clip's frames. Exactly, it changes nothing: distances do not depend on it,
     a softmax over frames ignores what is added to all of them, and elsewhere its share is added back in float32. But
     what half precision rounds then is how frames differ, not what they share, which is most of an encoder's output.
+    `near` is that of `sinkhorn`.
     """
     centre = centre.detach()
     relative, kind = frames - centre.unsqueeze(1), frames.device.type
@@ -68,7 +70,7 @@ def interact(
     if rows.to_audio is not None:
         of_audio = attend_to_audio(rows.to_audio, token_mask, rounded, frame_mask) + centre.unsqueeze(1)
     if rows.points is not None and loss is not None:
-        divergence = sinkhorn(relative, frame_mask, rows.points - centre.unsqueeze(1), token_mask, loss)
+        divergence = sinkhorn(relative, frame_mask, rows.points - centre.unsqueeze(1), token_mask, loss, near)
     return Contexts(of_text, of_audio), divergence
 
 

@@ -86,9 +86,9 @@ class DataSpec(_Frozen):
     system_truth: Annotated[
         Literal["clips", "csv"], _data("a system's true score: mean of its clips, or the corpus's file", decides=False)
     ] = "clips"
-    inner_by: Annotated[
-        Literal["prompt", "system", "clip"], _data("what an inner split of train keeps together")
-    ] = "prompt"
+    inner_by: Annotated[Literal["prompt", "system", "clip"], _data("what an inner split of train keeps together")] = (
+        "prompt"
+    )
     inner_seed: Annotated[Seed, _data("which inner split")] = 0
     inner_fraction: Annotated[Open, _data("share of train in the inner split")] = 0.2
     folds: Annotated[

@@ -5,14 +5,16 @@ multiple of 8.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from whisq_core.features.on_device import frames_on, padded
+from whisq_core.features.on_device import frames_on, padded, sent
 from whisq_core.features.store import Dataset
 from whisq_core.model import Batch
+from whisq_core.model.interaction import interact
 from whisq_core.spec import RunSpec
 
 MICRO_BATCH = {"cpu": 8, "cuda": 128, "mps": 32}  # clips whose sequences are at work at once, by device
@@ -27,6 +29,7 @@ class Clips:
         self._text_pooled = data.text.pooled("valid").to(device)
         self._prompt_of = torch.from_numpy(data.prompt_of).to(device)
         self._with_frames = with_frames
+        self.near: Int[Tensor, ""] | None = None  # where there is one, clips near themselves are counted (`alignment`)
         self.micro_batch = MICRO_BATCH[device.type] if with_frames else max(1, len(data))
         if with_frames:
             counts = data.audio.num_frames if spec.model.audio_frames == "all" else data.audio.num_valid
@@ -42,7 +45,7 @@ class Clips:
         """The clips of `order`, given on the host, `size` at a time, as `batch` takes them: on the device."""
         if self._with_frames:
             return self._frames.batches(order, size)
-        return iter(torch.split(order.to(self.audio_pooled.device), size))
+        return iter(torch.split(sent(order, self.audio_pooled.device), size))
 
     def batch(self, clips: Int[Tensor, " batch"]) -> Batch:
         """The batch of these clips, or of a part of the last ones that `batches` gave. Asks the device nothing."""
@@ -52,7 +55,7 @@ class Clips:
             return Batch(*pooled)
         tokens, frames = self._tokens[prompts], self._frames.frames[self._frames.places(clips)]
         token_mask, frame_mask = _mask(tokens, self._num_tokens[prompts]), _mask(frames, self._num_frames[clips])
-        return Batch(*pooled, tokens, token_mask, frames, frame_mask)
+        return Batch(*pooled, tokens, token_mask, frames, frame_mask, partial(interact, near=self.near))
 
 
 def _mask(sequences: Tensor, counts: Int[Tensor, " batch"]) -> Bool[Tensor, "batch length"]:

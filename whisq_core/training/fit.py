@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,14 +122,15 @@ def computing(train: TrainSpec) -> Iterator[None]:
     TF32, and with `train.deterministic` operations that are not bit-identical from run to run are avoided or refused.
     """
     threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    strict, fills = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    strict, fills = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     torch.set_num_threads(train.threads)
     if train.device == "cuda":
         torch.set_float32_matmul_precision("highest")
         if train.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when its library is first used
             torch.set_deterministic_debug_mode("error")
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
@@ -136,7 +138,7 @@ def computing(train: TrainSpec) -> Iterator[None]:
         if train.device == "cuda":
             torch.set_float32_matmul_precision(products)
             torch.set_deterministic_debug_mode(strict)
-            torch.utils.deterministic.fill_uninitialized_memory = fills
+            memory.fill_uninitialized_memory = fills
 
 
 def _predictor(model: TrainedModel, data: Dataset) -> Callable[[], Float[np.ndarray, "clips 2"]]:

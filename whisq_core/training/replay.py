@@ -7,6 +7,7 @@ reads its clips from one array, keeps whatever it changes in place, and asks the
 
 import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -30,7 +31,7 @@ class Replay:
         self._step, self._captures, self._generators = step, captures, generators
         self._clips: dict[tuple[int, bool], Tensor] = {}
         self._graphs: dict[tuple[int, bool], torch.cuda.CUDAGraph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # memory that all graphs share: one runs at a time
 
     def __call__(self, clips: Int[Tensor, " batch"], flag: bool) -> None:
         """One step on these clips."""
@@ -63,6 +64,22 @@ class Replay:
             ) from error
         self._pool = graph.pool()
         return graph
+
+
+@torch.no_grad()
+def snapshot(tensors: Iterable[Tensor], generators: Iterable[torch.Generator]) -> Callable[[], None]:
+    """Keep these as they are; what is returned puts them back in place."""
+    kept = [(tensor, tensor.clone()) for tensor in tensors]
+    states = [(generator, generator.get_state()) for generator in generators]
+
+    @torch.no_grad()
+    def restore() -> None:
+        for tensor, values in kept:
+            tensor.copy_(values)
+        for generator, state in states:
+            generator.set_state(state)
+
+    return restore
 
 
 def wanted() -> bool:

@@ -101,7 +101,11 @@ def load(folder: Path) -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: its weights do not fit {CONFIG} ({reason}). Fetch both files again.") from None
-    is_there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    is_there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if not is_there[spec.train.device]():
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})

@@ -89,15 +89,29 @@ class Trainer:
         self._clips = read_clips(data, spec, spec.needs_frames)
         self._truth = torch.from_numpy(np.stack([data.omq, data.ta])).float().to(device)
         self._totals, self._ot_share = torch.zeros(5, device=device), torch.zeros((), device=device)
-        captures = device.type == "cuda" and replay.wanted() and not self._asks
         self._step: Callable[[Tensor, bool], None] = self._one_step
         if isinstance(self._clips, Clips):
+            captures = device.type == "cuda" and replay.wanted()
             self._step = replay.Replay(self._one_step, captures, self._streams)
+            if device.type != "cpu" and self.model.audio_projection is not None and spec.loss.ot_weight > 0:
+                self.suppose_frames_apart()
+
+    def suppose_frames_apart(self) -> None:
+        """Where audio is projected, count the clips whose frames may be near each other (`alignment`): any one makes
+        the epoch go again, with questions, as all later ones do."""
+        assert isinstance(self._clips, Clips)
+        self._clips.near = torch.zeros((), dtype=torch.long, device=self._truth.device)
 
     def epoch(self, epoch: int) -> EpochRecord:
         """Every clip once, in a new order; the last, smaller batch is kept."""
         start = time.perf_counter()
+        supposed = self._clips.near if isinstance(self._clips, Clips) else None
+        before = supposed is not None and replay.snapshot(self._updater.changing(), [self._order, *self._streams()])
         self.steps()
+        if supposed is not None and before and int(supposed):
+            before()
+            self._clips.near, self._step = None, self._one_step  # type: ignore[union-attr]
+            self.steps()
         huber_omq, huber_ta, ot, norm_omq, norm_ta, share = torch.cat([self._totals, self._ot_share.view(1)]).tolist()
         return EpochRecord(
             epoch=epoch,
@@ -129,11 +143,6 @@ class Trainer:
             self._ot_share.copy_(torch.nn.utils.get_total_norm(of_ot) / torch.nn.utils.get_total_norm(of_task))
         norms = self._updater.step()
         self._totals += len(clips) * torch.cat([torch.stack([omq, ta, ot]), norms])
-
-    @property
-    def _asks(self) -> bool:
-        """Whether a step has a question after all: which clips' frames are near themselves (`alignment`)."""
-        return self.model.audio_projection is not None and self.spec.loss.ot_weight > 0
 
     def _streams(self) -> list[torch.Generator]:
         """What dropout draws from."""
@@ -198,6 +207,12 @@ class Updater:
         self._train = train
         self._optimizer = Optimizer([*omq, *ta], train)
         self._scaler = torch.amp.GradScaler(train.device, enabled=train.precision == "float16")
+        self._scaler.scale(torch.zeros((), device=next(iter([*omq, *ta])).device))  # else made in the first step
+
+    def changing(self) -> list[Tensor]:
+        """All that a step changes, in place."""
+        scales = [self._scaler._scale, self._scaler._growth_tracker] if self._scaler.is_enabled() else []
+        return [*self._optimizer.changing(), *(scale for scale in scales if scale is not None)]
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss whose gradient is to be accumulated."""
@@ -240,6 +255,10 @@ class Optimizer:
         self._means = {parameter: torch.zeros_like(parameter) for parameter in parameters}
         self._squares = {} if train.optimizer == "sgd" else {p: torch.zeros_like(p) for p in parameters}
         self._steps = {p: torch.zeros((), device=p.device) for p in self._squares}
+
+    def changing(self) -> list[Tensor]:
+        """All that a step changes, in place."""
+        return [*self._means, *self._means.values(), *self._squares.values(), *self._steps.values()]
 
     @torch.no_grad()
     def step(self) -> None:

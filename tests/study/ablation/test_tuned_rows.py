@@ -144,7 +144,9 @@ def test_a_repeated_row_has_a_search_of_its_own_and_is_still_the_aa_row(asked: O
     first, again = (trials(asked, f"tiny_tuned-{row}") for row in ("whisq", "aa"))
     assert first[0].params == again[0].params == FIRST_GUESS
     assert [trial.params for trial in first[1:]] != [trial.params for trial in again[1:]]
+    change(asked, compare={"to": "whisq", "rows": ["no_ot"]})
     results = collect(read_ablation_file(asked.sources.file), Database(asked.sources.storage))
+    assert results.file.row("aa").spec.settings() != results.file.row("whisq").spec.settings()
     assert evidence(results).aa == ("aa",)
 
 

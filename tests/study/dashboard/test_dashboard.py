@@ -13,7 +13,7 @@ from helpers.dashboards import dashboard, get_json
 from optuna.storages import RDBStorage
 from optuna_dashboard import get_note
 
-from study.dashboard import annotate, open_storage, open_study, shown_metrics
+from study.dashboard import MIN_TRIALS, annotate, open_storage, open_study, shown_metrics
 from study.store import Database
 
 METRIC = "ta.utterance.srcc"
@@ -90,6 +90,29 @@ def test_a_note_is_replaced_and_its_numbers_do_not_break(database: Database) -> 
 
 def test_metrics_are_plain_numbers_and_an_undefined_one_is_left_out() -> None:
     assert shown_metrics({METRIC: 0.123456789, "ta.system.lcc": float("nan")}) == {METRIC: 0.123457}
+
+
+def test_importance_is_shown_of_searches_with_enough_different_values_alone(database: Database, tmp_path: Path) -> None:
+    expected = {"few": [], "many": ["x"], "equal": [], "cells": []}
+    for name in expected:
+        study = begin_study(database, name, "ablation" if name == "cells" else "search")
+        study.sampler = optuna.samplers.RandomSampler(seed=0)
+        slope = 0.0 if name == "equal" else 1.0
+        study.optimize(
+            lambda trial, slope=slope: slope * trial.suggest_float("x", 0, 1), 2 if name == "few" else MIN_TRIALS
+        )
+
+    with dashboard(tmp_path, database.url) as address:
+        ids = {each["study_name"]: each["study_id"] for each in get_json(f"{address}/api/studies")["study_summaries"]}
+        found = {
+            name: [
+                each["name"]
+                for each in get_json(f"{address}/api/studies/{ids[name]}/param_importances")["param_importances"][0]
+            ]
+            for name in expected
+        }
+
+    assert found == expected
 
 
 def test_a_port_in_use_is_named(database: Database, tmp_path: Path) -> None:

@@ -216,12 +216,31 @@ def test_constant_predictions_ties_and_many_rows_are_judged() -> None:
     assert "There is one row, so nothing is compared." in judge(frame[frame["row"] == "row1"]).text()
 
 
+def test_a_listeners_score_beside_predictions_is_the_truth() -> None:
+    sheet = long_table(num_seeds=1).drop(columns="seed")
+    names = {"truth": "score", "prediction": "answer", "item": "sample_id", "group": "system_id"}
+
+    pd.testing.assert_frame_equal(judge(sheet.rename(columns=names)).verdicts, judge(sheet).verdicts)
+    assert judge(sheet.rename(columns={"prediction": "score"}).drop(columns="truth")).judgement.metric.endswith(".mean")
+
+
 def test_a_table_without_names_of_items_is_matched_by_position() -> None:
     frame = long_table(num_seeds=2)
     table = judge(frame.drop(columns="item"))
 
     pd.testing.assert_frame_equal(table.verdicts, judge(frame).verdicts)
     assert "No column names the items" in table.text()
+
+
+def test_a_column_for_each_model_is_a_row_each(tmp_path: Path) -> None:
+    frame = long_table(num_seeds=2)
+    named = frame.assign(model=frame["row"] + "_seed" + frame["seed"].astype(str))
+    wide = named.pivot(index=["item", "group", "truth"], columns="model", values="prediction").reset_index()
+    wide.to_csv(tmp_path / "wide.csv")  # with a column of numbers of lines, whose name is empty
+    expected = judge(frame, "same").verdicts.set_index("row").sort_index()
+
+    for table in (judge(wide, "same"), judge(read_files([tmp_path / "wide.csv"]), "same")):
+        pd.testing.assert_frame_equal(table.verdicts.set_index("row").sort_index(), expected, rtol=1e-9)
 
 
 def test_every_mistake_names_its_line_and_what_to_do(tmp_path: Path) -> None:

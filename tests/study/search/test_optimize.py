@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import browser
 from helpers.command import run
+from helpers.dashboards import dashboard, get_json
 from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
 from optuna.trial import TrialState
 
@@ -55,6 +57,17 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     assert set(winner.held_out) <= set(drawn["held-out seeds"])
     assert set(winner.reported) <= set(drawn["reported"])
     assert (outcome.folder / "plots.html").stat().st_size > 100_000
+    with dashboard(tmp_path, asked.sources.storage) as address:
+        (summary,) = get_json(f"{address}/api/studies")["study_summaries"]
+        described = get_json(f"{address}/api/studies/{summary['study_id']}")
+        importance = get_json(f"{address}/api/studies/{summary['study_id']}/param_importances")
+        if browser.executable() is not None:
+            with browser.page(tmp_path / "profile", width=1400) as tab:
+                tab.visit(f"{address}/dashboard/studies/{summary['study_id']}")
+                tab.wait_for("document.querySelectorAll('.main-svg').length > 4")
+                assert tab.problems == []
+    assert {each["filename"] for each in described["artifacts"]} == {"best.yaml", "trials.csv"}
+    assert importance == {"param_importances": [[]]}, "as the command line says: too few trials"
 
 
 def test_the_winner_is_chosen_on_seeds_that_no_trial_used(data: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -57,22 +56,18 @@ def committed() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_committed_calibration_is_that_of_this_plan(
+def test_the_committed_calibration_is_of_worlds_of_this_plan(
     calibration: ModuleType, committed: list[dict[str, str]]
 ) -> None:
     planned = {(world.name, metric) for world, _ in calibration.PLAN for metric in world.metrics}
     assert {(line["scenario"], line["metric"]) for line in committed} <= planned
-    worlds = {world.name for world in (*calibration.NULLS, *calibration.EQUIVALENCE)}
-    assert worlds <= {line["scenario"] for line in committed}
-
-
-def numbers(lines: list[dict[str, str]], name: str) -> dict[Any, float]:
-    return {(line["scenario"], line["metric"]): float(line[name]) for line in lines if line[name]}
+    assert {"same procedure", "equal, prompts 80 %"} <= {line["scenario"] for line in committed}
 
 
 def test_the_committed_calibration_keeps_the_promise_in_every_world(committed: list[dict[str, str]]) -> None:
-    bounds = numbers(committed, "false_verdicts_bound") | numbers(committed, "false_equivalence_bound")
-    few = {(line["scenario"], line["metric"]) for line in committed if int(line["tables"]) < 1000}
-    assert {world: bound for world, bound in bounds.items() if bound > BOUND and world not in few} == {}
-    coverage = numbers(committed, "coverage")
-    assert {world: rate for world, rate in coverage.items() if not 0.93 <= rate <= 0.97 and world not in few} == {}
+    for line in committed:
+        enough = int(line["tables"]) >= 1000  # to bound a rate; with fewer it is but an estimate
+        for name in ("false_verdicts", "false_equivalence"):
+            found = line[f"{name}_bound" if enough else name]
+            assert not found or float(found) <= BOUND, line
+        assert not enough or 0.93 <= float(line["coverage"]) <= 0.97, line

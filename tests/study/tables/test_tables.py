@@ -16,8 +16,10 @@ from helpers.results import synthetic_results, untrained, with_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from study.published import PUBLISHED
+from study.results import Declared
 from study.tables import judge_table
 from study.tables.formats import FORMATS, long_csv, wide_csv, write_tables
 from study.tables.frame import table_frame
@@ -215,6 +217,42 @@ def test_the_verdict_table_gives_the_judgement():
     assert float(line["difference"]) == comparison.mean
     assert float(line["systems_low"]) == comparison.systems.low
     assert float(line["p_holm"]) == JUDGEMENT.rows["mlp_only"].decision.p_holm
+    assert (float(line["both_low"]), float(line["both_level"])) == (
+        JUDGEMENT.rows["mlp_only"].decision.interval.low,
+        JUDGEMENT.rows["mlp_only"].decision.level,
+    )
+
+
+def test_every_adjusted_p_can_be_computed_again_from_the_csv():
+    declared = [line for name, line in wide(RESULTS, JUDGEMENT).items() if name in JUDGEMENT.compared]
+    largest = [max(float(line[name]) for name in ("p_seed", "p_system", "p_both")) for line in declared]
+    assert [float(line["p_holm"]) for line in declared] == pytest.approx(multipletests(largest, method="holm")[1])
+    assert len(declared) == 6
+
+
+def test_readers_see_the_combined_interval_with_its_level_first():
+    cells = markdown_cells(markdown(table_frame(RESULTS, JUDGEMENT)), "MLP Only †")[0]
+    interval, level = JUDGEMENT.rows["mlp_only"].decision.interval, JUDGEMENT.rows["mlp_only"].decision.level
+    assert cells[6] == f"[{interval.low:.3f}, {interval.high:.3f}] {100 * level:.3g} %"
+    assert "95 % seeds" not in markdown(table_frame(RESULTS, JUDGEMENT))
+
+
+def test_comparisons_declared_after_the_runs_are_exploratory_in_every_format():
+    late = replace(RESULTS, declared=Declared(12, ("7 rows against 'whisq'",)))
+    texts = all_texts(late, judge_table(late))
+    assert "**exploratory (worse)**: changed after 12 runs; beyond the noise" in texts["table.md"]
+    assert "exploratory (worse)</span>" in texts["table.html"]
+    assert r"\bfseries" not in texts["table.tex"]
+    assert wide(late, judge_table(late))["mlp_only"]["declared"] == "changed after 12 runs"
+    assert wide(RESULTS, JUDGEMENT)["mlp_only"]["declared"] == "beforehand"
+    said = "DECLARED ANEW AFTER 12 OF THEIR RUNS (then: 7 rows against 'whisq')"
+    assert all(said in texts[name].replace("&#x27;", "'") for name in ("table.md", "table.tex", "table.html"))
+
+
+def test_what_was_not_tuned_and_what_was_fitted_on_less_is_said():
+    text = markdown(table_frame(RESULTS, JUDGEMENT))
+    assert "- Official Baseline sets its own learning rate, momentum, batch size: these were NOT TUNED here.\n" in text
+    assert "- Official Baseline is stopped by patience on 20 % of the training clips, and so fitted on fewer" in text
 
 
 def test_without_a_judgement_there_are_numbers_and_no_verdicts():
