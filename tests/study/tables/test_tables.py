@@ -26,6 +26,7 @@ from study.tables.frame import table_frame
 from study.tables.html import html
 from study.tables.latex import bold_rows, escape, latex
 from study.tables.markdown import markdown
+from study.tables.numbers import signed
 from study.tables.views import columns, views
 from whisq_core.metrics import EXTRA, METRICS
 
@@ -349,9 +350,9 @@ def test_the_latex_table_compiles_with_labels_that_need_escaping(tmp_path: Path)
         command = ["pdftotext", "-layout", "document.pdf", "-"]
         printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         differences = [row.comparison.mean for row in frame.rows if row.comparison]
-        signed = [f"{value:+.3f}".replace("-", "−") for value in differences if not math.isnan(value)]
-        assert any(text.startswith("+") for text in signed)
-        assert set(signed) <= set(printed.stdout.split())
+        shown = {signed(value).replace("-", "−") for value in differences if not math.isnan(value)}
+        assert any(text.startswith("+") for text in shown)
+        assert shown <= set(printed.stdout.split())
 
 
 def test_a_column_that_is_empty_in_every_row_is_left_out():
