@@ -430,7 +430,7 @@ def rows(check: "Check") -> None:
         share = (check.left() - 60) / (len(ROWS) - list(ROWS).index(name))
         seeds = SEEDS if check.full else 1
         try:
-            facts = [_row(check, dict(settings), epochs, clips, seed, share) for seed in range(seeds)]
+            facts = [_row(check, dict(settings), epochs, clips, seed, share / seeds) for seed in range(seeds)]
             check.put("rows", **{name: {**facts[0], "run_seconds": [each["seconds"] for each in facts]}})
             print(f"   {name}: {facts[0]['seconds']:.2f} s a run", flush=True)
         except Exception as error:
