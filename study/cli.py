@@ -26,6 +26,7 @@ from study.options import (
     WaitOption,
     WorkersOption,
 )
+from study.terminal import explained, log, show
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def encode(
     from study.engine import Pool
 
     with Pool(workers) as pool:
-        raise typer.Exit(encode(_sources(file, data, features, rows=rows), pool.workers))
+        encode(_sources(file, data, features, rows=rows), pool.workers)
 
 
 @app.command()
@@ -123,10 +124,10 @@ def ablate(
     with Pool(workers, scheduler) as pool:
         prepared = ablation.prepare(ablation.AblateRequest(sources, save_models, wait), pool)
         if plan:
-            typer.echo(ablation.show_plan(prepared, pool.workers))
+            show(ablation.show_plan(prepared, pool.workers))
             return
         results = ablation.run(prepared, pool)
-    typer.echo((prepared.inputs.out / "table.md").read_text(encoding="utf-8"))
+    show((prepared.inputs.out / "table.md").read_text(encoding="utf-8"))
     raise typer.Exit(ablation.exit_status(prepared, results))
 
 
@@ -166,7 +167,7 @@ def optimize(
     sources = _sources(file, data, features, storage, out or Path("results"), base=base)
     with Pool(workers, scheduler) as pool:
         outcome = search(OptimizeRequest(sources, row, trials, timeout, study, source, seed, wait), pool)
-    typer.echo(outcome.summary)
+    show(outcome.summary)
     raise typer.Exit(outcome.exit_status)
 
 
@@ -178,7 +179,7 @@ def report(file: FileArgument = None, storage: StorageOption = DEFAULT_STORAGE, 
     """
     from study import ablation
 
-    typer.echo(ablation.report(_sources(file, storage=storage, out=out)))
+    show(ablation.report(_sources(file, storage=storage, out=out)))
 
 
 @app.command()
@@ -198,7 +199,7 @@ def audit(
     from study.audit import audit as check
 
     outcome = check(table, systems)
-    typer.echo(outcome.json() if as_json else outcome.text())
+    show(outcome.json() if as_json else outcome.text())
 
 
 @app.command()
@@ -215,7 +216,7 @@ def evaluate(
     from study.evaluate import score_file
 
     scores = score_file(predictions, data, split, system_truth)
-    typer.echo(scores.to_json() if as_json else scores.to_text())
+    show(scores.to_json() if as_json else scores.to_text())
 
 
 @app.command()
@@ -235,7 +236,7 @@ def doctor(
     from study.doctor import DoctorRequest, diagnose
 
     diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
-    typer.echo("\n".join(diagnosis.lines))
+    show("\n".join(diagnosis.lines))
     raise typer.Exit(0 if diagnosis.healthy else 1)
 
 
@@ -284,13 +285,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
         app()
-    except InputError as error:
-        for mistake in error.mistakes:
-            print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
     except BrokenPipeError:  # such as `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (InputError, OSError, MemoryError) as error:
+        for mistake in explained(error):
+            log(f"error: {mistake}")
+        sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)

@@ -1,11 +1,14 @@
 """What a person sees while it runs, on stderr: bars in a terminal, plain lines elsewhere."""
 
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from whisq_core.errors import InputError, printable, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,7 +33,25 @@ Show = Callable[[Event], None]
 
 def log(text: str) -> None:
     """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """A result on stdout, whatever names in it and whatever characters the terminal knows."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(printable(text))
+
+
+def explained(error: Exception) -> Sequence[str]:
+    """One line for each thing that is wrong; what the system refuses is named with its file."""
+    if isinstance(error, InputError):
+        return error.mistakes
+    if isinstance(error, MemoryError):
+        return ["memory ran out. What was finished is saved. Give more memory, or fewer --workers."]
+    assert isinstance(error, OSError)
+    place = f"{shown(str(error.filename))[1:-1]}: " if error.filename else ""
+    return [f"{place}{error.strerror or error}. Check the path and the disk; what was finished is saved."]
 
 
 @contextmanager

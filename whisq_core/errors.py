@@ -1,6 +1,7 @@
 """The one exception that a user sees, and the wording that all of them share."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -33,3 +34,10 @@ def shown(value: object) -> str:
     """A found value as an error line quotes it: its beginning, where it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may show it: control characters, which names and labels can hold, are written out."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1] for char in text
+    )

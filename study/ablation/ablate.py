@@ -24,6 +24,7 @@ from study.engine import (
 from study.results import TableResults, collect, failures
 from study.store import CellEntry, Database, Run
 from study.terminal import log
+from whisq_core.errors import raise_all
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -127,6 +128,8 @@ def _encoded(prepared: Prepared, pool: Pool) -> list[Cell]:
     """Encode what the cells need; those whose encoder fails are recorded as failed and left out."""
     todo = [cell for cell in prepared.cells if cell.to_run]
     problems = encode_backbones(prepared.inputs.workspace, _backbones(todo), pool.workers)
+    for spec, problem in problems.items():
+        log(f"cannot encode with {spec.audio} + {spec.text}: {problem}")
     lost = {cell.run_id: problems[cell.spec.backbone] for cell in todo if _encoder_of(cell) in problems}
     digest = prepared.inputs.workspace.digest
     entries = [CellEntry(c.row, c.seed, None, lost[c.run_id], digest) for c in todo if c.run_id in lost]
@@ -186,11 +189,17 @@ def _task(cell: Cell, prepared: Prepared) -> Task:
     return Task(cell.run_id, title, cell.spec, prepared.file.name, cell.row, models=models)
 
 
-def encode(sources: Sources, workers: int) -> int:
-    """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+def encode(sources: Sources, workers: int) -> None:
+    """`whisq-study encode`: fill the feature store for a file's rows, as far as that can be done.
+
+    Raises
+    ------
+    InputError
+        When an encoder could not be used, after the others have been.
+    """
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers) else 0
+    raise_all(list(dict.fromkeys(encode_backbones(inputs.workspace, specs, workers).values())))
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:

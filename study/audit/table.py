@@ -7,6 +7,7 @@ from pathlib import Path
 
 from study.audit.attainability import MAX_TIED_PAIRS, MIN_SYSTEMS
 from whisq_core.errors import InputError, raise_all
+from whisq_core.files import read_regular
 from whisq_core.metrics import EXTRA, METRICS, title
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
@@ -74,7 +75,7 @@ def read_published_csv(path: Path, num_systems: int | None) -> PublishedTable:
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8. Save the table as UTF-8.") from None

@@ -24,6 +24,7 @@ from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
 _MAX_PARAMETERS = 1000
+_CLIP_COLUMNS = {"utterance", "system", "prompt", "omq", "ta", "split"}
 
 Result = TypeVar("Result")
 
@@ -97,7 +98,7 @@ class Database:
     def _select(self, *queries: sa.Select[Any]) -> list[sa.Row[Any]]:
         """The lines of some queries at one moment; none where there are no tables yet."""
         if self._version == 0:
-            self._version = self._read_version()
+            self._version = with_retry(self._read_version)
         if self._version == 0:
             return []
 
@@ -105,7 +106,19 @@ class Database:
             with self.engine.connect() as connection:
                 return [line for query in queries for line in connection.execute(query)]
 
-        return with_retry(attempt)
+        with self._intact("a stored value"):
+            return with_retry(attempt)
+
+    @contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Whatever a damaged value leads to while it is decoded, as one line."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, UnicodeError, RecursionError) as error:
+            raise InputError(
+                f"storage '{self.masked_url}': {what} cannot be read ({type(error).__name__}: {str(error)[:200]}). "
+                "Restore the database from a copy."
+            ) from error
 
     # --- corpora -----------------------------------------------------------------------------------------------------
 
@@ -140,8 +153,10 @@ class Database:
                 "with the --data of these runs: it stores the corpus again."
             )
         line = lines[0]
-        system_mos = None if line.system_mos is None else _frame(line.system_mos)
-        return StoredCorpus(line.digest, line.name, line.simulated, _frame(line.clips), system_mos)
+        with self._intact(f"the corpus {digest}"):
+            clips, system_mos = _frame(line.clips), None if line.system_mos is None else _frame(line.system_mos)
+            _check(set(clips) >= _CLIP_COLUMNS and len(clips) > 0, "it lacks clips or columns")
+            return StoredCorpus(line.digest, line.name, line.simulated, clips, system_mos)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -180,18 +195,21 @@ class Database:
         scored: dict[str, dict[str, Scored]] = {}
         for blob in self._of(predictions, run_ids):
             scored.setdefault(blob.run_id, {})[blob.split] = self._scored(blob, values)
-        return {
-            line.run_id: Run(**line._mapping, scored=scored.get(line.run_id, {})) for line in self._of(runs, run_ids)
-        }
+        found = {}
+        for line in self._of(runs, run_ids):
+            with self._intact(f"run {line.run_id}"):
+                found[line.run_id] = Run(**line._mapping, scored=scored.get(line.run_id, {}))
+                _check_run(found[line.run_id])
+        return found
 
     def _scored(self, blob: sa.Row[Any], values: Mapping[tuple[str, str], dict[str, float]]) -> Scored:
-        if len(blob.predicted) != 4 * len(blob.clip_indices):
-            raise InputError(
-                f"storage '{self.masked_url}': the predictions of run {blob.run_id} are truncated. "
-                "Restore the database from a copy."
-            )
-        indices, predicted = np.frombuffer(blob.clip_indices, dtype="<i4"), np.frombuffer(blob.predicted, dtype="<f8")
-        return Scored(indices, predicted.reshape(-1, 2), values.get((blob.run_id, blob.split), {}))
+        with self._intact(f"the predictions of run {blob.run_id}"):
+            _check(len(blob.predicted) == 4 * len(blob.clip_indices), "they are truncated")
+            indices = np.frombuffer(blob.clip_indices, dtype="<i4")
+            predicted = np.frombuffer(blob.predicted, dtype="<f8").reshape(-1, 2)
+            _check(indices.min(initial=0) >= 0, "they name clips that there are not")
+            _check(bool(np.isfinite(predicted).all()), "they are not finite")
+            return Scored(indices, predicted, values.get((blob.run_id, blob.split), {}))
 
     def _of(self, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
         return self._select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)))
@@ -282,6 +300,19 @@ def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def _frame(text: str) -> pd.DataFrame:
     content = json.loads(text)
     return pd.DataFrame(content["data"], index=content["index"], columns=content["columns"])
+
+
+def _check(right: bool, mistake: str) -> None:
+    if not right:
+        raise ValueError(mistake)
+
+
+def _check_run(run: Run) -> None:
+    """See that what is stored as JSON has the form that a run has."""
+    _check(run.state in ("done", "failed"), f"its state is {run.state!r}")
+    _check(all(isinstance(part, dict) for part in (run.identity, run.details, run.manifest)), "it lacks its details")
+    _check(isinstance(run.curve, list) and all(isinstance(line, dict) for line in run.curve), "its curve is none")
+    _check(run.state == "failed" or bool(run.scored), "its predictions are missing")
 
 
 def _json_ready(value: Any) -> Any:

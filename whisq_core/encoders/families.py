@@ -59,19 +59,11 @@ def load_encoder(
     """
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
-    from whisq_core.encoders.encoder import Encoder
+    from whisq_core.encoders.encoder import Encoder, explained
 
     if kind == "audio":
         make = {"whisper": audio.whisper, "wav2vec2": audio.wav2vec2, "clap": audio.clap}[checkpoint.family]
     else:
         make = text.clap if checkpoint.family == "clap" else text.sequences
-    try:
+    with explained(checkpoint, "loaded"):
         return Encoder(checkpoint, make(checkpoint), precision, device)
-    except InputError:
-        raise
-    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError and others
-        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
-        raise InputError(
-            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be loaded ({type(error).__name__}: {reason}). "
-            "Fetch the folder again, or give another one."
-        ) from error
