@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LINE_SECONDS = 10.0  # between two plain lines of one bar
+_MOST_LINES, _LONGEST_LINE = 100, 800  # of mistakes: more would push the first ones off the screen
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,20 @@ def show(text: str) -> None:
 def explained(error: Exception) -> Sequence[str]:
     """One line for each thing that is wrong; what the system refuses is named with its file."""
     if isinstance(error, InputError):
-        return error.mistakes
+        more = len(error.mistakes) - _MOST_LINES
+        lines = [_shortened(line) for mistake in error.mistakes[:_MOST_LINES] for line in mistake.splitlines()]
+        return [*lines, f"... and {more:,} more mistakes."] if more > 0 else lines
     if isinstance(error, MemoryError):
         return ["memory ran out. What was finished is saved. Give more memory, or fewer --workers."]
     assert isinstance(error, OSError)
     place = f"{shown(str(error.filename))[1:-1]}: " if error.filename else ""
     return [f"{place}{error.strerror or error}. Check the path and the disk; what was finished is saved."]
+
+
+def _shortened(line: str) -> str:
+    """Where a mistake is and what to do stand at both ends; names of thousands of characters in between."""
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from study.audit.attainability import MIN_SYSTEMS
 from study.audit.cells import AuditedCell, audited_cells
 from study.audit.table import read_published_csv
 from study.published import NUM_SYSTEMS, PUBLISHED
-from whisq_core.errors import InputError
+from whisq_core.errors import InputError, inert
 from whisq_core.metrics import title
 
 _SHOWN = {"rounded": "attainable", "truncated": "attainable only when cut"}
@@ -46,7 +46,7 @@ class Audit:
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
         return out.getvalue()
 
 

@@ -3,9 +3,11 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from helpers.checkpoints import write_checkpoint
 from helpers.command import run
@@ -87,7 +89,7 @@ def trouble(answer: Answer, expected: str) -> list[str]:
         found.append("traceback")
     if not answer.errors:
         found.append("no line that begins with error:")
-    if max(map(len, answer.err.splitlines()), default=0) > 1000 or len(answer.err.splitlines()) > 40:
+    if max(map(len, answer.err.splitlines()), default=0) > 1000 or len(answer.err.splitlines()) > 101:
         found.append("long")
     if expected not in answer.err:
         found.append("other words")
@@ -165,3 +167,63 @@ def replaced_by(kind: str, name: str) -> Change:
         ODD_FILES[kind](path)
 
     return change
+
+
+def put(name: str, content: bytes | str) -> Change:
+    """Write a file."""
+
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return change
+
+
+def edited(name: str, edit: Callable[[bytes], bytes]) -> Change:
+    """Change the bytes of the first file that fits a name with *."""
+
+    def change(folder: Path) -> None:
+        path = sorted(folder.glob(name))[0]
+        path.write_bytes(edit(path.read_bytes()))
+
+    return change
+
+
+def replaced(old: str, new: str) -> Change:
+    """Change the text of the ablation file."""
+
+    def edit(text: bytes) -> bytes:
+        assert old.encode() in text, old
+        return text.replace(old.encode(), new.encode(), 1)
+
+    return edited("table.yaml", edit)
+
+
+def nothing(folder: Path) -> None:
+    """The study stays good: what is wrong is in the command."""
+
+
+def sampled(cases: Iterable[Any], every: int) -> list[Any]:
+    """Parameters of a test: one in `every` runs each time, the others with the long form."""
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), marks=() if index % every == 0 else pytest.mark.slow
+        )
+        for index, case in enumerate(cases)
+    ]
+
+
+def both(*changes: Change) -> Change:
+    """One change after the other."""
+
+    def change(folder: Path) -> None:
+        for each in changes:
+            each(folder)
+
+    return change
+
+
+def without_features(folder: Path) -> None:
+    """Encoders are needed again."""
+    shutil.rmtree(folder / "features", ignore_errors=True)

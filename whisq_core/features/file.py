@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Float16, UInt8
 
 from whisq_core.errors import InputError
 from whisq_core.files import open_regular, read_regular, write_atomically
@@ -134,7 +134,7 @@ class Maps:
             whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
         except RuntimeError as error:
             raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
-        _check_once(path, memoryview(whole.view(torch.uint8).numpy()).cast("B"), frames_offset(dim))
+        _check_once(path, whole.view(torch.uint8).numpy(), frames_offset(dim))
         frames = whole[frames_offset(dim) // 2 :].view(num_frames, dim)
         if self._num_bytes + size <= _KEPT_MAP_BYTES:
             self._kept[path] = frames
@@ -142,14 +142,14 @@ class Maps:
         return frames
 
 
-def _check_once(path: Path, content: memoryview, start: int) -> None:
+def _check_once(path: Path, content: UInt8[np.ndarray, " bytes"], start: int) -> None:
     """A bit that has flipped on a disk would change results without a word: half a millisecond per clip prevents it."""
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key in _checked or os.environ.get(UNCHECKED) == "0":
         return
-    metadata = json.loads(bytes(content[8 : 8 + int.from_bytes(content[:8], "little")]))["__metadata__"]
-    if zlib.crc32(content[start:]) != int(metadata["frames_crc32"]):
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8].tobytes(), "little")].tobytes())["__metadata__"]
+    if zlib.crc32(content[start:].data) != int(metadata["frames_crc32"]):
         raise InputError(
             f"{path}: corrupt: its frames do not match their checksum. Run `whisq-study doctor --fix` with --data: it "
             "encodes this item again."
