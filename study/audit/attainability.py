@@ -16,6 +16,7 @@ RankMetric = Literal["srcc", "ktau"]
 Verdict = Literal["rounded", "truncated", "not attainable"]
 
 MIN_SYSTEMS = 4  # with three systems the Spearman grid has a hole
+MAX_SYSTEMS = 999_999
 MAX_TIED_PAIRS = 3  # with more, the grids are so dense that nearly every cell lies on them
 _TOLERANCE = 1e-12  # far above float64's rounding, far below any grid's step
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.audit.attainability import MIN_SYSTEMS
+from study.audit.attainability import MAX_SYSTEMS, MIN_SYSTEMS
 from study.audit.cells import AuditedCell, audited_cells
 from study.audit.table import read_published_csv
 from study.published import NUM_SYSTEMS, PUBLISHED
-from whisq_core.errors import InputError, inert
+from whisq_core.errors import InputError, inert, shown
 from whisq_core.metrics import title
 
 _SHOWN = {"rounded": "attainable", "truncated": "attainable only when cut"}
@@ -67,6 +67,8 @@ def audit(table: Path | None = None, num_systems: int | None = None) -> Audit:
     """
     if num_systems is not None and num_systems < MIN_SYSTEMS:
         raise InputError(f"--systems {num_systems}: at least {MIN_SYSTEMS} systems are needed.")
+    if num_systems is not None and num_systems > MAX_SYSTEMS:
+        raise InputError(f"--systems {shown(num_systems)}: at most {MAX_SYSTEMS:,} systems are audited.")
     if table is None:
         number = NUM_SYSTEMS if num_systems is None else num_systems
         rows = PUBLISHED.values()

@@ -2,15 +2,16 @@
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.audit.attainability import MAX_TIED_PAIRS, MIN_SYSTEMS
-from whisq_core.errors import InputError, raise_all
+from study.audit.attainability import MAX_SYSTEMS, MAX_TIED_PAIRS, MIN_SYSTEMS
+from whisq_core.errors import InputError, raise_all, shown
 from whisq_core.files import read_regular
 from whisq_core.metrics import EXTRA, METRICS, title
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[-+]?(\d{1,6}\.?\d{0,12}|\.\d{1,12})")
 _BLANK = ("", "-", "–", "—", "nan", "n/a")
 _NAMES = {name.casefold(): name for name in METRICS + EXTRA} | {
     title(name).casefold(): name for name in METRICS + EXTRA
@@ -81,8 +82,11 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}:{line}: not UTF-8. Save the table as UTF-8.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. Check the path.") from None
-    reader = csv.reader(text.splitlines())
-    rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    reader = csv.reader(text.splitlines(), strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend the line.") from None
     if len(rows) < 2:
         raise InputError(f"{path}: a header and at least one line are needed, found {len(rows)} line(s).")
     return rows
@@ -95,12 +99,12 @@ def _plain(column: str) -> str:
 
 def _header_mistakes(path: Path, header: list[str], metrics: dict[int, str], has_systems: bool) -> list[str]:
     mistakes = []
-    twice = sorted({name for name in metrics.values() if list(metrics.values()).count(name) > 1})
+    twice = sorted(name for name, count in Counter(metrics.values()).items() if count > 1)
     if twice:
         mistakes.append(f"{path}:1: column '{twice[0]}' is duplicated. Remove one.")
     if not set(_RANK_COLUMNS) & set(metrics.values()):
         wanted = ", ".join(title(name) for name in _RANK_COLUMNS)
-        found = ", ".join(header)
+        found = shown(", ".join(header))[1:-1]
         mistakes.append(f"{path}:1: no rank correlation at system level. Name a column {wanted}. Found: {found}.")
     if not has_systems:
         mistakes.append(f"{path}: how many systems? Give --systems N, or a column 'systems'.")
@@ -116,8 +120,8 @@ def _whole(cells: list[str], index: int | None, default: int) -> int | None:
 
 def _count_mistakes(where: str, systems: int | None, ties: int | None, own_systems: bool) -> list[str]:
     mistakes = []
-    if own_systems and (systems is None or systems < MIN_SYSTEMS):
-        mistakes.append(f"{where}, column 'systems': a whole number from {MIN_SYSTEMS} is needed.")
+    if own_systems and not MIN_SYSTEMS <= (systems or 0) <= MAX_SYSTEMS:
+        mistakes.append(f"{where}, column 'systems': a whole number from {MIN_SYSTEMS} to {MAX_SYSTEMS:,} is needed.")
     if ties is None or ties > MAX_TIED_PAIRS:
         mistakes.append(f"{where}, column 'ties': a whole number from 0 to {MAX_TIED_PAIRS} is needed.")
     return mistakes

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from study.engine.cluster import Cluster
 
 
+_MOST_WORKERS = 1024
+
+
 class Pool:
     """Where tasks are computed. Processes start with the first task that needs them and stay for all that follow.
 
@@ -45,6 +48,8 @@ class Pool:
             raise InputError("--workers and --scheduler exclude each other: the cluster has its own workers.")
         if workers is not None and workers < 1:
             raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
+        if workers is not None and workers > _MOST_WORKERS:
+            raise InputError(f"--workers: found {workers}, allowed: up to {_MOST_WORKERS} on one machine.")
         self._scheduler = scheduler
         self.workers = 1 if scheduler else workers or default_workers()
         self._cluster: Cluster | None = None

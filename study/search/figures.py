@@ -12,6 +12,7 @@ from study.config import Search
 from study.search.importance import Importances
 from study.search.objective import objective_name
 from study.search.params import param_name
+from whisq_core.files import write_atomically
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -43,7 +44,7 @@ def write_figures(figures: Mapping[str, "Figure"], path: Path) -> None:
     for index, figure in enumerate(figures.values()):
         parts.append(figure.to_html(full_html=False, include_plotlyjs=index == 0))
     page = "\n".join(['<!doctype html><meta charset="utf-8"><title>Search</title>', *parts])
-    path.write_text(page, encoding="utf-8")
+    write_atomically(path, [page.encode()])
 
 
 def importance_figure(found: Importances, warning: str = "") -> "Figure":

@@ -12,6 +12,8 @@ from study.search.held_out import HELD_OUT_SEEDS, TRIAL_SEED, Candidate
 from study.search.importance import MIN_TRIALS, Importances
 from study.search.objective import objective_name
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
+from whisq_core.errors import inert
+from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 
 
@@ -39,12 +41,12 @@ class SearchResult:
 
 def write_best(result: SearchResult, folder: Path) -> Path | None:
     """Write trials.csv and, when there is a winner, best.yaml; an older best.yaml does not outlive its search."""
-    trials_frame(result).to_csv(folder / "trials.csv", index=False)
+    write_atomically(folder / "trials.csv", [trials_frame(result).map(inert).to_csv(index=False).encode()])
     path = folder / "best.yaml"
     if result.winner is None:
         path.unlink(missing_ok=True)
         return None
-    path.write_text(best_yaml(result), encoding="utf-8")
+    write_atomically(path, [best_yaml(result).encode()])
     return path
 
 

@@ -3,6 +3,7 @@
 A command that hangs, fills memory or ends in a traceback spoils nothing but its own answer.
 """
 
+import itertools
 import json
 import os
 import resource
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30  # seconds after which a command counts as hung; its own time is measured apart, since machines are busy
+PATIENCE = 300  # seconds after which a command counts as hung; its own time is measured apart, since machines are busy
 MEMORY = 3 * 2**30  # bytes of address space beyond what is there at the start
 
 _PRELOADED = (
@@ -55,20 +56,36 @@ class Commands:
             [sys.executable, "-m", "helpers.forked"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def run(
+    def run(self, folder: Path, *arguments: object, **how: Any) -> Answer:
+        """Run `whisq-study` to its end, as `start` starts it."""
+        return self.wait(self.start(folder, *arguments, **how))
+
+    def start(
         self, folder: Path, *arguments: object, encoding: str = "utf-8", environment: Mapping[str, str] | None = None,
-        limits: Mapping[str, int] | None = None,
-    ) -> Answer:  # fmt: skip
-        """Run `whisq-study` with `folder` as the working directory; `limits` by name (``RLIMIT_FSIZE``)."""
+        limits: Mapping[str, int] | None = None, failing: tuple[str, int, int] | None = None,
+    ) -> int:  # fmt: skip
+        """Start `whisq-study` with `folder` as the working directory; the id of its process and process group.
+
+        `limits` go by name (``RLIMIT_FSIZE``); `failing` names a function of `os` whose calls fail from the n-th on,
+        and the error that the system reports then.
+        """
         request = {
             "folder": str(folder), "arguments": [str(each) for each in arguments], "encoding": encoding,
-            "environment": dict(environment or {}), "limits": dict(limits or {}),
+            "environment": dict(environment or {}), "limits": dict(limits or {}), "failing": failing,
         }  # fmt: skip
+        pid: int = self._ask(request)
+        return pid
+
+    def wait(self, pid: int) -> Answer:
+        """What a started command has left when it has ended."""
+        return Answer(**self._ask({"pid": pid}))
+
+    def _ask(self, request: Mapping[str, Any]) -> Any:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(request).encode() + b"\n")
         self._server.stdin.flush()
-        return Answer(**json.loads(self._server.stdout.readline()))
+        return json.loads(self._server.stdout.readline())
 
     def close(self) -> None:
         """End the server."""
@@ -80,24 +97,47 @@ def _serve() -> None:
 
     for name in _PRELOADED:
         importlib.import_module(name)
+    started: dict[int, tuple[Any, Any, str]] = {}
     for line in sys.stdin.buffer:
-        print(json.dumps(_answer(json.loads(line))), flush=True)
+        request = json.loads(line)
+        print(
+            json.dumps(_ended(started, request["pid"]) if "pid" in request else _started(started, request)), flush=True
+        )
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            _become(request, out.fileno(), err.fileno())
-        _, status, usage = os.wait4(pid, 0)
-        texts = []
-        for stream in (out, err):
-            stream.seek(0)
-            texts.append(stream.read().decode(request["encoding"], errors="replace"))
+def _started(started: dict[int, tuple[Any, Any, str]], request: dict[str, Any]) -> int:
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+    pid = os.fork()
+    if pid == 0:
+        _become(request, out.fileno(), err.fileno())
+    started[pid] = (out, err, request["encoding"])
+    return pid
+
+
+def _ended(started: dict[int, tuple[Any, Any, str]], pid: int) -> dict[str, Any]:
+    _, status, usage = os.wait4(pid, 0)
+    out, err, encoding = started.pop(pid)
+    texts = []
+    for stream in (out, err):
+        stream.seek(0)
+        texts.append(stream.read().decode(encoding, errors="replace"))
+        stream.close()
     return {
         "status": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1],
         "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss * 1024,
     }  # fmt: skip
+
+
+def _fail(name: str, at: int, number: int) -> None:
+    """Have the system's calls of one kind fail from the `at`-th on."""
+    real, calls = getattr(os, name), itertools.count(1)
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        if next(calls) >= at:
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **named)
+
+    setattr(os, name, failing)
 
 
 def _become(request: dict[str, Any], out: int, err: int) -> None:
@@ -118,6 +158,8 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         limits = {"RLIMIT_AS": pages * os.sysconf("SC_PAGE_SIZE") + MEMORY, "RLIMIT_CORE": 0, **request["limits"]}
         for name, limit in limits.items():
             resource.setrlimit(getattr(resource, name), (limit, limit))
+        if request["failing"]:
+            _fail(*request["failing"])
         sys.argv = ["whisq-study", *request["arguments"]]
         from study.cli import main
 

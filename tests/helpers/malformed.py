@@ -48,12 +48,18 @@ TABLE = {
 Change = Callable[[Path], object]
 
 
-def write_good(folder: Path) -> Path:
-    """A corpus, weights, features, a database with a finished table, predictions, a published table."""
+def write_inputs(folder: Path) -> Path:
+    """A corpus, weights and an ablation file."""
     write_official_corpus(folder / "corpus", num_train=8, num_dev=6, num_systems=3, seconds=0.3)
     for family in ("whisper", "bert"):
         write_checkpoint(folder / "weights" / family, family)
     (folder / "table.yaml").write_text(yaml.safe_dump(TABLE, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def write_good(folder: Path) -> Path:
+    """Inputs with features, a database with a finished table, predictions, a published table."""
+    write_inputs(folder)
     (folder / "base.yaml").write_text("loss.ot_weight: 0.001\n", encoding="utf-8")
     names = [line.split(",")[0] for line in (folder / "corpus/sets/dev_mos_list.txt").read_text().splitlines()]
     (folder / "answer.txt").write_text("".join(f"{name},3.0,2.{index}\n" for index, name in enumerate(names)))

@@ -154,7 +154,7 @@ class LossSpec(_Frozen):
         steps = (math.log(self.diameter) - math.log(self.blur)) / -math.log(self.scaling)
         if steps > _MOST_STEPS:
             raise ValueError(
-                f"diameter, blur and scaling make {steps:,.0f} steps of annealing, allowed: {_MOST_STEPS}; lower scaling"
+                f"diameter, blur and scaling make {steps:,.0f} steps, allowed: {_MOST_STEPS}; lower scaling"
             )
         return self
 

@@ -157,7 +157,7 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path: Path) -> None
     path = _table(tmp_path, "row,systems,ties,TA S-SRCC\na,29,0,.88*\nb,2,9,0.5\n\nc,29,0\n")
     assert _mistakes(path, None) == [
         "table.csv:2, column 'TA S-SRCC': found '.88*'. Write a plain number, or leave it empty.",
-        "table.csv:3, column 'systems': a whole number from 4 is needed.",
+        "table.csv:3, column 'systems': a whole number from 4 to 999,999 is needed.",
         "table.csv:3, column 'ties': a whole number from 0 to 3 is needed.",
         "table.csv:5: found 3 fields under a header of 4. Mend the line.",
     ]
