@@ -75,7 +75,11 @@ def masked(url: str) -> str:
         return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
     if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or "@" in (parsed.database or ""):
         return "(a storage URL with what may be a password, not shown)"
-    shown = parsed.set(query={name: "***" if _SECRET.search(name) else value for name, value in parsed.query.items()})
+    if any(not _is_harmless(str(part)) for part in (parsed.username, parsed.host, parsed.database) if part):
+        return "(a storage URL with what may be a password, not shown)"
+    shown = parsed.set(
+        query={name: "***" if _SECRET.search(f"{name}={value}") else value for name, value in parsed.query.items()}
+    )
     return shown.render_as_string(hide_password=True)
 
 
