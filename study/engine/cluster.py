@@ -42,6 +42,7 @@ _CONFIG = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.scheduler.allowed-failures": 1000,  # it also counts tasks that only waited; we count real deaths
+    "distributed.scheduler.worker-ttl": "2 minutes",  # a worker that is stopped, or that no memory is left for
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},  # without Dask's setting of malloc
     "distributed.admin.tick.limit": "1h",  # training holds Python's lock for longer than Dask likes
 }

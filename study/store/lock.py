@@ -135,8 +135,8 @@ class StorageLock:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-            file = os.fdopen(descriptor, "a+", encoding="utf-8")
             check_regular(path, _LARGEST)
+            file = os.fdopen(descriptor, "a+", encoding="utf-8")
         except OSError as error:
             raise InputError(
                 f"storage '{self._name}': cannot be written: {path}: {error.strerror or error}. Give another --storage."

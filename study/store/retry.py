@@ -33,11 +33,13 @@ def with_retry(action: Callable[[], Result]) -> Result:
         When it stays away for an hour, or fails for a reason that waiting does not mend (disk full, read-only).
     """
     ending = isinstance(sys.exception(), KeyboardInterrupt)
-    pause, deadline = 0.1, time.monotonic() + (0.0 if ending else _PATIENCE)
+    pause, deadline = 0.1, time.monotonic() + _PATIENCE
     while True:
         try:
             return action()
         except DBAPIError as error:
+            if ending:
+                raise KeyboardInterrupt from error
             if not _passes(error) or time.monotonic() + pause > deadline:
                 raise InputError(
                     f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}. What was stored before "

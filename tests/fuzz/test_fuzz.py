@@ -231,8 +231,8 @@ def test_descriptions_of_stores(tmp_path: Path) -> None:
     fuzz(st.one_of(_TREES, grafted({"key": key, "meta": meta})), check)
 
 
-_PARTS = ["sqlite", "postgresql", "+psycopg", "+evil", "://", ":/", "///", "/", ":", "@", "?", "#", "[", "]", "::1", "%00",
-          "user", "host", "127.0.0.1:1", "db", "password=", "&", " ", "'", "x.db", ":memory:", "..", "=", "\0", "%"]  # fmt: skip
+_PARTS = ["sqlite", "postgresql", "+psycopg", "+evil", "://", ":/", "///", "/", ":", "@", "?", "#", "[", "]", "::1"]
+_PARTS += ["user", "host", "127.0.0.1:1", "db", "password=", "&", " ", "'", "x.db", ":memory:", "..", "=", "\0", "%00"]
 _SECRET = "hunter2secret"
 
 

@@ -13,10 +13,14 @@ from whisq_core.errors import InputError, shown
 from whisq_core.files import check_regular, open_regular, read_regular
 
 _CONFIG_BYTES, _SMALL_BYTES, _WEIGHT_BYTES = 16 * 2**20, 256 * 2**20, 2**40
-_WEIGHTS = (".safetensors", ".bin")
+_READ = {  # bytes of the files that may be read, by their endings
+    **dict.fromkeys((".json", ".txt", ".model"), _SMALL_BYTES),
+    **dict.fromkeys((".safetensors", ".bin"), _WEIGHT_BYTES),
+}
 _HEADER_BYTES = 100 * 2**20  # of a safetensors file: the limit of the format's own library
 _BOUNDS = (  # of numbers under these names: smallest, largest
-    (re.compile(r"(.*_)?n?_?layers?|depths?|num_blocks"), 0, 1000),
+    (re.compile(r"(encoder_|decoder_|num_|num_hidden_|n_)layers?|depths?"), 0, 1000),
+    (re.compile(r"(.*_)?layers?|num_blocks"), -1000, 1000),
     (re.compile(r"d_model|hidden_size|vocab_size|intermediate_size|projection_dim|head_dim|.*ffn_dim"), 1, 10**7),
     (re.compile(r"(.*_)?(attention|key_value)_heads|num_mel_bins|feature_size|conv_.*|n_mels"), 1, 10**5),
     (re.compile(r"max_source_positions|patch_size|.*_pos_embeddings|num_conv_pos.*"), 1, 10**6),
@@ -35,11 +39,11 @@ def check_files(name: str, folder: Path) -> None:
     InputError : a named pipe, a device, a folder in place of a file, an absurd size; an adapter in place of a model.
     """
     for path in sorted(folder.iterdir()):
-        limit = _WEIGHT_BYTES if path.suffix in _WEIGHTS else _SMALL_BYTES
-        if path.is_dir() and path.suffix not in (*_WEIGHTS, ".json", ".txt", ".model"):
+        if path.suffix not in _READ:
             continue
+        limit = _CONFIG_BYTES if path.name.endswith("config.json") else _READ[path.suffix]
         try:
-            check_regular(path, _CONFIG_BYTES if path.name.endswith("config.json") else limit)
+            check_regular(path, limit)
         except OSError as error:
             raise InputError(f"checkpoint '{name}': {path}: {error.strerror}. Fetch the folder again.") from None
     if (folder / "adapter_config.json").exists():
@@ -97,7 +101,7 @@ def _check_sizes(who: str, path: Path, key: str, value: Any) -> None:
             if len(numbers) > _LONGEST:
                 raise InputError(f"{who}: '{key}' in {path} has {len(numbers):,} items, allowed: {_LONGEST:,}.")
             for number in numbers:
-                if isinstance(number, int | float) and not low <= number <= high:
+                if isinstance(number, int | float) and not isinstance(number, bool) and not low <= number <= high:
                     found = f"'{key}' in {path} is {shown(number)}"
                     raise InputError(f"{who}: {found}, allowed: {low} to {high}. Fetch the folder again.")
             return
