@@ -80,14 +80,9 @@ class Cluster:
             self._client = Client(self._local)
             return
         where = {"address": self._scheduler} if "://" in self._scheduler else {"scheduler_file": self._scheduler}
-        if "scheduler_file" in where and not Path(self._scheduler).is_file():
-            raise InputError(
-                f"--scheduler {self._scheduler}: no such file. Give the --scheduler-file of `dask scheduler`, or an "
-                "address such as tcp://HOST:8786."
-            )
         try:
             self._client = Client(**where, timeout=_CONNECT_SECONDS)
-        except (TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"--scheduler {self._scheduler}: cannot be reached: {error}.") from None
 
     def close(self, at_once: bool = False) -> None:

@@ -7,6 +7,7 @@ local Dask cluster, or the workers of a running one (`cluster`).
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from study.store import Database, Run
 from study.terminal import Event, Show, task_progress
 from whisq_core.device import default_workers, resolve_auto
 from whisq_core.errors import InputError
+from whisq_core.files import TEXT_BYTES, check_regular
 from whisq_core.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Pool:
             raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
         if workers is not None and workers > _MOST_WORKERS:
             raise InputError(f"--workers: found {workers}, allowed: up to {_MOST_WORKERS} on one machine.")
+        if scheduler is not None and "://" not in scheduler:
+            _check_scheduler_file(Path(scheduler))
         self._scheduler = scheduler
         self.workers = 1 if scheduler else workers or default_workers()
         self._cluster: Cluster | None = None
@@ -96,6 +100,17 @@ class Pool:
             self._cluster = Cluster(self._scheduler)
         self._cluster.grow(wanted)
         return self._cluster
+
+
+def _check_scheduler_file(path: Path) -> None:
+    try:
+        check_regular(path, TEXT_BYTES)
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(
+            f"--scheduler {path}: {what}. Give the --scheduler-file of `dask scheduler`, or an address such as "
+            "tcp://HOST:8786."
+        ) from None
 
 
 def _run_here(jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:

@@ -25,6 +25,7 @@ _BOUNDS = (  # of numbers under these names: smallest, largest
     (re.compile(r"(.*_)?(attention|key_value)_heads|num_mel_bins|feature_size|conv_.*|n_mels"), 1, 10**5),
     (re.compile(r"max_source_positions|patch_size|.*_pos_embeddings|num_conv_pos.*"), 1, 10**6),
     (re.compile(r"n_fft|fft_window_size|hop_length|chunk_length|max_length_s|nb_max_frames"), 1, 16_384),
+    (re.compile(r"sampling_rate"), 1_000, 768_000),
     (re.compile(r"n_samples|nb_max_samples|nb_frequency_bins"), 1, 2**24),
     (re.compile(r"(.*_)?(size|dim|dims|heads|features|channels|positions|kernel|stride|embeddings|length)"), -1, 10**9),
 )

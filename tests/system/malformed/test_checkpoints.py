@@ -61,7 +61,7 @@ SIZES: dict[str, list[tuple[str, Any]]] = {
         ("padding_value", "x"), ("pad", 1), ("_np_extract_fbank_features", 3), ("dither", 1e308),
     ],
     f"{BERT}/tokenizer_config.json": [
-        ("tokenizer_class", 12), ("model_max_length", 0), ("model_max_length", -5), ("model_max_length", "x"),
+        ("tokenizer_class", 12), ("model_max_length", -5), ("model_max_length", "x"),
         ("pad_token", 12),
     ],
 }  # fmt: skip
