@@ -3,17 +3,15 @@
 A finished run is written in one transaction. Only the holder of the storage's lock writes; everybody may read.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from study.store.lines import insert_run, read_corpus, read_header, read_run, read_scored
 from study.store.lock import StorageLock
 from study.store.records import CellEntry, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
@@ -24,7 +22,6 @@ from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
 _MAX_PARAMETERS = 1000
-_CLIP_COLUMNS = {"utterance", "system", "prompt", "omq", "ta", "split"}
 
 Result = TypeVar("Result")
 
@@ -154,9 +151,7 @@ class Database:
             )
         line = lines[0]
         with self._intact(f"the corpus {digest}"):
-            clips, system_mos = _frame(line.clips), None if line.system_mos is None else _frame(line.system_mos)
-            _check(set(clips) >= _CLIP_COLUMNS and len(clips) > 0, "it lacks clips or columns")
-            return StoredCorpus(line.digest, line.name, line.simulated, clips, system_mos)
+            return read_corpus(line)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +163,7 @@ class Database:
         bool
             False when a done run of this identity is there already: the first one stays. A failed one is replaced.
         """
-        return self._write(lambda connection: _insert_run(connection, run))
+        return self._write(lambda connection: insert_run(connection, run))
 
     def headers(self, table_name: str, run_ids: Sequence[str]) -> list[RunHeader]:
         """The runs of `run_ids`, whatever table they were made for, and the newest done one of each cell of a table."""
@@ -178,7 +173,8 @@ class Database:
         same = [runs.c.row == newest.c.row, runs.c.seed == newest.c.seed, runs.c.finished_at == newest.c.at]
         queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
         queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in _chunks(run_ids)]
-        found = [RunHeader(**line._mapping) for line in self._select(*queries)]
+        with self._intact(f"a run of table '{table_name}'"):
+            found = [read_header(line) for line in self._select(*queries)]
         return list({header.run_id: header for header in found}.values())
 
     def state_of(self, run_id: str) -> str | None:
@@ -194,22 +190,14 @@ class Database:
             values.setdefault((metric.run_id, metric.split), {})[metric.name] = value
         scored: dict[str, dict[str, Scored]] = {}
         for blob in self._of(predictions, run_ids):
-            scored.setdefault(blob.run_id, {})[blob.split] = self._scored(blob, values)
+            with self._intact(f"the predictions of run {blob.run_id}"):
+                numbers = values.get((blob.run_id, blob.split), {})
+                scored.setdefault(blob.run_id, {})[blob.split] = read_scored(blob, numbers)
         found = {}
         for line in self._of(runs, run_ids):
             with self._intact(f"run {line.run_id}"):
-                found[line.run_id] = Run(**line._mapping, scored=scored.get(line.run_id, {}))
-                _check_run(found[line.run_id])
+                found[line.run_id] = read_run(line, scored.get(line.run_id, {}))
         return found
-
-    def _scored(self, blob: sa.Row[Any], values: Mapping[tuple[str, str], dict[str, float]]) -> Scored:
-        with self._intact(f"the predictions of run {blob.run_id}"):
-            _check(len(blob.predicted) == 4 * len(blob.clip_indices), "they are truncated")
-            indices = np.frombuffer(blob.clip_indices, dtype="<i4")
-            predicted = np.frombuffer(blob.predicted, dtype="<f8").reshape(-1, 2)
-            _check(indices.min(initial=0) >= 0, "they name clips that there are not")
-            _check(bool(np.isfinite(predicted).all()), "they are not finite")
-            return Scored(indices, predicted, values.get((blob.run_id, blob.split), {}))
 
     def _of(self, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
         return self._select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in _chunks(run_ids)))
@@ -265,62 +253,6 @@ class Database:
         return {line.row: Tuned(line.settings, line.num_trials) for line in lines}
 
 
-def _insert_run(connection: sa.Connection, run: Run) -> bool:
-    state = connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id))
-    if state == "done":
-        return False
-    if state is not None:
-        connection.execute(runs.delete().where(runs.c.run_id == run.run_id))
-    connection.execute(runs.insert(), {column.name: _json_ready(getattr(run, column.name)) for column in runs.columns})
-    numbers = [
-        {"run_id": run.run_id, "split": split, "name": name, "value": None if value != value else float(value)}
-        for split, scored in run.scored.items()
-        for name, value in scored.metrics.items()
-    ]
-    arrays = [
-        {
-            "run_id": run.run_id,
-            "split": split,
-            "clip_indices": scored.clip_indices.astype("<i4").tobytes(),
-            "predicted": scored.predicted.astype("<f8").tobytes(),
-        }
-        for split, scored in run.scored.items()
-    ]
-    for table, lines in ((metrics, numbers), (predictions, arrays)):
-        if lines:
-            connection.execute(table.insert(), lines)
-    return True
-
-
 def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """Parts small enough for one statement: databases limit the number of its parameters."""
     return (run_ids[start : start + _MAX_PARAMETERS] for start in range(0, len(run_ids), _MAX_PARAMETERS))
-
-
-def _frame(text: str) -> pd.DataFrame:
-    content = json.loads(text)
-    return pd.DataFrame(content["data"], index=content["index"], columns=content["columns"])
-
-
-def _check(right: bool, mistake: str) -> None:
-    if not right:
-        raise ValueError(mistake)
-
-
-def _check_run(run: Run) -> None:
-    """See that what is stored as JSON has the form that a run has."""
-    _check(run.state in ("done", "failed"), f"its state is {run.state!r}")
-    _check(all(isinstance(part, dict) for part in (run.identity, run.details, run.manifest)), "it lacks its details")
-    _check(isinstance(run.curve, list) and all(isinstance(line, dict) for line in run.curve), "its curve is none")
-    _check(run.state == "failed" or bool(run.scored), "its predictions are missing")
-
-
-def _json_ready(value: Any) -> Any:
-    """NaN has no place in JSON: undefined numbers are stored as null."""
-    if isinstance(value, dict):
-        return {key: _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value
