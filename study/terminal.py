@@ -59,7 +59,7 @@ def explained(error: Exception) -> Sequence[str]:
 
 def _shortened(line: str) -> str:
     """Where a mistake is and what to do stand at both ends; names of thousands of characters in between."""
-    half = _LONGEST_LINE // 2
+    line, half = printable(line), _LONGEST_LINE // 2
     return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 

@@ -90,6 +90,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         When another command is writing to the storage.
     """
     request, inputs, database = prepared.request, prepared.inputs, prepared.database
+    if any(cell.to_run for cell in prepared.cells):
+        pool.reach()
     with database.writing("whisq-study ablate", request.wait):
         prepared = _tuned(prepared, pool) if prepared.file.hyperparameters == "tuned" else prepared
         workspace, file = inputs.workspace, prepared.file

@@ -81,6 +81,17 @@ class Pool:
         train = self._open(1).resolve(spec.train) if self._scheduler else resolve_auto(spec.train)
         return spec.model_copy(update={"train": train})
 
+    def reach(self) -> None:
+        """Connect to a running cluster: one that is not there is found before anything is made.
+
+        Raises
+        ------
+        InputError
+            When it cannot be reached.
+        """
+        if self._scheduler:
+            self._open(1)
+
     def run(self, jobs: Jobs, workspace: Workspace, database: Database, title: str, total: int) -> None:
         """Compute what `jobs` gives until it gives nothing more; store each finished run at once.
 

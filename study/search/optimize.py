@@ -96,6 +96,7 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
     raise_all(mistakes)
     plan = plan_search(inputs.file, row, inputs.workspace, pool, request.study, request.seed)
     folder = (request.sources.out or Path("results")) / plan.name
+    pool.reach()
     make_folder(folder)
     deadline = math.inf if request.timeout is None else time.time() + request.timeout
     with inputs.database.writing("whisq-study optimize", request.wait):

@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds after which a command counts as hung; its own time is measured apart, since machines are busy
-MEMORY = 3 * 2**30  # bytes of address space beyond what is there at the start
+MEMORY = 6 * 2**30  # bytes of address space beyond what is there at the start
 
 _PRELOADED = (
     "study.ablation.publish", "study.audit", "study.dashboard.server", "study.demo", "study.doctor", "study.evaluate",
@@ -42,8 +42,8 @@ class Answer:
 
     @property
     def errors(self) -> list[str]:
-        """The lines on stderr that name mistakes, without their beginning."""
-        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
+        """The lines on stderr that name mistakes, ours or those of the parser of options, without their beginning."""
+        return [line[len("error: ") :] for line in self.err.splitlines() if line.lower().startswith("error: ")]
 
 
 class Commands:
