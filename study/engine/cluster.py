@@ -71,12 +71,7 @@ class Cluster:
 
     def _connect(self, wanted: int) -> None:
         if self._scheduler is None:
-            security = Security.temporary()  # no other user of this machine can send code to the workers
-            self._local = LocalCluster(
-                n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
-                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
-                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
-            )  # fmt: skip
+            self._local = _local_cluster(wanted)
             self._client = Client(self._local)
             return
         where = {"address": self._scheduler} if "://" in self._scheduler else {"scheduler_file": self._scheduler}
@@ -138,6 +133,22 @@ class Cluster:
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
         self._inbox.put((message["kind"], message))
+
+
+def _local_cluster(wanted: int) -> LocalCluster:
+    """Workers on this machine; tried again where one of them is killed while it starts."""
+    security = Security.temporary()  # no other user of this machine can send code to the workers
+    reason: Exception | None = None
+    for _ in range(MAX_DEATHS):
+        try:
+            return LocalCluster(
+                n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
+                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
+                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
+            )  # fmt: skip
+        except (RuntimeError, OSError) as error:
+            reason = error
+    raise InputError(f"--workers: they cannot be started on this machine ({reason}). Give fewer, or more memory.")
 
 
 @dataclass
