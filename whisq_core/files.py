@@ -65,7 +65,7 @@ def read_regular(path: Path, limit: int = TEXT_BYTES) -> bytes:
         OSError: as `open_regular`.
     """
     with open_regular(path, limit) as file:
-        return file.read(limit)
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def _checked(status: os.stat_result, path: Path, limit: int) -> int:

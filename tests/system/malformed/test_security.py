@@ -127,7 +127,8 @@ def test_a_store_that_has_lost_its_description_gets_it_again(commands: Commands,
 
 def test_what_is_refused_leaves_nothing_behind(commands: Commands, good: Path, tmp_path: Path) -> None:
     copy_of(good, tmp_path)
-    (tmp_path / "whisq.db").unlink()
+    for path in tmp_path.glob("whisq.db*"):
+        path.unlink()
     shutil.rmtree(tmp_path / "out")
     (tmp_path / "out").write_text("a file")
     for command in ("ablate table.yaml", "optimize table.yaml --trials 1", "optimize table.yaml --study ../x"):
