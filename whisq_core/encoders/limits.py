@@ -73,7 +73,7 @@ def read_configs(name: str, folder: Path) -> dict[str, Any]:
             reason = "nested too deeply" if isinstance(error, RecursionError) else error
             raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({reason}).") from None
         if not isinstance(configs[path.name], dict):
-            raise InputError(f"checkpoint '{name}': {path} holds no JSON object. Fetch the folder again.")
+            raise InputError(f"checkpoint '{name}': {path} holds no JSON object.")
     return configs
 
 
