@@ -187,7 +187,7 @@ class FeatureStore:
             try:
                 verify_item(path, self._item_key(path.stem))
             except (Broken, OSError) as error:
-                found[path.stem] = f"{path}: {error}"
+                found[path.stem] = f"{path}: {getattr(error, 'strerror', error)}"
         return found
 
     def sweep(self) -> None:
@@ -206,7 +206,7 @@ class FeatureStore:
             except FileNotFoundError:
                 problems[item_key] = "missing"
             except (Broken, OSError) as error:
-                problems[item_key] = f"{self.path(item_key)}: {error}"
+                problems[item_key] = f"{self.path(item_key)}: {getattr(error, 'strerror', error)}"
         return items, problems
 
 
