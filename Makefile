@@ -7,12 +7,14 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -
 # Where bytecode may not be written, every process would compile its libraries anew: two seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-long lint calibration bench clean
+.PHONY: help demo test test-long faults fuzz lint calibration bench clean
 
 help:
 	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (a quarter of an hour cold)"
 	@echo "make test         lint, types, import contracts and all tests (under 10 minutes)"
 	@echo "make test-long    tests that take minutes each"
+	@echo "make faults       every malformed input, kill, failed write and outage (hours); rewrites results/faults.csv"
+	@echo "make fuzz         random inputs at every door that reads, ten minutes each"
 	@echo "make calibration  5,000 simulated tables: how often a verdict is wrong (about half an hour)"
 	@echo "make bench        the benchmarks behind benchmarks/README.md"
 	@echo "make clean        remove .venv and caches; results stay"
@@ -41,7 +43,13 @@ test: .venv/test lint
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
 test-long: .venv/test
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow --ignore tests/system/malformed --ignore tests/system/faults
+
+faults: .venv/test
+	WHISQ_SUMMARY=results/faults.csv $(BIN)/pytest -q -n 2 tests/system/malformed tests/system/faults
+
+fuzz: .venv/test
+	WHISQ_FUZZ_SECONDS=600 $(BIN)/pytest -q -n 2 tests/fuzz
 
 calibration: .venv/test
 	$(BIN)/python benchmarks/calibration.py

@@ -111,6 +111,11 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
             lines.append(_line(row, seed, position, state, reason, run, scoring))
     shown = [(row, seed, run) for row, found in done.items() for seed, run in found]
     split = scoring.split
+    if len({len(run.scored[split].clip_indices) for _, _, run in shown}) > 1:
+        raise InputError(
+            f"storage '{database.masked_url}': runs of table '{file.name}' have predictions for different clips. "
+            "Restore the database from a copy."
+        )
     scored_clips = scoring.clips(shown[0][2] if shown else None)
     newest = max(runs.values(), key=lambda run: run.finished_at, default=None)
     return TableResults(
@@ -166,14 +171,23 @@ class _Scoring:
         if run is None:
             clips = self._corpus.clips
             return clips[clips["split"].isin(self._splits)]
-        return self._corpus.clips.iloc[run.scored[self.split].clip_indices]
+        return self._corpus.clips.iloc[self._indices(run)]
+
+    def _indices(self, run: Run) -> np.ndarray:
+        found = run.scored.get(self.split)
+        if found is None or found.clip_indices.max() >= len(self._corpus.clips):
+            raise InputError(
+                f"run {run.run_id}: its stored predictions are not of the clips of corpus '{self._corpus.name}'. "
+                "Restore the database from a copy."
+            )
+        return found.clip_indices
 
     def metrics(self, run: Run) -> dict[str, float]:
         """The stored metrics; computed anew where they are of the other convention or of an older program."""
-        scored = run.scored[self.split]
+        indices, scored = self._indices(run), run.scored[self.split]
         if run.details.get("system_truth") == self._convention and set(METRICS + EXTRA) <= set(scored.metrics):
             return scored.metrics
-        clips = self._corpus.clips.iloc[scored.clip_indices]
+        clips = self._corpus.clips.iloc[indices]
         truth = clips[["omq", "ta"]].to_numpy(np.float64)
         return evaluate(scored.predicted, truth, list(clips["system"]), self.truth)
 

@@ -1,20 +1,22 @@
 """What a person sees while it runs, on stderr: bars in a terminal, plain lines elsewhere."""
 
+import io
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from whisq_core.errors import InputError
+from whisq_core.errors import InputError, printable, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _LINE_SECONDS = 10.0  # between two plain lines of one bar
+_MOST_LINES, _LONGEST_LINE = 100, 800  # of mistakes: more would push the first ones off the screen
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def keep_log(path: Path) -> None:
 
 def log(text: str) -> None:
     """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
     _write_log(text)
 
 
@@ -60,6 +62,32 @@ def _write_log(text: str) -> None:
     for file in _log:
         file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
         file.flush()
+
+
+def show(text: str) -> None:
+    """A result on stdout, whatever names in it and whatever characters the terminal knows."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(printable(text))
+
+
+def explained(error: Exception) -> Sequence[str]:
+    """One line for each thing that is wrong; what the system refuses is named with its file."""
+    if isinstance(error, InputError):
+        more = len(error.mistakes) - _MOST_LINES
+        lines = [_shortened(line) for mistake in error.mistakes[:_MOST_LINES] for line in mistake.splitlines()]
+        return [*lines, f"... and {more:,} more mistakes."] if more > 0 else lines
+    if isinstance(error, MemoryError):
+        return ["memory ran out. What was finished is saved. Give more memory, or fewer --workers."]
+    assert isinstance(error, OSError)
+    place = f"{shown(str(error.filename))[1:-1]}: " if error.filename else ""
+    return [f"{place}{error.strerror or error}. Check the path and the disk; what was finished is saved."]
+
+
+def _shortened(line: str) -> str:
+    """Where a mistake is and what to do stand at both ends; names of thousands of characters in between."""
+    line, half = printable(line), _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 @contextmanager

@@ -1,7 +1,12 @@
 """The one exception that a user sees, and the wording that all of them share."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?inf|nan")
 
 
 class InputError(Exception):
@@ -31,5 +36,23 @@ def did_you_mean(found: str, allowed: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """A found value as an error line quotes it: its beginning, where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out numbers of thousands of digits
+        return "a number of more than 4300 digits"
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may show it: control characters, which names and labels can hold, are written out."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1] for char in text
+    )
+
+
+def inert(value: Any) -> Any:
+    """A field of a CSV that no spreadsheet takes for a formula: texts that begin as one get an apostrophe."""
+    is_formula = (
+        isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(value)
+    )
+    return f"'{value}" if is_formula else value

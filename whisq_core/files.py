@@ -1,11 +1,13 @@
-"""Files that are whole or absent, whatever happens to the process that writes them, and their remembered digests."""
+"""Files as data: read within limits, written whole or not at all, and their remembered digests."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import socket
+import stat
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,7 +18,63 @@ from typing import Any, BinaryIO
 from whisq_core.errors import InputError
 
 _OURS = re.compile(r".*\.whisq-[0-9a-f]{32}\.tmp")  # nothing else is ever removed
+TEXT_BYTES = 64 * 2**20  # the longest list, table or configuration that is read
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _ABANDONED_AFTER = 3600.0  # seconds after which another machine's temporary file cannot belong to a living writer
+
+
+def check_regular(path: Path, limit: int) -> int:
+    """The size of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: for anything else, which may never end or block for ever; `strerror` says what it is.
+    """
+    try:
+        status = path.stat()
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL", str(path)) from None
+    return _checked(status, path, limit)
+
+
+def open_regular(path: Path, limit: int) -> BinaryIO:
+    """A regular file of at most `limit` bytes, to be read.
+
+    Raises:
+        OSError: as `check_regular`, and when it cannot be opened.
+    """
+    check_regular(path, limit)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _checked(os.fstat(descriptor), path, limit)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, limit: int = TEXT_BYTES) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open_regular(path, limit) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def _checked(status: os.stat_result, path: Path, limit: int) -> int:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        raise OSError(errno.EINVAL, f"it is {kind}, allowed: a file", str(path))
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, allowed: {limit:,}", str(path))
+    return status.st_size
 
 
 def write_atomically(path: Path, parts: Sequence[bytes | memoryview]) -> None:
@@ -67,8 +125,8 @@ class FileDigests:
         self._memory = memory
         self._changed = False
         try:
-            found = json.loads(memory.read_bytes())
-        except (OSError, ValueError):
+            found = json.loads(read_regular(memory))
+        except (OSError, ValueError, RecursionError):
             found = {}
         self._entries: dict[str, list[Any]] = {
             path: entry

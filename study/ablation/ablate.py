@@ -30,7 +30,7 @@ from study.store import CellEntry, Conditions, Database, Declaration, Run, save_
 from study.terminal import log
 from whisq_core.corpus import splits
 from whisq_core.device import resolve_device
-from whisq_core.errors import InputError
+from whisq_core.errors import InputError, raise_all
 from whisq_core.files import sweep
 from whisq_core.spec import BackboneSpec
 
@@ -114,6 +114,8 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
     """
     request, inputs, database = prepared.request, prepared.inputs, prepared.database
     tell(inputs, prepared.shared, starts=any(cell.to_run for cell in prepared.cells))
+    if any(cell.to_run for cell in prepared.cells):
+        pool.reach()
     with database.writing("whisq-study ablate", request.wait):
         _check_name(prepared, pool)
         prepared = _tuned(prepared, pool) if prepared.file.hyperparameters == "tuned" else prepared
@@ -182,6 +184,8 @@ def _encoded(prepared: Prepared, pool: Pool) -> list[Cell]:
     """Encode what the cells need; those whose encoder fails are recorded as failed and left out."""
     todo = [cell for cell in prepared.cells if cell.to_run]
     problems = encode_backbones(prepared.inputs.workspace, _backbones(todo), pool.workers)
+    for spec, problem in problems.items():
+        log(f"cannot encode with {spec.audio} + {spec.text}: {problem}")
     lost = {cell.run_id: problems[cell.spec.backbone] for cell in todo if _encoder_of(cell) in problems}
     digest = prepared.inputs.workspace.digest
     entries = [CellEntry(c.row, c.seed, None, lost[c.run_id], digest) for c in todo if c.run_id in lost]
@@ -245,12 +249,19 @@ def _task(cell: Cell, prepared: Prepared, stored: Run | None) -> Task:
     return replace(task, models=model_folder(prepared.inputs.out, cell.row, cell.seed).resolve(), stored=predicted)
 
 
-def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> int:
-    """`whisq-study encode`: fill the feature store for a file's rows; the exit status, 1 when an encoder failed."""
+def encode(sources: Sources, workers: int, device: str = "auto", batch_size: int | None = None) -> None:
+    """`whisq-study encode`: fill the feature store for a file's rows, as far as that can be done.
+
+    Raises
+    ------
+    InputError
+        When an encoder could not be used, after the others have been.
+    """
     resolve_device(device, "--device")  # before the corpus is read
     inputs = preflight(replace(sources, storage=None))
     specs = [row.spec.backbone for row in inputs.rows if row.spec.uses_features]
-    return 1 if encode_backbones(inputs.workspace, specs, workers, device, batch_size) else 0
+    problems = encode_backbones(inputs.workspace, specs, workers, device, batch_size)
+    raise_all(list(dict.fromkeys(problems.values())))
 
 
 def exit_status(prepared: Prepared, results: TableResults) -> int:

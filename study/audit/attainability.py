@@ -19,6 +19,7 @@ Verdict = Literal["rounded", "truncated", "not attainable"]
 Groups = tuple[int, ...]  # sizes of the groups of tied systems in one ranking
 
 MIN_SYSTEMS = 4  # with three systems the Spearman grid has a hole
+MAX_SYSTEMS = 999_999
 MAX_TIES = 3  # with more, the grids are so dense that nearly every cell lies on them
 MAX_RUNS = 10  # of those that are tried where the number of runs is not known
 _TOLERANCE = 1e-12  # far above float64's rounding, far below any grid's step

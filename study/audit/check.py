@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.audit.attainability import MIN_SYSTEMS
+from study.audit.attainability import MAX_SYSTEMS, MIN_SYSTEMS
 from study.audit.cells import AuditedCell, Fitting, audited_cells, fitting_systems
 from study.audit.table import PublishedTable, TableLine, read_published_csv
 from study.audit.text import audit_text
 from study.audit.variance import Gain, LabelVariance, gains, label_variances
 from study.published import NUM_SYSTEMS, PUBLISHED
-from whisq_core.errors import InputError, raise_all
+from whisq_core.errors import InputError, inert, raise_all, shown
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Audit:
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
         return out.getvalue()
 
 
@@ -77,6 +77,8 @@ def audit(table: Path | None = None, num_systems: int | None = None, runs: int |
     mistakes = []
     if num_systems is not None and num_systems < MIN_SYSTEMS:
         mistakes.append(f"--systems {num_systems}: at least {MIN_SYSTEMS} systems are needed.")
+    if num_systems is not None and num_systems > MAX_SYSTEMS:
+        mistakes.append(f"--systems {shown(num_systems)}: at most {MAX_SYSTEMS:,} systems are audited.")
     if runs is not None and runs < 1:
         mistakes.append(f"--runs {runs}: at least 1 is needed. Leave it out where nobody knows.")
     raise_all(mistakes)

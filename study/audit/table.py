@@ -9,6 +9,7 @@ from pathlib import Path
 
 from study.audit.attainability import MAX_TIES, MIN_SYSTEMS, RankMetric
 from whisq_core.errors import InputError, raise_all
+from whisq_core.files import read_regular
 
 _CELL = re.compile(
     r"[*_$\s]*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\\?%?)\s*(?:(?:±|\+/?-|\\pm).*|\(.*\))?[*_$†‡\s]*",
@@ -119,7 +120,7 @@ def read_published_csv(path: Path, num_systems: int | None, runs: int | None) ->
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers; fields are separated by what the header has most of."""
     try:
-        text = path.read_bytes().decode("utf-8-sig").replace("−", "-")
+        text = read_regular(path).decode("utf-8-sig").replace("−", "-")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8. Save the table as UTF-8.") from None
@@ -129,7 +130,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     delimiter = max(",;\t", key=header.count)
     if delimiter != ",":
         text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # a decimal comma
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
     try:
         rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:

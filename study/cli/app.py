@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from study.options import LogFileOption, VerboseOption, VersionOption
-from study.terminal import keep_log, log
+from study.terminal import explained, keep_log, log
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
         app(_of_the_program_first(sys.argv[1:]))
-    except InputError as error:
-        if _options["verbose"]:
-            traceback.print_exc()
-        for mistake in error.mistakes:
-            log(f"error: {mistake}")
-        sys.exit(2)
     except BrokenPipeError:  # such as `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (InputError, OSError, MemoryError) as error:
+        if _options["verbose"]:
+            traceback.print_exc()
+        for mistake in explained(error):
+            log(f"error: {mistake}")
+        sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)

@@ -22,7 +22,7 @@ from study.options import (
     StorageOption,
     SystemTruth,
 )
-from study.terminal import log
+from study.terminal import log, show
 from whisq_core.errors import InputError
 
 
@@ -41,7 +41,7 @@ def report(
     """
     from study import ablation
 
-    typer.echo(ablation.report(sources_of(file, storage=storage, out=out, base=base, settings=settings, name=name)))
+    show(ablation.report(sources_of(file, storage=storage, out=out, base=base, settings=settings, name=name)))
 
 
 @app.command(rich_help_panel="Results")
@@ -70,13 +70,13 @@ def runs(
     if repeat is not None:
         if data is None:
             raise InputError("--repeat: needs the corpus of the run. Give --data.")
-        typer.echo(stored.repeat(stored.find_run(database, repeat), data, features))
+        show(stored.repeat(stored.find_run(database, repeat), data, features))
         return
     found = stored.look_up(database, what, state, metric)
     if isinstance(found, stored.Run):
-        typer.echo(json.dumps(stored.described(found), indent=1) if as_json else stored.run_text(found))
+        show(json.dumps(stored.described(found), indent=1) if as_json else stored.run_text(found))
     else:
-        typer.echo(stored.as_json(found)) if as_json else show_frame(found)
+        show(stored.as_json(found)) if as_json else show_frame(found)
 
 
 @app.command(rich_help_panel="Results")
@@ -126,13 +126,13 @@ def evaluate(
 
     if data is not None and wants_scores(predictions, pattern, to, metric):
         scores = score_file(predictions[0], data, split, system_truth)
-        typer.echo(scores.to_json() if as_json else scores.to_text())
+        show(scores.to_json() if as_json else scores.to_text())
         return
     found = read_files(predictions, pattern, read_choices(columns), data, split, accuracy=metric == "accuracy")
     table = judge(found, to, metric, margin, lower_is_better=lower_is_better, name=out.name if out else "predictions")
     if not pattern and (hint := numbered_rows(list(found.predicted), predictions)):
         log(f"note: {hint}")
-    typer.echo(table.to_json() if as_json else table.text())
+    show(table.to_json() if as_json else table.text())
     for path in table.write(out) if out else ():
         log(f"table   {path}")
 
@@ -157,7 +157,7 @@ def audit(
     from study.audit import audit as check
 
     outcome = check(table, systems, runs)
-    typer.echo(outcome.json() if as_json else outcome.text())
+    show(outcome.json() if as_json else outcome.text())
 
 
 @app.command(rich_help_panel="Results")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from study.terminal import show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,14 +22,14 @@ def show_frame(frame: "pd.DataFrame") -> None:
         _draw(list(frame.columns), texts)
     else:
         lines = [list(frame.columns), ["---"] * len(frame.columns), *texts]
-        typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        show("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def show_table(out: Path) -> None:
     """Print the table in a folder: in a terminal its verdicts, elsewhere all of its Markdown."""
     markdown = (out / "table.md").read_text(encoding="utf-8")
     if not sys.stdout.isatty():
-        typer.echo(markdown)
+        show(markdown)
         return
     before, _, rest = markdown.partition("\n| ")
     verdicts = "| " + rest.partition("\n\n")[0]
@@ -42,9 +42,9 @@ def show_table(out: Path) -> None:
     head, *lines = ([line[place] for place in shown] for line in (head, *lines))
     if width < _MIDDLE:
         lines = [[*line[:-1], line[-1].partition(":")[0]] for line in lines]
-    typer.echo(before.replace("**", "").replace("# ", "").replace("#", "").strip())
+    show(before.replace("**", "").replace("# ", "").replace("#", "").strip())
     _draw(head, lines)
-    typer.echo(f"all metrics, notes and protocol: {out / 'table.md'}; page: {out / 'report.html'}")
+    show(f"all metrics, notes and protocol: {out / 'table.md'}; page: {out / 'report.html'}")
 
 
 def _cells(line: str) -> list[str]:

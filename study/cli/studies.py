@@ -27,6 +27,7 @@ from study.options import (
     WaitOption,
     WorkersOption,
 )
+from study.terminal import show
 
 _ENCODER = "hub id, folder, untrained:NAME"
 
@@ -42,7 +43,7 @@ def init(
     """
     from study.config import write_start
 
-    typer.echo("\n".join(write_start(folder)))
+    show("\n".join(write_start(folder)))
 
 
 @app.command(rich_help_panel="Studies")
@@ -85,7 +86,7 @@ def encode(
     from study.engine import Pool
 
     with Pool(workers) as pool:
-        raise typer.Exit(encode(sources_of(file, data, features, rows=rows), pool.workers, device, batch_size))
+        encode(sources_of(file, data, features, rows=rows), pool.workers, device, batch_size)
 
 
 @app.command(rich_help_panel="Studies")
@@ -128,7 +129,7 @@ def ablate(
     with Pool(workers, scheduler) as pool:
         prepared = ablation.prepare(ablation.AblateRequest(sources, save_models, wait), pool)
         if plan:
-            typer.echo(ablation.show_plan(prepared, pool.workers))
+            show(ablation.show_plan(prepared, pool.workers))
             return
         results = ablation.run(prepared, pool)
     show_table(prepared.inputs.out)
@@ -172,5 +173,5 @@ def optimize(
     sources = sources_of(file, data, features, storage, out or Path("results"), base=base, settings=settings)
     with Pool(workers, scheduler) as pool:
         outcome = search(OptimizeRequest(sources, row, trials, timeout, study, source, seed, wait), pool)
-    typer.echo(outcome.summary)
+    show(outcome.summary)
     raise typer.Exit(outcome.exit_status)

@@ -14,6 +14,7 @@ from study.options import (
     StorageOption,
     WaitOption,
 )
+from study.terminal import show
 
 
 @app.command(rich_help_panel="Storage")
@@ -47,7 +48,7 @@ def doctor(
     from study.doctor import DoctorRequest, diagnose
 
     diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
-    typer.echo("\n".join(diagnosis.lines))
+    show("\n".join(diagnosis.lines))
     raise typer.Exit(0 if diagnosis.healthy else 1)
 
 
@@ -65,4 +66,4 @@ def rm(
     """
     from study.stored import remove_stored
 
-    typer.echo(remove_stored(storage, target, yes=yes, wait=wait))
+    show(remove_stored(storage, target, yes=yes, wait=wait))

@@ -15,12 +15,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from whisq_core.errors import InputError, raise_all, shown
+from whisq_core.files import read_regular
 
 Position = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _TEXT = (f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value")  # dates and "=" are words here
 _MANY = 100_000  # values: more come from aliases of aliases
+_LARGEST = 256 * 1024  # bytes; Table II takes 6 kB
 
 
 @dataclass
@@ -122,7 +124,7 @@ def read_yaml(path: Path) -> Document:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_regular(path, _LARGEST).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(

@@ -1,5 +1,6 @@
 """Reads `ablations.yaml` into an `AblationFile` in two rounds: keys and types, then what they mean."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -199,7 +200,7 @@ class _Reader:
 
     def _name(self) -> str:
         """The table's name; tuned rows make another table than shared settings do, and both may be kept."""
-        name = self.keys.name or self.document.path.stem
+        name = self.keys.name or re.sub(r"[^A-Za-z0-9_.-]+", "_", self.document.path.stem).strip("_.-")[:100] or "table"
         return f"{name}_tuned" if self.keys.hyperparameters == "tuned" and not name.endswith("_tuned") else name
 
     def _warnings(self) -> Iterator[str]:

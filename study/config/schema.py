@@ -18,9 +18,9 @@ Seeds = Annotated[
     BeforeValidator(expand_seeds),
     WithJsonSchema({"anyOf": [*_SEED_ITEM, {"type": "array", "items": {"anyOf": _SEED_ITEM}, "minItems": 1}]}),
 ]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-RowId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+RowId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
+Text = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -124,6 +124,8 @@ def _words(model: type[BaseModel], problem: ErrorDetails) -> str:
             return f"unknown key '{key}'. {did_you_mean(key, _keys_beside(model, problem['loc']))}"
         case "missing":
             return f"key '{key}' is missing. Add it."
+        case "string_pattern_mismatch" if key in ("label", "title", "note"):
+            return f"{key}: control characters are not allowed{found}."
         case "string_pattern_mismatch":
             return f"{key}: only letters, digits, '_' and '-' are allowed, starting with a letter or digit{found}."
         case "string_type":

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from study.dashboard.storage import open_storage, retried
 from study.store import Database, Run, sqlite_path
+from whisq_core.errors import inert
 from whisq_core.files import write_atomically
 
 
@@ -81,5 +82,5 @@ def _files(run: Run, clips: pd.DataFrame) -> dict[str, str]:
         frame = clips.iloc[scored.clip_indices][["utterance", "system", "omq", "ta"]].reset_index(drop=True)
         predicted = pd.DataFrame(scored.predicted, columns=["predicted_omq", "predicted_ta"])
         name = "predictions.csv" if len(run.scored) == 1 else f"predictions_{split}.csv"
-        files[name] = frame.join(predicted).to_csv(index=False)
+        files[name] = frame.join(predicted).map(inert).to_csv(index=False)
     return files

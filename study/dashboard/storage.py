@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from study.store import Database, engine_options, full, open_error, with_retry
 from whisq_core.errors import InputError
@@ -75,7 +75,7 @@ def retried(action: Callable[[], Result]) -> Result:
             return action()
         except StorageInternalError as error:
             cause = error.__cause__
-            while cause is not None and not isinstance(cause, OperationalError | InterfaceError):
+            while cause is not None and not isinstance(cause, DBAPIError):
                 cause = cause.__cause__ or cause.__context__  # what Optuna tried next may hide the loss a second time
             raise cause or error from None
 

@@ -42,6 +42,7 @@ _CONFIG = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.scheduler.allowed-failures": 1000,  # it also counts tasks that only waited; we count real deaths
+    "distributed.scheduler.worker-ttl": "2 minutes",  # a worker that is stopped, or that no memory is left for
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},  # without Dask's setting of malloc
     "distributed.admin.tick.limit": "1h",  # training holds Python's lock for longer than Dask likes
 }
@@ -70,24 +71,14 @@ class Cluster:
 
     def _connect(self, wanted: int) -> None:
         if self._scheduler is None:
-            security = Security.temporary()  # no other user of this machine can send code to the workers
-            self._local = LocalCluster(
-                n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
-                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
-                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
-            )  # fmt: skip
+            self._local = _local_cluster(wanted)
             self._local.sync(self._local.scheduler.listen, "inproc://")
             self._client = Client(self._local.scheduler.listeners[-1].contact_address, loop=self._local.loop)
             return
         where = {"address": self._scheduler} if "://" in self._scheduler else {"scheduler_file": self._scheduler}
-        if "scheduler_file" in where and not Path(self._scheduler).is_file():
-            raise InputError(
-                f"--scheduler {self._scheduler}: no such file. Give the --scheduler-file of `dask scheduler`, or an "
-                "address such as tcp://HOST:8786."
-            )
         try:
             self._client = Client(**where, timeout=_CONNECT_SECONDS)
-        except (TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"--scheduler {self._scheduler}: cannot be reached: {error}.") from None
 
     def close(self, at_once: bool = False) -> None:
@@ -143,6 +134,22 @@ class Cluster:
     def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
         self._inbox.put((message["kind"], message))
+
+
+def _local_cluster(wanted: int) -> LocalCluster:
+    """Workers on this machine; tried again where one of them is killed while it starts."""
+    security = Security.temporary()  # no other user of this machine can send code to the workers
+    reason: Exception | None = None
+    for _ in range(MAX_DEATHS):
+        try:
+            return LocalCluster(
+                n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
+                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
+                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
+            )  # fmt: skip
+        except (RuntimeError, OSError) as error:
+            reason = error
+    raise InputError(f"--workers: they cannot be started on this machine ({reason}). Give fewer, or more memory.")
 
 
 @dataclass

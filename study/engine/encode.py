@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from study.engine.workspace import Workspace
 from study.terminal import item_progress, log
-from whisq_core.encoders import Progress, encode, missing
+from whisq_core.encoders import Progress, encode
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec
 
@@ -29,15 +29,12 @@ def encode_backbones(
             _encode(workspace, spec, workers, device, batch_size)
         except InputError as error:
             problems[spec] = " ".join(error.mistakes)
-            log(f"cannot encode with {spec.audio} + {spec.text}: {problems[spec]}")
     return problems
 
 
 def _encode(workspace: Workspace, spec: BackboneSpec, workers: int, device: str, batch_size: int | None) -> None:
     backbone = workspace.backbone(spec)
     arguments = (workspace.corpus, workspace.audio_digests, backbone, workspace.features)
-    if not sum(missing(*arguments)):
-        return
     with item_progress(f"encode {spec.audio} + {spec.text}") as move:
 
         def show(progress: Progress) -> None:

@@ -238,5 +238,8 @@ def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dat
 def _described(store: FeatureStore) -> StoreMeta:
     """What a store that has been opened says about its encoder."""
     meta = store.meta
-    assert meta is not None, f"{store.folder} has features but no description"
+    if meta is None:
+        raise InputError(
+            f"{store.folder}: has lost its store.json. Run `whisq-study encode`: it writes that file anew."
+        )
     return meta

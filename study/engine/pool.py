@@ -7,6 +7,7 @@ local Dask cluster, or the workers of a running one (`cluster`).
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,14 @@ from study.store import Database, Run
 from study.terminal import Event, Show, task_progress
 from whisq_core.device import default_workers, resolve_auto
 from whisq_core.errors import InputError
+from whisq_core.files import TEXT_BYTES, check_regular
 from whisq_core.spec import RunSpec
 
 if TYPE_CHECKING:
     from study.engine.cluster import Cluster
+
+
+_MOST_WORKERS = 1024
 
 
 class Pool:
@@ -45,6 +50,10 @@ class Pool:
             raise InputError("--workers and --scheduler exclude each other: the cluster has its own workers.")
         if workers is not None and workers < 1:
             raise InputError(f"--workers: found {workers}, allowed: 1 or more.")
+        if workers is not None and workers > _MOST_WORKERS:
+            raise InputError(f"--workers: found {workers}, allowed: up to {_MOST_WORKERS} on one machine.")
+        if scheduler is not None and "://" not in scheduler:
+            _check_scheduler_file(Path(scheduler))
         self._scheduler = scheduler
         self.workers = 1 if scheduler else workers or default_workers()
         self._cluster: Cluster | None = None
@@ -72,6 +81,17 @@ class Pool:
         train = self._open(1).resolve(spec.train) if self._scheduler else resolve_auto(spec.train)
         return spec.model_copy(update={"train": train})
 
+    def reach(self) -> None:
+        """Connect to a running cluster: one that is not there is found before anything is made.
+
+        Raises
+        ------
+        InputError
+            When it cannot be reached.
+        """
+        if self._scheduler:
+            self._open(1)
+
     def run(self, jobs: Jobs, workspace: Workspace, database: Database, title: str, total: int) -> None:
         """Compute what `jobs` gives until it gives nothing more; store each finished run at once.
 
@@ -91,6 +111,17 @@ class Pool:
             self._cluster = Cluster(self._scheduler)
         self._cluster.grow(wanted)
         return self._cluster
+
+
+def _check_scheduler_file(path: Path) -> None:
+    try:
+        check_regular(path, TEXT_BYTES)
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(
+            f"--scheduler {path}: {what}. Give the --scheduler-file of `dask scheduler`, or an address such as "
+            "tcp://HOST:8786."
+        ) from None
 
 
 def _run_here(jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:

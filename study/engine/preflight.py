@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
         with collect_errors(mistakes):
             inputs.seeds = chosen_seeds(file, sources.seeds)
     with collect_errors(mistakes):
-        check_writable(sources.out or Path("results"), "--out")
+        check_writable(sources.out or (inputs.out if inputs else Path("results")), "--out")
     if sources.storage is not None:
         with collect_errors(mistakes):
             database = open_database(sources.storage, writes, f"whisq-study ablate {sources.file} --data DIR")
@@ -95,7 +96,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
         with collect_errors(mistakes):
             workspace = Workspace(sources.data, sources.features, keeps=sources.keeps)
         with collect_errors(mistakes):
-            if not sources.features.exists():  # a complete store may be read-only
+            if not os.path.isdir(sources.features):  # a complete store may be read-only
                 check_writable(sources.features, "--features")
         with collect_errors(mistakes):
             kernels.chosen()  # kernels that are asked for by name must be there, else every cell would fail
@@ -214,10 +215,18 @@ def make_folder(folder: Path) -> None:
 
 
 def _unwritable(folder: Path) -> str | None:
-    try:
-        existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    except ValueError:
-        return "it is no path"
-    if not existing.is_dir():
-        return f"{existing} is a file"
-    return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} is not yours"
+    for path in (folder, *folder.absolute().parents):
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                return f"{path} is a link to nothing"
+            continue
+        except ValueError:
+            return "it is no path"
+        except OSError as error:
+            return f"{error.strerror}"
+        if not is_folder:
+            return f"{path} is a file"
+        return None if os.access(path, os.W_OK | os.X_OK) else f"{path} is read-only or not yours"
+    return "it is no path"

@@ -1,5 +1,6 @@
 """What runs on a Dask worker: one task after the other, with the corpus and its features kept open in between."""
 
+import logging
 import time
 import uuid
 from functools import cache
@@ -34,8 +35,19 @@ def _workspace(data: Path, features: Path) -> Workspace:
     return Workspace(data, features)
 
 
+@cache
+def _quiet_about_memory() -> None:
+    """Where memory runs out Dask logs the places in its code; what it means for the task is told as its failure."""
+    of_dask = [
+        handler for name in ("distributed", "tornado", "asyncio") for handler in logging.getLogger(name).handlers
+    ]
+    for handler in (*of_dask, *([logging.lastResort] if logging.lastResort else [])):
+        handler.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], MemoryError)))
+
+
 def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: str, versions: dict[str, str]) -> Outcome:
     """Compute one task on a worker."""
+    _quiet_about_memory()
     worker = get_worker()
     name, attempt = str(worker.name), uuid.uuid4().hex
     check_versions(name, versions)

@@ -1,9 +1,9 @@
 """Score any predictions file, of this project or another, against the labels of a corpus."""
 
+import io
 import json
 import math
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from whisq_core.corpus import Corpus
 from whisq_core.corpus import table as corpora
 from whisq_core.corpus.listings import decode_lines, parse_number, read_bytes, read_records
 from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.files import TEXT_BYTES
 from whisq_core.metrics import EXTRA, LEVELS, METRICS, STATISTICS, TARGETS, evaluate, title
 
 COLUMNS = ("utterance", "omq", "ta")
@@ -170,18 +171,31 @@ def _read_predictions(path: Path, mistakes: Mistakes) -> list[tuple[str, str, li
 
 def answer_content(path: Path, broken: list[str]) -> tuple[str, bytes]:
     """The text file's name for messages and its bytes; of a zip, the one answer.txt in it."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return str(path), read_bytes(path, broken) or b""
-    with zipfile.ZipFile(path) as archive:
+    content = read_bytes(path, broken) or b""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return str(path), content
+    try:
+        return _unpacked(path, content)
+    except InputError as error:
+        broken.extend(error.mistakes)
+    except Exception as error:  # a broken archive raises half a dozen kinds, by its method of compression
+        reason = str(error) or type(error).__name__
+        broken.append(f"{path}: cannot be unpacked ({reason}). Zip answer.txt again.")
+    return str(path), b""
+
+
+def _unpacked(path: Path, content: bytes) -> tuple[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         answers = [name for name in archive.namelist() if name.rpartition("/")[2] == "answer.txt"]
         if len(answers) != 1:
-            broken.append(f"{path}: found {len(answers)} files answer.txt in the zip, allowed: one.")
-            return str(path), b""
-        try:
-            return f"{path}/{answers[0]}", archive.read(answers[0])
-        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
-            broken.append(f"{path}: {answers[0]} cannot be unpacked ({error}). Zip it again.")
-            return str(path), b""
+            raise InputError(f"{path}: found {len(answers)} files answer.txt in the zip, allowed: one.")
+        with archive.open(answers[0]) as member:
+            text = member.read(TEXT_BYTES + 1)  # the size that the archive announces may be a lie
+    if len(text) > TEXT_BYTES:
+        raise InputError(
+            f"{path}: {answers[0]} has more than {TEXT_BYTES:,} bytes unpacked. Zip the predictions alone."
+        )
+    return f"{path}/{answers[0]}", text
 
 
 def raise_mistakes(mistakes: Mistakes) -> None:

@@ -1,6 +1,7 @@
 """`whisq-study optimize`: create or go on with a search, choose the winner on held-out seeds, leave best.yaml."""
 
 import math
+import re
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -35,6 +36,10 @@ from whisq_core.spec import BackboneSpec, with_settings
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+_MOST_TRIALS = 1_000_000
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,149}")
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,20 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
     mistakes: list[str] = []
     if request.trials is not None and request.trials < 1:
         mistakes.append(f"--trials: found {request.trials}, allowed: 1 or more. It is the total of the search.")
+    if request.trials is not None and request.trials > _MOST_TRIALS:
+        mistakes.append(f"--trials: found {request.trials}, allowed: up to {_MOST_TRIALS:,}.")
+    if request.timeout is not None and not request.timeout > 0:
+        mistakes.append(f"--timeout: found {request.timeout}, allowed: seconds above 0.")
+    if request.study is not None and not _STUDY_NAME.fullmatch(request.study):  # it names a folder too
+        allowed = "letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 150"
+        mistakes.append(f"--study {request.study}: allowed: {allowed}.")
     with collect_errors(mistakes):
         inputs = preflight(request.sources)
         row = inputs.file.row(request.row) if request.row else _default_row(inputs.file)
     raise_all(mistakes)
     plan = plan_search(inputs.file, row, inputs.workspace, pool, request.study, request.seed)
     folder = (request.sources.out or Path("results")) / plan.name
+    pool.reach()
     make_folder(folder)
     deadline = math.inf if request.timeout is None else time.time() + request.timeout
     with inputs.database.writing("whisq-study optimize", request.wait):

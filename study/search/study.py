@@ -139,7 +139,7 @@ def largest_search(database: Database, file: AblationFile) -> optuna.Study | Non
     Among equal ones that of the row which the others are compared to.
     """
     reference = file.compare.to if file.compare else None
-    searches = [study for study in _searches(database) if study.user_attrs["table"] == file.name]
+    searches = [study for study in retried(partial(_searches, database)) if study.user_attrs["table"] == file.name]
     return max(searches, key=lambda s: (len(best_first(s)), s.user_attrs["row"] == reference), default=None)
 
 

@@ -15,6 +15,8 @@ from study.search.objective import objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
 from whisq_core.corpus import Corpus, splits
+from whisq_core.errors import inert
+from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 
 _SMALL_ERROR = 0.05  # of a correlation: 200 clips
@@ -45,12 +47,12 @@ class SearchResult:
 
 def write_best(result: SearchResult, folder: Path) -> Path | None:
     """Write trials.csv and, when there is a winner, best.yaml; an older best.yaml does not outlive its search."""
-    trials_frame(result).to_csv(folder / "trials.csv", index=False)
+    write_atomically(folder / "trials.csv", [trials_frame(result).map(inert).to_csv(index=False).encode()])
     path = folder / "best.yaml"
     if result.winner is None:
         path.unlink(missing_ok=True)
         return None
-    path.write_text(best_yaml(result), encoding="utf-8")
+    write_atomically(path, [best_yaml(result).encode()])
     return path
 
 

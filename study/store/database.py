@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from study.store.lines import chunks, insert_run, read_corpus, read_header, read_run, read_scored
 from study.store.lock import StorageLock
 from study.store.records import CellEntry, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
@@ -28,7 +28,6 @@ from study.store.schema import (
     tables,
 )
 from study.store.schema import tuned as tuned_rows
-from study.store.statements import chunks, frame, insert_run
 from study.store.urls import create_engine, masked, open_error, sqlite_path
 from whisq_core.errors import InputError
 
@@ -112,7 +111,7 @@ class Database:
     def select(self, *queries: sa.Select[Any]) -> list[sa.Row[Any]]:
         """The lines of some queries at one moment; none where there are no tables yet."""
         if self._version == 0:
-            self._version = self._read_version()
+            self._version = with_retry(self._read_version)
         if self._version == 0:
             return []
 
@@ -120,7 +119,19 @@ class Database:
             with self.engine.connect() as connection:
                 return [line for query in queries for line in connection.execute(query)]
 
-        return with_retry(attempt)
+        with self._intact("a stored value"):
+            return with_retry(attempt)
+
+    @contextmanager
+    def _intact(self, what: str) -> Iterator[None]:
+        """Whatever a damaged value leads to while it is decoded, as one line."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, UnicodeError, RecursionError) as error:
+            raise InputError(
+                f"storage '{self.masked_url}': {what} cannot be read ({type(error).__name__}: {str(error)[:200]}). "
+                "Restore the database from a copy."
+            ) from error
 
     # --- corpora -----------------------------------------------------------------------------------------------------
 
@@ -155,8 +166,8 @@ class Database:
                 "with the --data of these runs: it stores the corpus again."
             )
         line = lines[0]
-        system_mos = None if line.system_mos is None else frame(line.system_mos)
-        return StoredCorpus(line.digest, line.name, line.simulated, frame(line.clips), system_mos)
+        with self._intact(f"the corpus {digest}"):
+            return read_corpus(line)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -178,7 +189,8 @@ class Database:
         same = [runs.c.row == newest.c.row, runs.c.seed == newest.c.seed, runs.c.finished_at == newest.c.at]
         queries = [sa.select(*_HEADER).join(newest, sa.and_(*same)).where(done)]
         queries += [sa.select(*_HEADER).where(runs.c.run_id.in_(some)) for some in chunks(run_ids)]
-        found = [RunHeader(**line._mapping) for line in self.select(*queries)]
+        with self._intact(f"a run of table '{table_name}'"):
+            found = [read_header(line) for line in self.select(*queries)]
         return list({header.run_id: header for header in found}.values())
 
     def state_of(self, run_id: str) -> str | None:
@@ -194,19 +206,14 @@ class Database:
             values.setdefault((metric.run_id, metric.split), {})[metric.name] = value
         scored: dict[str, dict[str, Scored]] = {}
         for blob in self._of(predictions, run_ids):
-            scored.setdefault(blob.run_id, {})[blob.split] = self._scored(blob, values)
-        return {
-            line.run_id: Run(**line._mapping, scored=scored.get(line.run_id, {})) for line in self._of(runs, run_ids)
-        }
-
-    def _scored(self, blob: sa.Row[Any], values: Mapping[tuple[str, str], dict[str, float]]) -> Scored:
-        if len(blob.predicted) != 4 * len(blob.clip_indices):
-            raise InputError(
-                f"storage '{self.masked_url}': the predictions of run {blob.run_id} are truncated. "
-                "Restore the database from a copy."
-            )
-        indices, predicted = np.frombuffer(blob.clip_indices, dtype="<i4"), np.frombuffer(blob.predicted, dtype="<f8")
-        return Scored(indices, predicted.reshape(-1, 2), values.get((blob.run_id, blob.split), {}))
+            with self._intact(f"the predictions of run {blob.run_id}"):
+                numbers = values.get((blob.run_id, blob.split), {})
+                scored.setdefault(blob.run_id, {})[blob.split] = read_scored(blob, numbers)
+        found = {}
+        for line in self._of(runs, run_ids):
+            with self._intact(f"run {line.run_id}"):
+                found[line.run_id] = read_run(line, scored.get(line.run_id, {}))
+        return found
 
     def _of(self, table: sa.Table, run_ids: Sequence[str]) -> list[sa.Row[Any]]:
         return self.select(*(sa.select(table).where(table.c.run_id.in_(some)) for some in chunks(run_ids)))

@@ -6,21 +6,25 @@ connection was lost in between.
 
 import fcntl
 import os
+import re
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from study.store.retry import with_retry
 from study.store.urls import masked, sqlite_path
 from whisq_core.errors import InputError
+from whisq_core.files import check_regular, open_regular
 
 _KEY = 4711042  # of the advisory lock: any number that nobody else uses
+_LARGEST = 4096  # bytes of a lock file
 _POLL = 0.5  # seconds between two tries of a command that waits
 
 _HOLDER = sa.text(
@@ -93,13 +97,17 @@ class StorageLock:
         """Who holds the lock, in words, or None when nobody does."""
         if self._path is not None:
             return self._file_holder(self._path)
-        with self._engine.connect() as connection:
-            found: str | None = connection.scalar(_HOLDER, {"key": _KEY})
-            return found
+
+        def ask() -> str | None:
+            with self._engine.connect() as connection:
+                found: str | None = connection.scalar(_HOLDER, {"key": _KEY})
+                return found
+
+        return with_retry(ask)
 
     def _acquire(self, wait: bool) -> None:
         told = False
-        while not self._try():
+        while not with_retry(self._try):
             holder = self.holder() or "another process"
             if not wait:
                 raise InputError(
@@ -126,10 +134,12 @@ class StorageLock:
     def _try_file(self, path: Path) -> bool:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+            check_regular(path, _LARGEST)
+            file = os.fdopen(descriptor, "a+", encoding="utf-8")
         except OSError as error:
             raise InputError(
-                f"storage '{self._name}': cannot be written: {error.strerror}. Give another --storage."
+                f"storage '{self._name}': cannot be written: {path}: {error.strerror or error}. Give another --storage."
             ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,13 +153,15 @@ class StorageLock:
         return True
 
     def _file_holder(self, path: Path) -> str | None:
-        if not path.exists():
+        try:
+            file = open_regular(path, _LARGEST)
+        except OSError:  # there is none, or nobody can hold it
             return None
-        with path.open(encoding="utf-8") as file:
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return file.read() or "another process"
+                return _described(file.read().decode(errors="replace"))
         return None
 
     def _release(self) -> None:
@@ -160,3 +172,17 @@ class StorageLock:
             self._session.invalidate()  # closes the session, and with it the lock
             self._session.close()
             self._session = None
+
+
+def _described(label: str) -> str:
+    """The holder in words; a process of this machine that was stopped will not give the lock back by itself."""
+    found = re.search(r"process (\d+) on (\S+)$", label)
+    if found is None or found[2] != socket.gethostname()[: len(found[2])]:
+        return label or "another process"
+    with suppress(OSError, IndexError):
+        if (
+            Path(f"/proc/{found[1]}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[0]
+            == "T"
+        ):
+            return f"{label}, which is stopped: `kill -CONT {found[1]}` lets it go on, `kill {found[1]}` then ends it"
+    return label

@@ -5,12 +5,19 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from whisq_core.errors import InputError
 
 _PATIENCE = 3600.0  # seconds that a database may be away
 _PASSING = ("locked", "busy")  # what SQLite says while another program writes
+_PASSING_STATES = (
+    "08",
+    "40",
+    "57",
+    "53300",
+    "55P03",
+)  # PostgreSQL: no connection, conflict, shutdown, too many, locked
 
 Result = TypeVar("Result")
 
@@ -18,16 +25,21 @@ Result = TypeVar("Result")
 def with_retry(action: Callable[[], Result]) -> Result:
     """Run `action` again while the database is away or locked, waiting 0.1 s, 0.2 s, ... 30 s between tries.
 
+    Once the user has asked for the end (Ctrl-C, SIGTERM), what is still to be tidied up is tried once.
+
     Raises
     ------
     InputError
         When it stays away for an hour, or fails for a reason that waiting does not mend (disk full, read-only).
     """
+    ending = isinstance(sys.exception(), KeyboardInterrupt)
     pause, deadline = 0.1, time.monotonic() + _PATIENCE
     while True:
         try:
             return action()
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
+            if ending:
+                raise KeyboardInterrupt from error
             if not _passes(error) or time.monotonic() + pause > deadline:
                 raise InputError(
                     f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}. What was stored before "
@@ -43,4 +55,5 @@ def _passes(error: DBAPIError) -> bool:
     """Whether it is worth waiting: a server that is away comes back, a full disk does not."""
     if type(error.orig).__module__.startswith("sqlite3"):
         return any(word in str(error.orig) for word in _PASSING)
-    return True
+    state = getattr(error.orig, "sqlstate", None)  # None: the connection is gone
+    return state is None or state.startswith(_PASSING_STATES)

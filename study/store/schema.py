@@ -112,9 +112,9 @@ def read_version(connection: sa.Connection, name: str) -> int:
                 )
     version = connection.scalar(sa.select(tables.c.version)) if tables.name in found else 1
     version = 1 if version is None else version  # another process is writing it just now
-    if version > SCHEMA_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise InputError(
             f"storage '{name}': made by another whisq-study (schema {version}; this program knows up to "
             f"{SCHEMA_VERSION}). Use that program, or give another --storage."
         )
-    return int(version)
+    return version

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from whisq_core.errors import InputError
+from whisq_core.files import check_regular
 
 DEFAULT_STORAGE = "sqlite:///results/whisq.db"
 POSTGRESQL_FORM = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
@@ -18,6 +19,7 @@ _ALLOWED = f"Allowed: sqlite:///FILE.db or {POSTGRESQL_FORM}."
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
 _NETWORK_FILE_SYSTEMS |= {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "9p"}
 _SECRET = re.compile(r"(password|passwd|pwd|secret|token)", re.IGNORECASE)
+_LARGEST = 2**40  # bytes of a database
 _WAIT_FOR_LOCK = 60  # seconds that SQLite waits for another writer, such as the dashboard's page
 
 
@@ -47,7 +49,15 @@ def _check_file(url: str, parsed: URL) -> None:
         raise InputError(f"storage '{masked(url)}': it must name a file: sqlite:///FILE.db (three slashes).")
     if "\0" in str(parsed.database) or parsed.query:
         raise InputError(f"storage '{masked(url)}': not a file name. {_ALLOWED}")
-    kind = file_system(Path(str(parsed.database)))
+    path = Path(str(parsed.database))
+    try:
+        check_regular(path, _LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it is to be made, or the command names what is in its way
+    except OSError as error:
+        remedy = "Give another file: --storage sqlite:///FILE.db."
+        raise InputError(f"storage '{masked(url)}': cannot be opened, {error.strerror}. {remedy}") from None
+    kind = file_system(path)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise InputError(
             f"storage '{masked(url)}': SQLite on a network file system ({kind}) loses data. "
@@ -65,7 +75,11 @@ def masked(url: str) -> str:
         return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
     if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or "@" in (parsed.database or ""):
         return "(a storage URL with what may be a password, not shown)"
-    shown = parsed.set(query={name: "***" if _SECRET.search(name) else value for name, value in parsed.query.items()})
+    if any(not _is_harmless(str(part)) for part in (parsed.username, parsed.host, parsed.database) if part):
+        return "(a storage URL with what may be a password, not shown)"
+    shown = parsed.set(
+        query={name: "***" if _SECRET.search(f"{name}={value}") else value for name, value in parsed.query.items()}
+    )
     return shown.render_as_string(hide_password=True)
 
 

@@ -20,6 +20,7 @@ from study.tables.latex import latex
 from study.tables.markdown import markdown
 from study.tables.method import untrained_rows
 from study.tables.views import Column, columns
+from whisq_core.errors import inert
 from whisq_core.files import write_atomically
 from whisq_core.metrics import EXTRA, METRICS
 
@@ -106,7 +107,7 @@ def _csv(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows(map(inert, line) for line in lines)
     return text.getvalue()
 
 

@@ -1,9 +1,12 @@
 """The table as Markdown, for terminals and GitHub: verdicts, then one table per target, then sizes."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from study.tables.frame import TableFrame, TableRow
 from study.tables.views import Column, View, views
+
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|\]\(")  # in labels and names: neither tags nor links are ours
 
 
 def markdown(frame: TableFrame) -> str:
@@ -13,7 +16,7 @@ def markdown(frame: TableFrame) -> str:
         parts += [f"## {view.title}", _table(frame, view)]
     for heading, texts in frame.notes.items():
         parts += [f"## {heading}", "\n".join(f"- {text}" for text in texts)]
-    return "\n\n".join(parts) + "\n"
+    return _MARKUP.sub(lambda found: {"<": "&lt;", "](": "]\\("}[found[0]], "\n\n".join(parts)) + "\n"
 
 
 def _cell(column: Column, row: TableRow) -> str:

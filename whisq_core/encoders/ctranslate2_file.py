@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from whisq_core.errors import InputError
+from whisq_core.files import open_regular
 
 if TYPE_CHECKING:  # a plan only asks what kind of file it is
     import torch
 
 _VERSION = 6
+_LARGEST = 2**40  # bytes
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 _ITEM_BYTES = (4, 1, 2, 4, 2, 2)
 _ENCODER = {  # of transformers' WhisperEncoder -> of CTranslate2
@@ -60,7 +62,7 @@ def specification(path: Path) -> str:
     Raises:
         InputError: when the file is not one of CTranslate2, or of another version.
     """
-    with _explained(path), path.open("rb") as file:
+    with _explained(path), open_regular(path, _LARGEST) as file:
         return _head(path, file)
 
 

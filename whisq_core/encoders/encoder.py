@@ -69,7 +69,7 @@ class Encoder:
         self.meta = StoreMeta(
             checkpoint.name, family.dim, num_parameters, macs, family.frame_rate, checkpoint.untrained
         )
-        self.prepare = family.prepare
+        self._checkpoint = checkpoint
         # One item on a CPU: a batch is no faster there, and features then depend on nothing but the item.
         self.batch_size = 1 if device == "cpu" else family.batch_size
         self.device, self._in_bf16 = torch.device(device), precision == "bf16"
@@ -77,6 +77,14 @@ class Encoder:
         if self._in_bf16:
             _round_products(self._model)
         self._model.to(self.device)
+
+    def prepare(self, source: Any) -> Prepared:
+        """A wave or a prompt as the model takes it."""
+        with explained(self._checkpoint, "used"):
+            prepared = self.family.prepare(source)
+            if not prepared.num_frames:
+                raise ValueError("it makes nothing of its input")
+            return prepared
 
     def run(self, items: Sequence[Prepared]) -> list[Encoded]:
         """Features of these items, computed as one batch without gradients.
@@ -90,7 +98,8 @@ class Encoder:
             row[: len(item.array)] = item.array
         # Padded at the end whatever a tokenizer prefers: causal models then never see padding before real tokens.
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
+        in_bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16)
+        with explained(self._checkpoint, "used"), torch.inference_mode(), in_bf16:
             features = self.family.forward(self._model, self._placed(batch), self._placed(mask)).float().cpu().numpy()
         return [
             Encoded(frames[: item.num_frames], item.num_valid, frames[0] if self.family.pools else None)
@@ -103,6 +112,21 @@ class Encoder:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+
+@contextlib.contextmanager
+def explained(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """Whatever transformers raises over a folder, as one line that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError, IndexError and others
+        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+        raise InputError(
+            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be {what} ({type(error).__name__}: "
+            f"{reason[:200]}). Fetch the folder again, or give another one."
+        ) from error
 
 
 def model_config(checkpoint: Checkpoint) -> Any:
@@ -157,6 +181,7 @@ def count(checkpoint: Checkpoint, family: Family) -> tuple[int, int | None]:
     config = model_config(checkpoint)
     with torch.device("meta"), torch.random.fork_rng(devices=[]), quiet():
         model = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False).eval()
+        _check_size(checkpoint, sum(parameter.numel() for parameter in model.parameters()))
         num_parameters = sum(parameter.numel() for part in family.parts(model) for parameter in part.parameters())
         try:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -164,6 +189,18 @@ def count(checkpoint: Checkpoint, family: Family) -> tuple[int, int | None]:
         except (RuntimeError, NotImplementedError):
             return num_parameters, None
     return num_parameters, counter.get_total_flops() // 2
+
+
+def _check_size(checkpoint: Checkpoint, num_parameters: int) -> None:
+    """Before memory is taken: parts that features do not depend on may be missing, but not most of a model."""
+    if checkpoint.folder is None:
+        return
+    held = sum(path.stat().st_size for path in checkpoint.folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    if num_parameters > 8 * held:
+        raise InputError(
+            f"checkpoint '{checkpoint.name}': {checkpoint.folder}/config.json describes {num_parameters:,} parameters, "
+            f"but its weights have {held:,} bytes. Fetch the folder again."
+        )
 
 
 @contextlib.contextmanager

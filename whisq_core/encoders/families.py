@@ -4,8 +4,6 @@
 when an encoder is made. To add a family: one function in `audio` or `text`, one entry here.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from whisq_core.encoders.checkpoints import Checkpoint
@@ -59,9 +57,9 @@ def load_encoder(
         InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
             transformers raises over it.
     """
-    from whisq_core.encoders.encoder import Encoder
+    from whisq_core.encoders.encoder import Encoder, explained
 
-    with _loading(checkpoint):
+    with explained(checkpoint, "loaded"):
         return Encoder(checkpoint, load_family(checkpoint, kind), precision, device)
 
 
@@ -73,12 +71,13 @@ def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
     """
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
+    from whisq_core.encoders.encoder import explained
 
     if kind == "audio":
         make = {"whisper": audio.whisper, "wav2vec2": audio.wav2vec2, "clap": audio.clap}[checkpoint.family]
     else:
         make = text.clap if checkpoint.family == "clap" else text.sequences
-    with _loading(checkpoint):
+    with explained(checkpoint, "loaded"):
         return make(checkpoint)
 
 
@@ -88,21 +87,7 @@ def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
     Raises:
         InputError: as `load_encoder`.
     """
-    from whisq_core.encoders.encoder import count
+    from whisq_core.encoders.encoder import count, explained
 
-    with _loading(checkpoint):
+    with explained(checkpoint, "loaded"):
         return count(checkpoint, load_family(checkpoint, kind))[1]
-
-
-@contextmanager
-def _loading(checkpoint: Checkpoint) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # OSError, ValueError, KeyError, SafetensorError and others
-        reason = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
-        raise InputError(
-            f"checkpoint '{checkpoint.name}': {checkpoint.folder} cannot be loaded ({type(error).__name__}: {reason}). "
-            "Fetch the folder again, or give another one."
-        ) from error

@@ -26,7 +26,7 @@ from whisq_core.features.file import (
     verify_item,
     write_item,
 )
-from whisq_core.files import sweep, write_atomically
+from whisq_core.files import read_regular, sweep, write_atomically
 from whisq_core.spec import digest
 
 if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
@@ -82,16 +82,19 @@ class FeatureStore:
         """
         path = self.folder / "store.json"
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(read_regular(path))
             if stored["key"] != asdict(self.key):
                 raise InputError(
                     f"{path}: describes the features of another encoder ({stored['meta']['name']}). "
                     f"Use another folder for features, or delete {self.folder} and run `whisq-study encode`."
                 )
-            return StoreMeta(**stored["meta"])
+            meta = StoreMeta(**stored["meta"])
+            if not (isinstance(meta.name, str) and type(meta.dim) is type(meta.num_parameters) is int):
+                raise TypeError(meta)
+            return meta
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: not the description of a feature store. Delete this file and run `whisq-study encode`: "
                 "it is written anew, and nothing is encoded twice."
@@ -184,7 +187,7 @@ class FeatureStore:
             try:
                 verify_item(path, self._item_key(path.stem))
             except (Broken, OSError) as error:
-                found[path.stem] = f"{path}: {error}"
+                found[path.stem] = f"{path}: {getattr(error, 'strerror', error)}"
         return found
 
     def sweep(self) -> None:
@@ -203,7 +206,7 @@ class FeatureStore:
             except FileNotFoundError:
                 problems[item_key] = "missing"
             except (Broken, OSError) as error:
-                problems[item_key] = f"{self.path(item_key)}: {error}"
+                problems[item_key] = f"{self.path(item_key)}: {getattr(error, 'strerror', error)}"
         return items, problems
 
 

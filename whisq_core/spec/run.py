@@ -3,6 +3,7 @@
 An ablation row and a search trial are both a base `RunSpec` plus dotted settings such as ``{"loss.ot_weight": 0.0}``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +15,10 @@ from pydantic_core import CoreSchema
 # Numbers are strict: `true`, "128" or 12.0 where a count belongs is a typing error in a file, not a value.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Open = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]  # what every database stores as an integer
 
 FOLDS = "folds"
 
@@ -65,6 +66,7 @@ def _data(description: str, decides: bool = True, **more: Any) -> Setting:
 
 
 _NO_FOLDS = ("data.folds", (None,))
+_MOST_STEPS = 1000  # of epsilon's annealing; the defaults make 12
 _NO_OT = ("loss.ot_weight", (0,))
 _NO_ATTENTION = ("model.attention", ("none",))
 _ONE_KEY = ("model.attention", ("none", "pooled"))  # whose softmax is 1, however many heads there are
@@ -133,7 +135,9 @@ class ModelSpec(_Frozen):
         Literal["sequence", "pooled", "pooled_query", "cross", "none"], Setting("attention variant (Eqs. 3-4)", TA)
     ] = "sequence"
     # Paper conflict: the text says 512, Table I says 1280.
-    feature_dim: Annotated[Count, Setting("size of audio and text features, D")] = 512
+    feature_dim: Annotated[int, Field(ge=1, le=65_536, strict=True), Setting("size of audio and text features, D")] = (
+        512
+    )
     heads: Annotated[Count, Setting("attention heads", TA, _ONE_KEY)] = 4
     audio_frames: Annotated[Literal["all", "valid"], Setting("whether padded audio frames are used")] = "all"
     # Paper silent: how attended sequences are pooled.
@@ -175,6 +179,15 @@ class LossSpec(_Frozen):
     diameter: Annotated[Positive, Setting("diameter from which epsilon is annealed", TA, _NO_OT)] = 128.0
     scaling: Annotated[Open, Setting("ratio of epsilon's annealing", TA, _NO_OT)] = 0.5  # Paper silent: geomloss' own.
 
+    @model_validator(mode="after")
+    def _annealing_ends(self) -> "LossSpec":
+        steps = (math.log(self.diameter) - math.log(self.blur)) / -math.log(self.scaling)
+        if steps > _MOST_STEPS:
+            raise ValueError(
+                f"diameter, blur and scaling make {steps:,.0f} steps, allowed: {_MOST_STEPS}; lower scaling"
+            )
+        return self
+
 
 class TrainSpec(_Frozen):
     """The optimisation. `auto` values are resolved before a run gets its identity."""
@@ -198,7 +211,9 @@ class TrainSpec(_Frozen):
     patience: Annotated[Count | None, Setting("epochs without gain before training stops")] = None
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Setting("device")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bf16", "float16"], Setting("number format of training")] = "auto"
-    threads: Annotated[Count, Setting("threads of a run: the order of float32 sums depends on them")] = 1
+    threads: Annotated[
+        int, Field(ge=1, le=1024, strict=True), Setting("threads of a run: the order of float32 sums depends on them")
+    ] = 1
     deterministic: Annotated[
         StrictBool,
         Setting("only operations of a GPU that are bit-identical from run to run", unless=("train.device", ("cpu",)),

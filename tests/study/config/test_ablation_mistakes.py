@@ -213,7 +213,10 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path: Path) -> 
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path, reason in [(tmp_path / "gone.yaml", "No such file or directory"), (tmp_path, "Is a directory")]:
+    for path, reason in [
+        (tmp_path / "gone.yaml", "No such file or directory"),
+        (tmp_path, "it is a folder, allowed: a file"),
+    ]:
         with pytest.raises(InputError) as caught:
             read_ablation_file(path)
         assert caught.value.mistakes == (f"{path}: cannot be read: {reason}. Check the path.",)

@@ -107,11 +107,8 @@ def test_a_running_cluster_computes_and_stays_and_its_killed_worker_is_not_misse
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with (
-        Pool(scheduler=str(tmp_path / "none.json")) as pool,
-        pytest.raises(InputError, match=r"none\.json: no such file"),
-    ):
-        pool.resolved(RunSpec())
+    with pytest.raises(InputError, match=r"none\.json: no such file"):
+        Pool(scheduler=str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_a_done_run_replaces_a_failed_one(database: Database) -> None:
 
 
 def test_a_corpus_comes_back_without_paths(database: Database) -> None:
-    columns = {"utterance": ["u1", "u2"], "system": ["S1", "S2"], "omq": [3.2, 1.0], "split": ["dev", "dev"]}
-    clips = pd.DataFrame(columns)
+    columns = {"utterance": ["u1", "u2"], "system": ["S1", "S2"], "prompt": ["p", "q"], "omq": [3.2, 1.0]}
+    clips = pd.DataFrame({**columns, "ta": [2.0, 4.5], "split": ["dev", "dev"]})
     system_mos = pd.DataFrame({"omq": [3.0], "ta": [2.0]}, index=["S1"])
     database.save_corpus(StoredCorpus("d" * 32, "demo", True, clips, system_mos))
 

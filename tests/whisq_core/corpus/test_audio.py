@@ -123,7 +123,9 @@ def test_samples_that_are_not_finite_are_reported_wherever_they_are(tmp_path: Pa
 
 
 def test_a_folder_in_the_place_of_a_file_is_reported(tmp_path: Path) -> None:
-    assert inspect(tmp_path) == "cannot be read (Is a directory). Check the permissions and the disk."
+    assert inspect(tmp_path) == (
+        "cannot be read (it is a folder, allowed: a file). Check the permissions and the disk."
+    )
 
 
 def test_silence_of_one_frame_is_sound(tmp_path: Path) -> None:

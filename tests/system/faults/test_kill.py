@@ -1,85 +1,26 @@
 """SIGKILL at seeded random moments, then the same command again: not a byte differs from an undisturbed run."""
 
-import contextlib
 import os
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.command import run, started_script
 from helpers.controls import children, is_worker
+from helpers.faults import (
+    NUM_CELLS,
+    check_whole,
+    features,
+    kill_at,
+    leftovers,
+    living,
+    num_features,
+    num_runs,
+    wait_for,
+)
 from helpers.studies import Place, beginning_in
-
-from study.store import Database
-
-NUM_CELLS = 24
-_PATIENCE = 300  # seconds until a command that makes no progress counts as hung
-
-
-def wait_for(process: subprocess.Popen[str], progress: Callable[[], int], moment: int) -> None:
-    """Return when the progress has reached `moment`, or the process has ended."""
-    deadline = time.monotonic() + _PATIENCE
-    while process.poll() is None and progress() < moment:
-        assert time.monotonic() < deadline, "the command hangs"
-        time.sleep(0.005)
-
-
-def kill_at(
-    moment: int, progress: Callable[[], int], delay: float, folder: Path, arguments: tuple[object, ...]
-) -> bool:
-    """Start a command and kill it with all its processes `delay` seconds after its progress has reached `moment`.
-
-    Returns:
-        Whether it was still running then.
-    """
-    with started_script(folder, *arguments) as process:
-        wait_for(process, progress, moment)
-        time.sleep(delay)
-        if process.poll() is not None:
-            return False
-        os.killpg(process.pid, signal.SIGKILL)
-        return True
-
-
-def living(group: int) -> bool:
-    """Whether a process group has a process that is not a zombie: in a container nobody may wait for orphans."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            state, _, its_group = stat.read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[:3]
-            if int(its_group) == group and state not in "ZX":
-                return True
-    return False
-
-
-def features(place: Place) -> dict[str, bytes]:
-    """Every file of the stores by its place."""
-    stores = [path for path in place.features.glob("*/*") if path.parent.name != "cache"]
-    return {str(path.relative_to(place.features)): path.read_bytes() for path in stores}
-
-
-def num_features(place: Place) -> int:
-    return sum(1 for _ in place.features.glob("*/*.safetensors"))
-
-
-def num_runs(place: Place) -> int:
-    """How many runs are stored; 0 before the database is there."""
-    return Database(place.storage).count_runs() if (place.folder / "whisq.db").exists() else 0
-
-
-def leftovers(*folders: Path) -> list[Path]:
-    """Temporary files."""
-    return [path for folder in folders for path in folder.rglob("*") if path.suffix == ".tmp" or "~" in path.name]
-
-
-def check_whole(place: Place, undisturbed: Place) -> None:
-    """The study is as if nothing had happened: the same tables, and nothing half-written."""
-    assert place.tables() == undisturbed.tables()
-    assert num_runs(place) == num_runs(undisturbed)
-    assert leftovers(place.folder, place.features) == []
 
 
 def test_a_killed_encode_goes_on_to_the_same_features(finished_study: Place, tmp_path: Path) -> None:
