@@ -120,7 +120,6 @@ def test_the_readmes_commands_run_as_printed(readers_folder: Path) -> None:
     for words in here:
         finished = run(readers_folder, *words)
         assert finished.status == 0, (words, finished.err, finished.out)
-        assert finished.out, words
     results = readers_folder / "results"
     for written in ("table2/table.md", "table2/report.html", "table2-whisq/best.yaml", "demo-no_ot/best.yaml"):
         assert (results / written).is_file(), written
