@@ -127,7 +127,7 @@ def test_a_missing_file_and_a_zip_without_one_answer_are_mistakes(folder: Path, 
     content = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"x,1,2", b"x,1,3", 1))
     assert mistakes_of(tmp_path / "a.zip", folder) == [
-        "a.zip: answer.txt cannot be unpacked (Bad CRC-32 for file 'answer.txt'). Zip it again."
+        "a.zip: cannot be unpacked (Bad CRC-32 for file 'answer.txt'). Zip answer.txt again."
     ]
 
 
