@@ -210,6 +210,11 @@ def nothing(folder: Path) -> None:
     """The study stays good: what is wrong is in the command."""
 
 
+def also_long(values: Iterable[Any], short: int = 1) -> list[Any]:
+    """Parameters of a test: the first `short` run each time, the others with the long form."""
+    return [pytest.param(value, marks=() if index < short else pytest.mark.slow) for index, value in enumerate(values)]
+
+
 def sampled(cases: Iterable[Any], every: int) -> list[Any]:
     """Parameters of a test: one in `every` runs each time, the others with the long form."""
     return [

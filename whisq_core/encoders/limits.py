@@ -29,6 +29,7 @@ _BOUNDS = (  # of numbers under these names: smallest, largest
     (re.compile(r"n_samples|nb_max_samples|nb_frequency_bins"), 1, 2**24),
     (re.compile(r"(.*_)?(size|dim|dims|heads|features|channels|positions|kernel|stride|embeddings|length)"), -1, 10**9),
 )
+_SIZED = ("config.json", "preprocessor_config.json", "processor_config.json")  # a tokenizer's lengths may be "no limit"
 _LONGEST = 1000  # numbers in a list of sizes
 
 
@@ -67,12 +68,12 @@ def read_configs(name: str, folder: Path) -> dict[str, Any]:
             configs[path.name] = json.loads(read_regular(path, _CONFIG_BYTES))
             for key, value in _walk(configs[path.name]):
                 _check_code(f"checkpoint '{name}'", path, key, value)
-                if "tokenizer" not in path.name:  # whose lengths are "no limit" where they are absurd
+                if path.name in _SIZED:
                     _check_sizes(f"checkpoint '{name}'", path, key, value)
         except (OSError, ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else error
             raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({reason}).") from None
-        if not isinstance(configs[path.name], dict):
+        if path.name == "config.json" and not isinstance(configs[path.name], dict):
             raise InputError(f"checkpoint '{name}': {path} holds no JSON object.")
     return configs
 

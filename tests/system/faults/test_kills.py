@@ -11,6 +11,7 @@ import yaml
 from helpers.controls import children, is_worker
 from helpers.faults import FAULTY, Outcome, leftovers, outcome_of
 from helpers.forked import Commands
+from helpers.malformed import also_long
 
 MOMENTS = 4  # of each series of kills, one after the other in the same study
 _SHORT, _LONG = 1, 16  # series of each command
@@ -19,7 +20,7 @@ _SHORT, _LONG = 1, 16  # series of each command
 @pytest.mark.parametrize(
     "number", [pytest.param(n, marks=() if n < _SHORT else pytest.mark.slow) for n in range(_LONG)]
 )
-@pytest.mark.parametrize("command", ["encode", "ablate", "optimize", "report"])
+@pytest.mark.parametrize("command", also_long(["ablate", "encode", "optimize", "report"]))
 def test_a_command_killed_at_any_moment_ends_as_if_it_had_not_been(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, number: int
 ) -> None:
@@ -41,7 +42,7 @@ def test_a_command_killed_at_any_moment_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("number", [pytest.param(n, marks=() if n < 1 else pytest.mark.slow) for n in range(6)])
-@pytest.mark.parametrize("victim", ["worker", "coordinator", "group"])
+@pytest.mark.parametrize("victim", also_long(["worker", "coordinator", "group"], 0))
 @pytest.mark.parametrize("command", ["ablate", pytest.param("optimize", marks=pytest.mark.slow)])
 def test_processes_killed_at_any_moment_are_not_seen_in_the_results(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, victim: str, number: int

@@ -13,6 +13,7 @@ import pytest
 from helpers.controls import children, is_worker
 from helpers.faults import FAULTY, Outcome, outcome_of
 from helpers.forked import Commands
+from helpers.malformed import also_long
 
 ABLATE = FAULTY["ablate"].split()
 BY_TWO = FAULTY["ablate"].replace("--workers 1", "--workers 2").split()
@@ -85,7 +86,7 @@ def test_of_two_commands_at_once_one_runs_and_one_is_told(
     assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
-@pytest.mark.parametrize("name", ["out", "whisq.db", "features", "corpus/wav"])
+@pytest.mark.parametrize("name", also_long(["whisq.db", "out", "features", "corpus/wav"]))
 def test_what_is_removed_in_the_middle_is_named_and_made_again(
     commands: Commands, inputs: Path, beginning: Path, undisturbed: dict[str, Outcome], name: str
 ) -> None:
@@ -106,6 +107,7 @@ def test_what_is_removed_in_the_middle_is_named_and_made_again(
     assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_holds_up_no_other_and_goes_on(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome]
 ) -> None:
@@ -121,9 +123,8 @@ def test_a_stopped_worker_holds_up_no_other_and_goes_on(
     assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
-@pytest.mark.parametrize(
-    "more", [0, pytest.param(64, marks=pytest.mark.slow), pytest.param(400, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [0, 64, 400])
 def test_a_worker_with_little_memory_ends_in_lines_and_not_in_silence(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], more: int
 ) -> None:
@@ -141,8 +142,8 @@ def test_a_worker_with_little_memory_ends_in_lines_and_not_in_silence(
     assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["encode", "ablate", "optimize", "report"])
+@pytest.mark.parametrize("signal_", also_long([signal.SIGTERM, signal.SIGINT]))
+@pytest.mark.parametrize("command", also_long(["ablate", "encode", "optimize", "report"]))
 def test_a_command_that_is_asked_to_end_does_and_goes_on_later(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, signal_: signal.Signals
 ) -> None:

@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 from helpers.faults import FAULTY, Outcome, outcome_of
 from helpers.forked import Answer, Commands
+from helpers.malformed import also_long
 
 ERRORS = [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES]
 CALLS = ["replace", "fsync", "open", "mkdir"]
-_COMMANDS = ["encode", "ablate", "optimize", "report"]
-
-
-def series(number: int, short: int) -> list[object]:
-    return [pytest.param(index, marks=() if index < short else pytest.mark.slow) for index in range(number)]
+_COMMANDS = also_long(["ablate", "encode", "optimize", "report"])
 
 
 def check_explained(answer: Answer) -> None:
@@ -35,8 +32,8 @@ def check_mended(commands: Commands, folder: Path, command: str, undisturbed: di
     assert outcome_of(folder, command) == undisturbed[command]
 
 
-@pytest.mark.parametrize("number", series(12, 1))
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("number", also_long(range(12)))
+@pytest.mark.parametrize("call", also_long(CALLS, 2))
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_a_call_that_fails_is_explained_and_what_follows_is_whole(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, call: str, number: int
@@ -52,7 +49,7 @@ def test_a_call_that_fails_is_explained_and_what_follows_is_whole(
     check_mended(commands, beginning, command, undisturbed)
 
 
-@pytest.mark.parametrize("number", series(20, 1))
+@pytest.mark.parametrize("number", also_long(range(20)))
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_files_that_may_not_grow_are_explained_and_what_follows_is_whole(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, number: int
@@ -83,8 +80,8 @@ def _remounted(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
-@pytest.mark.parametrize("number", series(6, 1))
-@pytest.mark.parametrize("command", ["encode", "ablate", "optimize"])
+@pytest.mark.parametrize("number", also_long(range(6)))
+@pytest.mark.parametrize("command", also_long(["ablate", "encode", "optimize"]))
 def test_a_full_disk_is_explained_and_what_follows_is_whole(
     commands: Commands, inputs: Path, mounted: Path, undisturbed: dict[str, Outcome], command: str, number: int
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.forked import Commands
-from helpers.malformed import ABLATE, AUDIT, DOCTOR, ENCODE, EVALUATE, REPORT, TABLE, copy_of
+from helpers.malformed import ABLATE, AUDIT, DOCTOR, ENCODE, EVALUATE, REPORT, TABLE, also_long, copy_of
 
 LABELS = [
     "=cmd|' /C calc'!A0", "@SUM(1)", "+1+1", "-2+3", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>",
@@ -58,7 +58,7 @@ def test_no_label_becomes_markup_or_code(named: Path) -> None:
     assert "50 \\%" in tex or "50~\\%" in tex or "50\\,\\%" in tex
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", also_long(["latin-1", "ascii", "cp1252"]))
 @pytest.mark.parametrize("command", [ABLATE, REPORT, EVALUATE, AUDIT, "audit", DOCTOR], ids=lambda command: command[:8])
 def test_a_terminal_that_is_not_utf_8_is_enough(
     commands: Commands, good: Path, tmp_path: Path, command: str, encoding: str

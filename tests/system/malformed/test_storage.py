@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.forked import Commands
-from helpers.malformed import ABLATE, DOCTOR, OPTIMIZE, REPORT, Change, copy_of, edited, sampled
+from helpers.malformed import ABLATE, DOCTOR, OPTIMIZE, REPORT, Change, also_long, copy_of, edited, sampled
 
 Attempt = Callable[..., object]
 
@@ -100,7 +100,7 @@ def test_a_database_that_cannot_be_read_is_one_line_for_a_reader(
     )  # what was hit is not read
 
 
-@pytest.mark.parametrize("command", [ABLATE, OPTIMIZE, DOCTOR], ids=lambda command: command.split()[0])
+@pytest.mark.parametrize("command", also_long([ABLATE, OPTIMIZE, DOCTOR]), ids=lambda command: command.split()[0])
 @pytest.mark.parametrize("case", sampled(DATABASES, 7))
 def test_no_command_ends_in_a_traceback_over_it(
     commands: Commands, good: Path, tmp_path: Path, case: str, command: str
