@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from helpers.command import run
@@ -103,7 +105,23 @@ def readers_folder(finished_study: Place, tmp_path: Path) -> Path:
     write_file(finished_study, demo / "demo.yaml", "demo")
     dev = (finished_study.corpus / "sets/dev_mos_list.txt").read_text(encoding="utf-8")
     (tmp_path / "answer.txt").write_text(dev, encoding="utf-8")  # the truth is a prediction, too
+    write_predictions(tmp_path)
     return tmp_path
+
+
+def write_predictions(folder: Path) -> None:
+    """What `evaluate` judges in the README: a long table, a file for each run, and answers that are right or wrong."""
+    draw = np.random.default_rng(0)
+    items = [(row, seed, item) for row in ("ours", "baseline") for seed in (0, 1) for item in range(40)]
+    runs = pd.DataFrame(items, columns=["row", "seed", "item"])
+    runs["group"], runs["truth"] = runs["item"] % 8, np.sin(runs["item"])
+    runs["prediction"] = runs["truth"] + draw.normal(0, 0.5, len(runs))
+    runs.to_csv(folder / "predictions.csv", index=False)
+    for (row, seed), run_of in runs.groupby(["row", "seed"]):
+        name = f"{'ours' if row == 'ours' else 'base'}-seed{seed}.csv"
+        run_of.drop(columns=["row", "seed"]).to_csv(folder / name, index=False)
+    answers = runs.assign(truth=runs["item"] % 2, prediction=draw.integers(0, 2, len(runs)))
+    answers.to_csv(folder / "answers.csv", index=False)
 
 
 def write_file(place: Place, path: Path, name: str) -> None:
