@@ -205,7 +205,7 @@ def _procedure(evidence: Evidence, items: Items) -> str:
         "p is the largest of an exact sign-flip test over paired seeds (Welch's t where rows share no seed), a t test "
         f"over {noun}{crossed} and one over both errors at once, Holm-corrected over the declared rows, at level .05; "
         "equivalent means that two one-sided tests over both errors at once, each at half the level and Holm-corrected "
-        f"as well, place the difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step "
-        f"in Holm's procedure.{few} Neither the training set nor the raters were varied: verdicts hold for this "
-        "training set and for ratings such as these."
+        f"as well, place the difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level "
+        f"of the row's step in Holm's procedure.{few} Neither the training set nor the raters were varied: verdicts hold "
+        "for this training set and for ratings such as these."
     )
