@@ -94,9 +94,8 @@ class Comparison:
     def p_equivalent(self, margin: float) -> float:
         """Of two one-sided tests that the difference lies within +-margin, on the combined error.
 
-        Each is taken at half the level, so that at most .05 means that the 95 % interval lies inside: at .05 a side as
-        many as 12 % of tables of six rows at the margin held a false one, differences near 0 having too small errors.
-        The degrees of freedom are those of the source that has fewer.
+        Each is taken at half the level, with the degrees of freedom of the source that has fewer: a difference that
+        comes out small has too small an error too, so that tests at the whole level are passed too often.
         """
         error = self.error
         distance = margin - abs(self.mean)
