@@ -228,8 +228,8 @@ def _procedure(evidence: Evidence, items: Items) -> str:
     return (
         "p is the largest of an exact sign-flip test over paired seeds (Welch's t where rows share no seed), a t test "
         f"over {noun}{crossed} and one over both errors at once, Holm-corrected over the declared rows, at level .05; "
-        "equivalent means that two one-sided tests over both errors at once, Holm-corrected as well, place the "
-        f"difference within ±{evidence.margin:g}. Intervals are of both errors at once, at the level of the row's step "
-        f"in Holm's procedure.{few} Neither the training set nor the raters were varied: verdicts hold for this "
-        "training set and for ratings such as these."
+        "equivalent means that two one-sided tests over both errors at once, each at half the level and "
+        f"Holm-corrected as well, place the difference within ±{evidence.margin:g}. Intervals are of both errors at "
+        f"once, at the level of the row's step in Holm's procedure.{few} Neither the training set nor the raters were "
+        "varied: verdicts hold for this training set and for ratings such as these."
     )

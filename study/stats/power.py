@@ -37,7 +37,7 @@ def equivalence_power(distance: float, margin: float, error: Error, level: float
     if error.value == 0:
         return float(abs(distance) < margin)
     freedom = min(error.freedom, _MANY_DEGREES)
-    bound = -student.quantile(freedom, level)
+    bound = -student.quantile(freedom, level / 2)
     steps = (min((margin - side * distance) / error.value, _FAR) for side in (1, -1))
     return float(1 - sum(1 - student.power(freedom, step, bound) for step in steps))
 

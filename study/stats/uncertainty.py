@@ -92,14 +92,19 @@ class Comparison:
         return Interval(self.mean, np.nan, self.n, self.mean - half, self.mean + half)
 
     def p_equivalent(self, margin: float) -> float:
-        """Of two one-sided tests that the difference lies within +-margin, on the combined error."""
+        """Of two one-sided tests that the difference lies within +-margin, on the combined error.
+
+        Each is taken at half the level, with the degrees of freedom of the source that has fewer: a difference that
+        comes out small has too small an error too, so that tests at the whole level are passed too often.
+        """
         error = self.error
         distance = margin - abs(self.mean)
         if np.isnan(error.value) or np.isnan(distance):
             return np.nan
         if error.value == 0:
             return 0.0 if distance > 0 else 1.0
-        return float(student.upper_p(error.freedom, distance / error.value))
+        freedom = min(self.by_seeds.freedom, self.by_systems.freedom)
+        return min(1.0, float(2 * student.upper_p(freedom, distance / error.value)))
 
 
 def summarise(values: Sequence[float] | Array, level: float = LEVEL) -> Interval:

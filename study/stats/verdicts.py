@@ -28,7 +28,7 @@ class Decision:
     """The verdict of one declared row; NaN where undefined.
 
     ``interval`` is that of the combined error at ``level``, which Holm's step gives the row: it excludes 0 where p_both
-    passes, and for an equivalent row (two one-sided tests: 1 - 2 alpha) it lies inside the margin. ``p_equivalent`` is
+    passes, and for an equivalent row it lies inside the margin. ``p_equivalent`` is
     adjusted by Holm as ``p_holm`` is. ``reason`` says what the verdict rests on, or what limits it.
     """
 
@@ -73,7 +73,7 @@ def _cases(comparisons: Sequence[Comparison], margin: float, noun: str) -> "list
     columns = [
         *map(holm, (both, same, seeds, systems)),
         1 - ALPHA / _holm_steps(both),
-        1 - 2 * ALPHA / _holm_steps(same),
+        1 - ALPHA / _holm_steps(same),
     ]
     lines = np.stack(columns, axis=1).tolist() if comparisons else []
     return [

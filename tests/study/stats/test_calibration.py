@@ -33,7 +33,9 @@ def test_in_sixty_tables_whose_prompts_carry_the_errors_hardly_any_verdict_is_fa
 
 def test_a_row_that_is_much_worse_is_found_and_the_others_are_left_alone(calibration: ModuleType) -> None:
     world = replace(calibration.ALIKE, effect=0.2)
-    found = calibration.simulate_many(world, range(8))[calibration.U_SRCC]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "NUM_CORPORA", 10)
+        found = calibration.simulate_many(world, range(8))[calibration.U_SRCC]
     assert found.found >= 7
     assert found.false_verdicts <= 1
 

@@ -70,17 +70,17 @@ def test_the_seed_test_has_its_own_holm() -> None:
 
 
 def test_rows_are_equivalent_when_the_combined_error_leaves_them_inside_the_margin() -> None:
-    same = comparison(0.001, system_error=0.002, seed_sd=0.002)
+    same = comparison(0.001, system_error=0.0015, seed_sd=0.002)
     found = verdict(same, *UNRELATED)
     assert (found.verdict, found.reason) == ("equivalent", "inside ±0.01 by seeds and test systems")
     assert -0.01 < found.interval.low < found.interval.high < 0.01
-    assert found.level == pytest.approx(1 - 2 * 0.05 / 6)
+    assert found.level == pytest.approx(1 - 0.05 / 6)
     assert verdict(same, *UNRELATED, margin=0.005).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("source", [{"seed_sd": 0.05}, {"system_error": 0.02}])
 def test_one_large_error_is_enough_against_equivalence(source: dict[str, float]) -> None:
-    inside = {"seed_sd": 0.01, "system_error": 0.004}
+    inside = {"seed_sd": 0.005, "system_error": 0.002}
     assert verdict(comparison(0.001, **inside)).verdict == "equivalent"
     assert verdict(comparison(0.001, **(inside | source))).verdict == "inconclusive"
 
@@ -96,7 +96,7 @@ def test_many_seeds_do_not_take_equivalence_away() -> None:
 
 
 def test_equivalence_is_adjusted_by_holm() -> None:
-    close = comparison(0.001, system_error=0.004)
+    close = comparison(0.001, system_error=0.003, seed_sd=0.005)
     assert verdict(close).verdict == "equivalent"
     found = verdict(close, *UNRELATED)
     assert (found.verdict, found.p_equivalent) == ("inconclusive", pytest.approx(6 * close.p_equivalent(MARGIN)))
