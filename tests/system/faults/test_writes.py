@@ -56,7 +56,7 @@ def test_files_that_may_not_grow_are_explained_and_what_follows_is_whole(
 ) -> None:
     if command == "report":
         assert commands.run(beginning, *FAULTY["ablate"].split()).status == 0
-    size = int(2 ** random.Random(f"{command} {number}").uniform(6, 19))
+    size = int(2 ** random.Random(f"{command} {number}").uniform(12, 19))  # the answer itself is a file too
 
     answer = commands.run(beginning, *FAULTY[command].split(), limits={"RLIMIT_FSIZE": size})
 
