@@ -49,7 +49,10 @@ def _table(frame: TableFrame, view: View) -> str:
     lines = [[column.heading for column in columns], *_lines(frame, columns)]
     rows = [[_escape(text) for text in line] + [""] * (len(columns) - len(line)) for line in lines]
     sized = [row for row in rows if any(row[1:])]
-    widths = [3 if column.is_words else max(len(row[place]) for row in sized) for place, column in enumerate(columns)]
+    widths = [
+        3 if column.is_words else max((len(row[place]) for row in sized), default=3)
+        for place, column in enumerate(columns)
+    ]
     left = [column.is_words or column.kind == "label" for column in columns]
     ruler = ["-" * (width - 1) + ("-" if to_left else ":") for width, to_left in zip(widths, left, strict=True)]
 

@@ -18,11 +18,11 @@ import yaml
 from helpers.checkpoints import write_checkpoint
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from study.evaluate import score_file
 
 from study.audit import audit
 from study.config import read_ablation_file
 from study.engine import collect_errors
+from study.scoring import score_file
 from study.store import Database, masked
 from whisq_core.corpus import check_audio_files, read_corpus
 from whisq_core.encoders.checkpoints import resolve

@@ -16,6 +16,7 @@ from helpers.studies import CSV_TABLES, Place
 from study.dashboard import open_storage
 from study.search.study import finished_trials
 from study.store import Database
+from whisq_core.errors import InputError
 
 NUM_CELLS = 24
 _PATIENCE = 600  # seconds until a command that makes no progress counts as hung
@@ -69,7 +70,10 @@ def num_features(place: Place) -> int:
 
 def num_runs(place: Place) -> int:
     """How many runs are stored; 0 before the database is there."""
-    return Database(place.storage).count_runs() if (place.folder / "whisq.db").exists() else 0
+    try:
+        return Database(place.storage).count_runs() if (place.folder / "whisq.db").exists() else 0
+    except InputError:  # it is just being made
+        return 0
 
 
 def leftovers(*folders: Path) -> list[Path]:

@@ -22,7 +22,7 @@ PATIENCE = 300  # seconds after which a command counts as hung; its own time is 
 MEMORY = 6 * 2**30  # bytes of address space beyond what is there at the start
 
 _PRELOADED = (
-    "study.ablation.publish", "study.audit", "study.dashboard.server", "study.demo", "study.doctor", "study.evaluate",
+    "study.ablation.publish", "study.audit", "study.dashboard.server", "study.demo", "study.doctor", "study.scoring",
     "study.report.page", "study.search", "study.tables.latex", "whisq_core.encoders.audio", "whisq_core.encoders.text",
     "whisq_core.training", "psycopg", "scipy.signal", "transformers.models.auto.modeling_auto",
     "transformers.models.whisper.modeling_whisper", "transformers.models.bert.modeling_bert",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import ENVIRONMENT, SCRIPT, run, run_script
-from helpers.studies import Place, copied_to
+from helpers.studies import Place, changed, copied_to
 
 COMMANDS = (
     *("init", "demo", "encode", "ablate", "optimize", "report", "runs", "evaluate", "predict", "audit"),
@@ -133,8 +133,10 @@ def test_the_plan_says_what_the_number_of_seeds_cannot_decide(finished_study: Pl
     assert "6 comparisons need at least 8 seeds." in finished.out
 
 
-def test_the_plan_shows_what_its_design_can_find(finished_study: Place) -> None:
-    finished = run(finished_study.folder, *finished_study.ablate, "--plan", "--seeds", "0-9")
+def test_the_plan_shows_what_its_design_can_find(finished_study: Place, tmp_path: Path) -> None:
+    place = copied_to(tmp_path, finished_study)
+    changed(place, lambda content: content.update(seeds="0-9"))
+    finished = run(place.folder, *place.ablate, "--plan")
 
     assert "\nAt 80 % power 10 seeds and 6 test systems resolve a difference of utterance-level" in finished.out
     header, first, *_ = finished.out.split("power to find a difference of")[1].splitlines()

@@ -19,7 +19,7 @@ def place(finished_study: Place, tmp_path: Path) -> Place:
 
 
 def declared(place: Place) -> Declared:
-    return collect(read_ablation_file(place.file, seeds=(0, 1)), Database(place.storage)).declared
+    return collect(read_ablation_file(place.file), Database(place.storage)).declared
 
 
 def drop_a_row(content: dict) -> None:

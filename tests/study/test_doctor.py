@@ -188,7 +188,7 @@ def test_truncated_damaged_and_missing_features_are_found_and_encoded_again(plac
     named = [text for text in troubles(found) if text.startswith(str(store))]
     assert [text.split(": ")[0] for text in named] == [str(truncated), str(damaged)]
     assert [text for text in troubles(found) if text.endswith("2 clips and 0 prompts cannot be read")]
-    assert f"whisq-study encode {place.file} --data {place.corpus}" in advice(found)
+    assert f"whisq-study encode {place.file} --data {place.corpus} --features {place.features}" in advice(found)
 
     assert mended(ask(place, "--data", place.corpus, "--fix"))
     assert {path: path.read_bytes() for path in before} == before

@@ -323,7 +323,7 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path: Path) -> None
     assert _mistakes(path, None) == [
         "table.csv:5: found 3 fields under a header of 5. Mend the line.",
         "table.csv:2, column 'TA S-SRCC': found '.88x'. Write a number, or leave it empty.",
-        "table.csv:3, column 'systems': a whole number from 4 to 999,999 is needed, found '2'. Or leave it empty.",
+        "table.csv:3, column 'systems': a whole number from 4 is needed, found '2'. Or leave it empty.",
         "table.csv:3, column 'ties': a whole number from 0 to 3 is needed, found '9'. Or leave it empty.",
         "table.csv:3, column 'runs': a whole number from 1 is needed, found 'few'. Or leave it empty.",
     ]
