@@ -12,7 +12,7 @@ from whisq_core.errors import InputError, raise_all
 from whisq_core.files import read_regular
 
 _CELL = re.compile(
-    r"[*_$\s]*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\\?%?)\s*(?:(?:±|\+/?-|\\pm).*|\(.*\))?[*_$†‡\s]*",
+    r"[*_$\s]*([-+]?(?:\d{1,6}\.?\d{0,20}|\.\d{1,20})(?:e[-+]?\d{1,2})?)\s*(\\?%?)\s*(?:(?:±|\+/?-|\\pm).*|\(.*\))?[*_$†‡\s]*",
     re.IGNORECASE,
 )
 _BLANK = ("", "-", "–", "—", "nan", "n/a", "na", "none")

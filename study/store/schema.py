@@ -86,6 +86,7 @@ predictions = sa.Table(
     sa.Column("clip_indices", sa.LargeBinary, nullable=False),
     sa.Column("predicted", sa.LargeBinary, nullable=False),
 )
+_FIRST = (corpora, runs, cells, tuned, metrics, predictions)  # those of the first releases
 
 
 def read_version(connection: sa.Connection, name: str) -> int:
@@ -110,8 +111,10 @@ def read_version(connection: sa.Connection, name: str) -> int:
                     f"storage '{name}': its table {table.name} is not of whisq-study (no column "
                     f"{', '.join(sorted(missing))}). Give another --storage."
                 )
-    version = connection.scalar(sa.select(tables.c.version)) if tables.name in found else 1
-    version = 1 if version is None else version  # another process is writing it just now
+    whole = {table.name for table in _FIRST} <= found
+    version = connection.scalar(sa.select(tables.c.version)) if tables.name in found else 1 if whole else None
+    if version is None:
+        return 0  # a command that was making them was ended, or is at it
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise InputError(
             f"storage '{name}': made by another whisq-study (schema {version}; this program knows up to "
