@@ -1,7 +1,12 @@
 """Storage URLs: SQLite on a local disk or PostgreSQL; passwords never leave this module unmasked."""
 
+import atexit
 import re
+import shutil
 import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -105,7 +110,7 @@ def engine_options(url: str) -> dict[str, Any]:
     """
     path = sqlite_path(url)
     if path is not None and path.exists() and not _writable(path):
-        address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        address = f"file:{quote(str(_whole(path.resolve())))}?mode=ro&immutable=1"
         return {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
     if path is not None:
         return {"connect_args": {"timeout": _WAIT_FOR_LOCK}}
@@ -128,6 +133,22 @@ def create_engine(url: str) -> sa.Engine:
     if engine.dialect.name == "sqlite" and "creator" not in options:
         sa.event.listen(engine, "connect", _configure)
     return engine
+
+
+@cache
+def _whole(path: Path) -> Path:
+    """A file with all that was committed: a copy where a writer was ended before it moved its journal into the file."""
+    journal = Path(f"{path}-wal")
+    if not journal.exists() or not journal.stat().st_size:
+        return path
+    folder = Path(tempfile.mkdtemp(prefix="whisq-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / path.name
+    shutil.copyfile(path, copy)
+    shutil.copyfile(journal, f"{copy}-wal")
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return copy
 
 
 def _writable(path: Path) -> bool:
