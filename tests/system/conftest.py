@@ -1,13 +1,25 @@
-"""How many cases of each class were tried and answered, in the file that `WHISQ_SUMMARY` names (`make faults`)."""
+"""One process that runs commands for all tests of a test process; and how many cases of each class were answered.
+
+The counts go to the file that `WHISQ_SUMMARY` names (`make faults`).
+"""
 
 import csv
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.forked import Commands
 
 _OUTCOMES: dict[str, Counter[str]] = {}
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    server = Commands()
+    yield server
+    server.close()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,9 +1,7 @@
 """A study that takes seconds, begun anew for each fault, and what an undisturbed one leaves."""
 
-import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +9,13 @@ import yaml
 from helpers.faults import FAULTY, Outcome, outcome_of
 from helpers.forked import Commands
 from helpers.malformed import TABLE, write_inputs
-from helpers.studies import built_once
-
-
-@pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
-    server = Commands()
-    yield server
-    server.close()
+from helpers.studies import built_once, shared_folder
 
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Corpus, weights and file; not to be changed."""
-    of_all_workers = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        of_all_workers = of_all_workers.parent
-    folder = of_all_workers / "faulty-study"
+    folder = shared_folder(tmp_path_factory, "faulty-study")
     with built_once(folder) as first:
         if first:
             write_inputs(folder / "study")

@@ -1,30 +1,19 @@
-"""One command process for all malformed inputs of a test process, and the good study that each of them spoils."""
+"""The good study that every malformed input spoils a copy of."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.forked import Answer, Commands
 from helpers.malformed import Change, copy_of, trouble, write_good
-from helpers.studies import built_once
+from helpers.studies import built_once, shared_folder
 
 Attempt = Callable[..., Answer]
 
 
 @pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
-    server = Commands()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    of_all_workers = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        of_all_workers = of_all_workers.parent
-    folder = of_all_workers / "good-study"
+    folder = shared_folder(tmp_path_factory, "good-study")
     with built_once(folder) as first:
         if first:
             write_good(folder / "study")
