@@ -71,10 +71,11 @@ def publish(results: TableResults, database: Database, out: Path, command: str =
 
 
 def _stamp(results: TableResults) -> dict[str, str]:
-    """The table, and a digest of file, cells and sizes of the rows' own searches that it was made from."""
+    """The table, and a digest of what it was made from: file, cells, ratings, sizes of the rows' own searches."""
     cells = results.cells[["row", "seed", "state", "reason", "run_id"]].fillna("").values.tolist()
     text = results.file.path.read_text(encoding="utf-8")
-    made_from = [_VERSION, text, results.corpus.digest, results.split, cells, results.trials]
+    ratings = [of_clip.tolist() for of_clip in results.ratings or ()]
+    made_from = [_VERSION, text, results.corpus.digest, results.split, cells, results.trials, ratings]
     return {"table": results.file.name, "made_from": digest(made_from)}
 
 

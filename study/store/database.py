@@ -136,7 +136,7 @@ class Database:
     # --- corpora -----------------------------------------------------------------------------------------------------
 
     def save_corpus(self, corpus: StoredCorpus) -> None:
-        """Remember the labels of a corpus; a digest that is there already is left as it is."""
+        """Remember a corpus; of one that is there already, only what is no part of its digest can have changed."""
         values = {
             "digest": corpus.digest,
             "name": corpus.name,
@@ -146,7 +146,8 @@ class Database:
         }
 
         def save(connection: sa.Connection) -> None:
-            if not connection.scalar(sa.select(sa.func.count()).where(corpora.c.digest == corpus.digest)):
+            same = corpora.c.digest == corpus.digest
+            if not connection.execute(corpora.update().where(same), values).rowcount:
                 connection.execute(corpora.insert(), values)
 
         self.write(save)

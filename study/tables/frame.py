@@ -202,7 +202,7 @@ def _panel(judgement: Judgement) -> TableRow:
         decision=None,
         changed="",
         is_reference=False,
-        sizes={},
+        sizes=dict.fromkeys((*_SIZES, "num_trials")),
     )
 
 
