@@ -30,3 +30,17 @@ def test_ratings_that_come_after_the_runs_are_in_the_table_and_nothing_runs_agai
     noise = np.mean([2 * ratings[utterance][:, 1].var(ddof=1) / 4 for utterance in scored["utterance"]])
     assert float(panel["ta.utterance.mse"]) == pytest.approx(noise)
     assert "Another panel of raters" in (study.results / "table/table.md").read_text(encoding="utf-8")
+
+
+def test_contrasts_are_sentences_of_the_table_in_every_format(small_corpus: Path, tmp_path: Path) -> None:
+    study = finished_table(tmp_path, small_corpus)
+    study.content["contrasts"] = [{"id": "gain", "label": "Gain", "rows": {"lookup": 1, "mean": -1}}]
+
+    finished = study.ablate()
+
+    assert finished.status == 0, finished.err
+    table = study.table()
+    difference = float(table["lookup"]["ta.utterance.mse"]) - float(table["mean"]["ta.utterance.mse"])
+    said = f"Gain (+1 lookup -1 mean): {difference:.3f}, 95 % interval ["
+    for name in ("table.md", "table.html", "report.html"):
+        assert said in (study.results / "table" / name).read_text(encoding="utf-8"), name
