@@ -49,7 +49,7 @@ faults: .venv/test
 	WHISQ_SUMMARY=results/faults.csv $(BIN)/pytest -q -n 2 tests/system/malformed tests/system/faults
 
 fuzz: .venv/test
-	WHISQ_FUZZ_SECONDS=600 $(BIN)/pytest -q -n 2 tests/fuzz
+	WHISQ_FUZZ_SECONDS=600 $(BIN)/pytest -q -n 2 -rP tests/fuzz
 
 calibration: .venv/test
 	$(BIN)/python benchmarks/calibration.py

@@ -51,6 +51,7 @@ def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], object]) -> No
 
         examine()
         if time.monotonic() >= deadline:
+            print(f"{(number + 1) * EXAMPLES:,} examples")
             return
 
 
