@@ -98,7 +98,7 @@ def halves_of(ratings: Sequence[Array]) -> Array:
         for size in np.unique(sizes):  # all items of one size at once
             here, half = np.flatnonzero(sizes == size), size // 2
             order = generator.permuted(np.tile(np.arange(size), (len(here), 1)), axis=1)
-            shuffled = np.take_along_axis(np.stack([ratings[at] for at in here]), order[..., None], axis=1)
+            shuffled = np.take_along_axis(np.stack([ratings[int(at)] for at in here]), order[..., None], axis=1)
             halves[:, split, here] = [shuffled[:, :half].mean(axis=1), shuffled[:, half : 2 * half].mean(axis=1)]
     return halves
 

@@ -83,6 +83,14 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class _Panel:
+    id: str = "human_panel"
+    label: str = "Another panel of raters"
+    section: str = "Human ceiling"
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class TableSection:
     """A titled part of the table."""
 
@@ -120,6 +128,12 @@ class TableFrame:
     def reference(self) -> Declared | None:
         """The row that others are compared with."""
         return next((row.declared for row in self.rows if row.is_reference), None)
+
+    @property
+    def ceiling(self) -> Interval | None:
+        """How another panel of raters does on the primary metric; None where it is not known."""
+        found = next((row.estimate(self.metric) for row in self.rows if isinstance(row.declared, _Panel)), None)
+        return found if isinstance(found, Interval) else None
 
     @property
     def statement(self) -> str:
@@ -179,14 +193,6 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
         is_reference=compare is not None and row.id == compare.to,
         sizes={**{name: _known(done[name]) for name in _SIZES}, "num_trials": results.trials.get(row.id)},
     )
-
-
-@dataclass(frozen=True)
-class _Panel:
-    id: str = "human_panel"
-    label: str = "Another panel of raters"
-    section: str = "Human ceiling"
-    seeds: tuple[int, ...] = ()
 
 
 def _panel(judgement: Judgement) -> TableRow:
