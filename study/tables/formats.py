@@ -18,7 +18,7 @@ from study.tables.frame import TableFrame, TableRow, table_frame
 from study.tables.html import html
 from study.tables.latex import latex
 from study.tables.markdown import markdown
-from study.tables.method import untrained_rows
+from study.tables.method import searched_rows, untrained_rows
 from study.tables.views import Column, columns
 from whisq_core.errors import inert
 from whisq_core.files import write_atomically
@@ -83,15 +83,17 @@ def _fields(column: Column, row: TableRow) -> Iterable[Any]:
 def long_csv(results: TableResults) -> str:
     """One line per row, seed and metric; `value` is empty where undefined or without a result, `state` says which."""
     names = METRICS + EXTRA
-    untrained, simulated = untrained_rows(results), _yes_no(results.corpus.simulated)
+    searched = searched_rows(results)
+    warned = {"untrained": untrained_rows(results)} | ({"search_not_nested": searched} if searched else {})
+    simulated = _yes_no(results.corpus.simulated)
     cells = results.cells
     columns = zip(cells["row"], cells["seed"], cells["state"], cells["reason"], strict=True)
     lines = [
-        (row, seed, name, _digits(value), state, reason, simulated, _yes_no(row in untrained))
+        (row, seed, name, _digits(value), state, reason, simulated, *(_yes_no(row in rows) for rows in warned.values()))
         for (row, seed, state, reason), values in zip(columns, cells[list(names)].to_numpy(np.float64), strict=True)
         for name, value in zip(names, values.tolist(), strict=True)
     ]
-    return _csv(("row", "seed", "metric", "value", "state", "reason", "simulated", "untrained"), lines)
+    return _csv(("row", "seed", "metric", "value", "state", "reason", "simulated", *warned), lines)
 
 
 def _digits(value: float) -> str:

@@ -13,7 +13,7 @@ _ESCAPES = str.maketrans(
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
         "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
         "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "≤": r"$\le$", "×": r"$\times$", "λ": r"$\lambda$",
-        "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+        "→": r"$\to$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}",
         "–": "--", "—": "---", "−": "$-$", "≥": r"$\ge$", "≈": r"$\approx$", "∞": r"$\infty$", "′": "$'$",
         "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\epsilon$", "μ": r"$\mu$",
         "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "Δ": r"$\Delta$",

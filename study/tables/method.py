@@ -11,6 +11,7 @@ from whisq_core.metrics import title
 _HYPERPARAMETERS = ("train.learning_rate", "train.momentum", "train.batch_size")
 SIMULATED_MARK = "†"
 UNTRAINED_MARK = "‡"
+SEARCHED_MARK = "§"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ def marks(results: TableResults) -> tuple[Mark, ...]:
             "The row shows that the path works; its numbers mean nothing else."
         )
         found.append(Mark(UNTRAINED_MARK, "untrained encoder", text))
+    if searched_rows(results):
+        text = (
+            "Search not nested: settings of such a row were searched on clips that are scored here, so that its scores "
+            "are somewhat too good."
+        )
+        found.append(Mark(SEARCHED_MARK, "search not nested", text))
     return tuple(found)
 
 
@@ -47,8 +54,12 @@ def warning_of(results: TableResults) -> str:
 
 def row_marks(results: TableResults) -> dict[str, str]:
     """The symbols that stand behind each row's label; empty for trained encoders on people's ratings."""
-    simulated, untrained = SIMULATED_MARK if results.corpus.simulated else "", untrained_rows(results)
-    return {row.id: simulated + (UNTRAINED_MARK if row.id in untrained else "") for row in results.file.rows}
+    marked = (
+        (SIMULATED_MARK, {row.id for row in results.file.rows} if results.corpus.simulated else frozenset()),
+        (UNTRAINED_MARK, untrained_rows(results)),
+        (SEARCHED_MARK, searched_rows(results)),
+    )
+    return {row.id: "".join(mark for mark, rows in marked if row.id in rows) for row in results.file.rows}
 
 
 def untrained_rows(results: TableResults) -> frozenset[str]:
@@ -61,6 +72,12 @@ def untrained_rows(results: TableResults) -> frozenset[str]:
         if row.spec.backbone.audio.startswith("untrained:") or row.spec.backbone.text.startswith("untrained:")
     }
     return frozenset(row.id for row in results.file.rows if row.id in found | named and row.spec.uses_features)
+
+
+def searched_rows(results: TableResults) -> frozenset[str]:
+    """Rows whose own search saw clips that the table scores: the search of a cross-validated table is not nested."""
+    leaks = results.file.base.data.folds is not None or _selected_on_scored(results)
+    return frozenset(row for row, count in results.trials.items() if count and leaks)
 
 
 def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
@@ -91,7 +108,7 @@ def _data(results: TableResults) -> str:
             f"Corpus {results.corpus.name} (digest {results.corpus.digest[:12]}): {part.folds}-fold cross-validation "
             f"by {part.fold_by} over the {len(results.truth):,} clips of {' and '.join((part.fit, *part.score))} "
             f"({len(set(results.systems))} systems). Each clip is predicted by a model that has not seen it; folds are "
-            f"drawn anew for every seed, the same for every row.{_leak(results)}"
+            f"drawn anew for every seed, the same for every row.{_leak(results.file)}"
         )
     if results.split == "inner":
         fit = f"{len(train) - len(results.truth):,} training clips"
@@ -99,10 +116,11 @@ def _data(results: TableResults) -> str:
     return f"Corpus {results.corpus.name} (digest {results.corpus.digest[:12]}): fitted on {fit}, scored on {scored}."
 
 
-def _leak(results: TableResults) -> str:
-    """Settings that were chosen by scores of clips that are scored again make those scores too good."""
-    leaks = bool(searched_settings(results.file))
-    return " The rows' searches were not nested in the folds: their scores are somewhat too good." if leaks else ""
+def _leak(file: AblationFile) -> str:
+    """Whether rows share settings that a search on clips that are scored may have chosen; others are marked."""
+    if file.search is None or searched_settings(file):
+        return ""
+    return " No search was nested in the folds: settings that one chose on these clips make scores somewhat too good."
 
 
 def _backbone(file: AblationFile) -> str:

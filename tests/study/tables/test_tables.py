@@ -198,6 +198,27 @@ def test_simulated_data_and_untrained_encoders_are_marked_wherever_a_number_stan
     assert line["marks"] == "simulated data untrained encoder"
 
 
+def test_every_format_of_a_cross_validated_table_says_that_its_searches_were_not_nested():
+    base = RESULTS.file.base
+    crossed = replace(RESULTS.file, base=base.model_copy(update={"data": base.data.model_copy(update={"folds": 5})}))
+    tuned = replace(RESULTS, file=replace(crossed, hyperparameters="tuned"), trials={"whisq": 20, "constant": 0})
+    texts = all_texts(tuned)
+    for name in ("table.md", "table.html", "table.tex"):
+        said = " ".join(texts[name].split())
+        assert "Search not nested: settings of such a row were searched on clips that are scored here" in said, name
+    assert "WhisQ w/ OT (Proposed) †§" in texts["table.md"]
+    assert r"WhisQ w/ OT (Proposed)\textsuperscript{$\dagger$\S{}}" in texts["table.tex"]
+    marks = {line["row"]: line["marks"] for line in lines_of(texts["table.csv"])}
+    assert marks["whisq"] == "simulated data search not nested"
+    assert {mark for row, mark in marks.items() if row != "whisq"} == {"simulated data"}
+    of_cells = {(line["row"], line["search_not_nested"]) for line in lines_of(long_csv(tuned))}
+    assert of_cells == {(row.id, "yes" if row.id == "whisq" else "no") for row in RESULTS.file.rows}
+    shared = all_texts(replace(RESULTS, file=crossed))
+    for name in ("table.md", "table.html", "table.tex"):
+        assert "No search was nested in the folds: settings that one chose on these" in " ".join(shared[name].split())
+        assert "nested" not in all_texts(RESULTS)[name]
+
+
 def test_nothing_is_marked_on_real_data_with_trained_encoders():
     real = synthetic_results(num_seeds=2, simulated=False)
     for text in all_texts(real).values():
