@@ -3,14 +3,10 @@
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.clusters import started_cluster
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
 from study.engine import Jobs, Pool, Stopped, Task, Watch, Workspace, identify
@@ -20,37 +16,6 @@ from study.engine.worker import check_versions
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, with_settings
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers that were started by hand, on this machine."""
-    file = tmp_path / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [
-        subprocess.Popen(
-            [*dask, "--host", "127.0.0.1", "--port", str(port), "--scheduler-file", str(file), "--no-dashboard"],
-            **quiet,
-        )
-    ]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
-    processes += [
-        subprocess.Popen([*worker, "--no-dashboard", "--local-directory", str(tmp_path / f"w{number}")], **quiet)
-        for number in range(2)
-    ]
-    yield file, processes
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def test_one_worker_computes_in_this_process(workspace: Workspace, database: Database) -> None:
@@ -85,25 +50,18 @@ def test_killed_workers_lose_no_task_and_count_none_twice(workspace: Workspace, 
 
 
 def test_a_running_cluster_computes_and_stays_and_its_killed_worker_is_not_missed(
-    workspace: Workspace, database: Database, cluster: tuple[Path, list[subprocess.Popen[bytes]]]
+    workspace: Workspace, database: Database, tmp_path: Path
 ) -> None:
-    file, (scheduler, first, _) = cluster
-    deadline = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
     def kill_one(run: Run) -> None:
         if len(jobs.finished) == 5:
-            for pid in children(first.pid):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(cluster.workers()[0], signal.SIGKILL)
 
     jobs = ControlJobs(workspace, 30, kill_one)
-    with Pool(scheduler=str(file)) as pool:
+    with started_cluster(tmp_path / "cluster") as cluster, Pool(scheduler=str(cluster.file)) as pool:
         pool.run(jobs, workspace, database, "test", 30)
 
-    assert sorted(jobs.finished) == list(range(30))
-    assert scheduler.poll() is None
+        assert sorted(jobs.finished) == list(range(30))
+        assert cluster.scheduler.poll() is None
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.clusters import started_cluster
 from helpers.command import run, started_script
 from helpers.controls import children, is_worker
 from helpers.faults import (
@@ -57,6 +58,27 @@ def test_a_killed_worker_of_an_ablate_is_not_seen_in_its_tables(finished_study: 
         wait_for(process, lambda: num_runs(place), 4)
         os.kill(next(pid for pid in children(process.pid) if is_worker(pid)), signal.SIGKILL)
         _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    check_whole(place, finished_study)
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n < 1 else pytest.mark.slow) for n in range(8)])
+def test_a_killed_worker_of_a_started_scheduler_is_not_seen_in_the_tables(
+    finished_study: Place, tmp_path: Path, number: int
+) -> None:
+    choose = random.Random(f"scheduler {number}")
+    place = beginning_in(tmp_path / "study", finished_study)
+    with started_cluster(tmp_path / "cluster") as cluster:
+        arguments = (*place.ablate[:-2], "--scheduler", cluster.file)
+        with started_script(place.folder, *arguments) as process:
+            wait_for(process, lambda: num_runs(place), choose.randrange(1, NUM_CELLS - 2))
+            time.sleep(choose.uniform(0, 0.3))
+            assert process.poll() is None, "it ended before the kill"
+            os.kill(choose.choice(cluster.workers()), signal.SIGKILL)
+            if number % 2:  # for good: the nanny would start it again
+                choose.choice(cluster.nannies).kill()
+            _, err = process.communicate()
 
     assert process.returncode == 0, err
     check_whole(place, finished_study)
