@@ -1,107 +1,86 @@
-"""What runs on a Dask worker: one task after the other, with the corpus and its features kept open in between."""
+"""What computes a task: in the coordinator's own process, or in a Dask worker, which stays warm from task to task."""
 
 import logging
 import time
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from distributed import Queue, get_worker
-
-from study.engine.execute import execute
+from study.engine.execute import Report, execute
 from study.engine.provenance import package_versions
-from study.engine.tasks import Outcome, Stopped, Task, failure_of
+from study.engine.tasks import Outcome, Task, failure_of
 from study.engine.workspace import Workspace, identify
-from whisq_core.device import resolve_auto
+from study.terminal import Event, Show
 from whisq_core.errors import InputError
-from whisq_core.spec import RunSpec, TrainSpec
 
 _ANSWER_SECONDS = 3600.0  # a pruner's answer waits while the database is away
-_EVENTS_PER_SECOND = 4  # of progress, from each worker
+_PAUSE = 0.25  # seconds between two events of progress from one worker
 _SAME = ("whisq-study", "torch", "numpy", "transformers")  # packages whose versions decide numbers
 
 
-def resolve_here(train: TrainSpec) -> TrainSpec | str:
+def compute(task: Task, opened: Callable[[], Workspace], show: Show, report: Report, worker: str = "") -> Outcome:
+    """What becomes of one task in this process; a failure is the task's own: the others still run."""
+
+    def show_epoch(epoch: int, text: str) -> None:
+        show(Event("epoch", worker, task.title, epoch, task.spec.train.epochs, text))
+
+    show(Event("start", worker, task.title, 0, task.spec.train.epochs))
     try:
-        return resolve_auto(train)
-    except InputError as error:
-        return str(error)
-
-
-@cache
-def _workspace(data: Path, features: Path) -> Workspace:
-    """Opened once per process and kept for all its tasks."""
-    return Workspace(data, features)
-
-
-@cache
-def _quiet_about_memory() -> None:
-    """Where memory runs out Dask logs the places in its code; what it means for the task is told as its failure."""
-    of_dask = [
-        handler for name in ("distributed", "tornado", "asyncio") for handler in logging.getLogger(name).handlers
-    ]
-    for handler in (*of_dask, *([logging.lastResort] if logging.lastResort else [])):
-        handler.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], MemoryError)))
-
-
-def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: str, versions: dict[str, str]) -> Outcome:
-    """Compute one task on a worker."""
-    _quiet_about_memory()
-    worker = get_worker()
-    name, attempt = str(worker.name), uuid.uuid4().hex
-    check_versions(name, versions)
-
-    def tell(kind: str, **facts: Any) -> None:
-        worker.log_event(topic, {"kind": kind, "key": key, "worker": name, "attempt": attempt, **facts})
-
-    last = 0.0
-
-    def show(epoch: int, text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 1 / _EVENTS_PER_SECOND:
-            last = time.monotonic()
-            tell("epoch", epoch=epoch, text=text)
-
-    def report(epoch: int, metrics: dict[str, float]) -> str | None:
-        tell("report", epoch=epoch, metrics=metrics)
-        reason: str | None = Queue(attempt).get(timeout=_ANSWER_SECONDS)
-        return reason
-
-    tell("start")
-    try:
-        _take_gpu(task.spec, worker.name)
-        return execute(task, _known(task, data, features), show, report)
-    except Stopped as stop:
-        return stop
-    except Exception as error:  # a task's failure is its own: the others still run
+        return execute(task, opened(), show_epoch, report)
+    except Exception as error:
         return failure_of(error, task.spec)
 
 
-def _take_gpu(spec: RunSpec, worker: object) -> None:
-    """Local workers, whose names are numbers, share this machine's GPUs; those of a cluster have been given one."""
-    if spec.train.device == "cuda" and isinstance(worker, int):
-        import torch
+def compute_remotely(task: Task, data: Path, features: Path, topic: str, key: str, versions: dict[str, str]) -> Outcome:
+    """`compute` on a Dask worker, which tells the coordinator how it goes under `topic`."""
+    from distributed import Queue, get_worker
 
-        torch.cuda.set_device(worker % torch.cuda.device_count())
+    worker, answers, shown = get_worker(), uuid.uuid4().hex, 0.0
+    check_versions(str(worker.name), versions)
+    is_local = isinstance(worker.name, int)  # those of a running cluster have been given a GPU, and log as they like
+    if is_local:
+        logging.disable(logging.ERROR)  # where memory runs out: what it means for a task is told as its failure
 
+    def tell(kind: str, *facts: Any) -> None:
+        worker.log_event(topic, (key, kind, *facts))
 
-def _known(task: Task, data: Path, features: Path) -> Workspace:
-    """The corpus as this process knows it; read anew where it has changed since."""
-    workspace = _workspace(data, features)
-    if identify(task.spec, workspace).run_id != task.run_id:
-        _workspace.cache_clear()
+    def show(event: Event) -> None:
+        nonlocal shown
+        if event.kind == "start" or time.monotonic() - shown > _PAUSE:
+            shown = time.monotonic()
+            tell("event", *astuple(event))
+
+    def report(epoch: int, metrics: dict[str, float]) -> str | None:
+        tell("report", epoch, metrics, answers)
+        reason: str | None = Queue(answers).get(timeout=_ANSWER_SECONDS)
+        return reason
+
+    def opened() -> Workspace:
+        if is_local and task.spec.train.device == "cuda":
+            import torch
+
+            torch.cuda.set_device(worker.name % torch.cuda.device_count())
         workspace = _workspace(data, features)
-    return workspace
+        if identify(task.spec, workspace).run_id != task.run_id:  # it has changed since it was opened
+            _workspace.cache_clear()
+            workspace = _workspace(data, features)
+        return workspace
+
+    return compute(task, opened, show, report, str(worker.name))
 
 
-def check_versions(worker: str, wanted: dict[str, str]) -> None:
+_workspace = cache(Workspace)  # opened once per process and kept for all its tasks
+
+
+def check_versions(worker: str, wanted: Mapping[str, str]) -> None:
     here = package_versions()
-    differing = [
-        f"{name} {here.get(name)} instead of {wanted.get(name)}" for name in _SAME if here.get(name) != wanted.get(name)
-    ]
+    differing = [name for name in _SAME if here.get(name) != wanted.get(name)]
     if differing:
+        listed = ", ".join(f"{name} {here.get(name)} instead of {wanted.get(name)}" for name in differing)
         raise InputError(
-            f"worker {worker} has {', '.join(differing)}: its numbers would not be those of the other runs. "
-            "Install the same versions there."
+            f"worker {worker} has {listed}: its numbers would not be those of the other runs. Install the same "
+            "versions there."
         )

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from study.store.retry import with_retry
 from study.store.urls import masked, sqlite_path

@@ -9,7 +9,7 @@ import pytest
 from helpers.clusters import started_cluster
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
-from study.engine import Jobs, Pool, Stopped, Task, Watch, Workspace, identify
+from study.engine import Failure, Jobs, Pool, Task, Watch, Workspace, identify
 from study.engine.provenance import package_versions
 from study.engine.tasks import failure_of
 from study.engine.worker import check_versions
@@ -65,13 +65,13 @@ def test_a_running_cluster_computes_and_stays_and_its_killed_worker_is_not_misse
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json: no such file"):
+    with pytest.raises(InputError, match=r"none\.json: No such file"):
         Pool(scheduler=str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"workers": 0}, "found 0, allowed: 1 or more"), ({"workers": 2, "scheduler": "x"}, "exclude each other")],
+    [({"workers": 0}, "found 0, allowed: 1 to 1024"), ({"workers": 2, "scheduler": "x"}, "exclude each other")],
 )
 def test_a_pool_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -86,14 +86,14 @@ class OneTraining(Jobs):
     def __init__(self, task: Task) -> None:
         super().__init__([task])
         self.reports: list[tuple[int, list[str]]] = []
-        self.ended: list[tuple[int, str]] = []
+        self.ended: list[Failure] = []
 
     def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
         self.reports.append((epoch, sorted(metrics)))
         return "enough" if len(self.reports) == 2 else None
 
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        self.ended.append((stop.epoch, stop.reason))
+    def failed(self, task: Task, failure: Failure) -> None:
+        self.ended.append(failure)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -122,7 +122,7 @@ def test_a_training_stops_at_the_report_at_which_it_is_told_to(
         pool.run(jobs, workspace, database, "test", 1)
 
     assert jobs.reports == [(3, ["ta.utterance.mse"]), (6, ["ta.utterance.mse"])]
-    assert jobs.ended == [(6, "enough")]
+    assert jobs.ended == [Failure("stopped", "enough", 6)]
     assert database.count_runs() == 0
 
 
