@@ -1,34 +1,39 @@
-"""Dask's workers: processes of this machine by default, or those of any running cluster.
+"""Dask's workers, processes of this machine by default or those of any running cluster: both ends of the connection.
 
 The scheduler hands a task of a killed worker to another one by itself. What workers tell meanwhile comes back as
 Dask's events; where a training waits for the pruner, the answer goes through a queue of its own.
 """
 
+import logging
 import queue
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, LocalCluster, Queue, Security
+from distributed import Client, Future, LocalCluster, Queue, Security, get_worker
 from distributed.scheduler import KilledWorker
 
+from study.engine.pool import compute
 from study.engine.provenance import package_versions
-from study.engine.tasks import Jobs, Outcome, Task, died, failure_of
-from study.engine.worker import compute_remotely
-from study.engine.workspace import Workspace
+from study.engine.tasks import MAX_DEATHS, Jobs, Outcome, Outcomes, Task, died, failure_of
+from study.engine.workspace import Workspace, identify
 from study.terminal import Event, Show, log
 from whisq_core.device import resolve_auto
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
 
-MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
 _CONNECT_SECONDS = 30
 _COUNT_SECONDS = 1.0  # how old the number of workers may be
+_ANSWER_SECONDS = 3600.0  # a pruner's answer waits while the database is away
+_SHOW_SECONDS = 0.25  # between two events of progress from one worker
+VERSIONS = {name: package_versions().get(name) for name in ("whisq-study", "torch", "numpy", "transformers")}
 
 _LOOPBACK = "127.0.0.1:0"  # Dask serves a page of its state wherever it is not told otherwise; ours are empty
 _CONFIG = {
@@ -37,7 +42,6 @@ _CONFIG = {
     "distributed.scheduler.allowed-failures": 1000,  # it also counts tasks that only waited; we count real deaths
     "distributed.scheduler.worker-ttl": "2 minutes",  # a worker that is stopped, or that no memory is left for
     "distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": "1"},  # without Dask's setting of malloc
-    "distributed.admin.tick.limit": "1h",  # training holds Python's lock for longer than Dask likes
 }
 
 
@@ -58,14 +62,34 @@ class Cluster:
         self._inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()  # (key of a flight, what, facts)
         self._topic = f"whisq-{uuid.uuid4().hex}"
         self._workers, self._counted = 1, -_COUNT_SECONDS
-        with dask.config.set(_CONFIG), _deaf_to_interrupts():
-            if scheduler is None:
-                self._local = _local_cluster(wanted)
-                self._local.sync(self._local.scheduler.listen, "inproc://")
-                self._client = Client(self._local.scheduler.listeners[-1].contact_address, loop=self._local.loop)
-            else:
-                self._client = _connected(scheduler)
+        # Processes that start in here never see Ctrl-C, which a terminal sends to all: only the coordinator does.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with dask.config.set(_CONFIG):
+                self._client = self._local_client(wanted) if scheduler is None else _connected(scheduler)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(event[1]))
+
+    def _local_client(self, wanted: int) -> Client:
+        """A connection to workers on this machine; tried again where one of them is killed while it starts."""
+        security = Security.temporary()  # no other user of this machine can send code to the workers
+        for left in reversed(range(MAX_DEATHS)):
+            try:
+                self._local = LocalCluster(
+                    n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
+                    security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
+                    scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
+                )  # fmt: skip
+                break
+            except (RuntimeError, OSError) as error:
+                if not left:
+                    raise InputError(
+                        f"--workers: they cannot be started on this machine ({error}). Give fewer, or more memory."
+                    ) from None
+        assert self._local is not None
+        self._local.sync(self._local.scheduler.listen, "inproc://")
+        return Client(self._local.scheduler.listeners[-1].contact_address, loop=self._local.loop)
 
     def grow(self, wanted: int) -> None:
         """Have at least `wanted` local workers; a running cluster has its own."""
@@ -75,14 +99,13 @@ class Cluster:
 
     def close(self, at_once: bool) -> None:
         """End local workers, at once where their tasks are not wanted any more; a running cluster goes on."""
-        if self._local is not None and at_once:
+        if at_once and self._local is not None:
             for nanny in list(self._local.workers.values()):
                 with suppress(Exception):
                     self._local.sync(nanny.close, timeout=0.1, callback_timeout=5)
-        for part in (self._client, self._local):
-            if part is not None:
-                with suppress(TimeoutError, OSError):
-                    part.close(timeout=5)
+        for part in filter(None, (self._client, self._local)):
+            with suppress(TimeoutError, OSError):
+                part.close(timeout=5)
 
     def resolve(self, train: TrainSpec) -> TrainSpec:
         """`auto` made concrete by the workers, which must agree and have the device; waits until there is one."""
@@ -99,12 +122,12 @@ class Cluster:
             )
         return next(iter(answers.values()))
 
-    def run(self, jobs: Jobs, workspace: Workspace, settle: Callable[[Task, Outcome], None], show: Show) -> None:
-        """Keep every worker busy until `jobs` gives nothing more and all that it gave has ended."""
+    def outcomes(self, jobs: Jobs, workspace: Workspace, show: Show) -> Outcomes:
+        """Every task that `jobs` gives with what it ended with, as they end; workers are kept busy meanwhile."""
         flights: dict[str, _Flight] = {}
         try:
             while self._filled(flights, jobs, workspace):
-                self._listen(flights, jobs, settle, show)
+                yield from self._heard(flights, jobs, show)
         finally:
             for flight in flights.values():
                 flight.future.cancel(force=True)
@@ -115,25 +138,21 @@ class Cluster:
             raise InputError("the Dask scheduler is gone. What has finished is stored; start it and run this again.")
         if time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted, self._workers = time.monotonic(), max(1, sum(self._client.nthreads().values()))
+        places = (workspace.data.resolve(), workspace.features.resolve())
         while len(flights) < (1 + jobs.ahead) * self._workers and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
-            places = (workspace.data.resolve(), workspace.features.resolve())
-            arguments = (task, *places, self._topic, key, package_versions())
-            future = self._client.submit(compute_remotely, *arguments, key=key, pure=False, retries=0)
+            future = self._client.submit(_compute, task, *places, self._topic, key, VERSIONS, key=key)
             future.add_done_callback(lambda future: self._inbox.put((future.key, "ended")))
             flights[key] = _Flight(task, future)
         return bool(flights)
 
-    def _listen(
-        self, flights: dict[str, _Flight], jobs: Jobs, settle: Callable[[Task, Outcome], None], show: Show
-    ) -> None:
-        """Take one message. A task that starts again has lost its worker; after too many losses it is given up."""
+    def _heard(self, flights: dict[str, _Flight], jobs: Jobs, show: Show) -> Outcomes:
+        """Take one message; a task that starts again has lost its worker, after too many losses it is given up."""
         try:
             key, kind, *facts = self._inbox.get(timeout=2.0)
         except queue.Empty:  # others may have joined meanwhile
             return
-        flight = flights.get(key)
-        if flight is None:  # of a task that was given up, or of an earlier stream
+        if (flight := flights.get(key)) is None:  # of a task that was given up, or of an earlier stream
             return
         if kind == "report":
             epoch, metrics, answers = facts
@@ -144,10 +163,10 @@ class Cluster:
             if event.kind == "start" and flight.starts > 1:
                 show(replace(event, kind="requeued", text="its worker was killed, it runs again on another"))
         if kind == "ended":
-            settle(flights.pop(key).task, _outcome(flight))
+            yield flights.pop(key).task, _outcome(flight)
         elif flight.starts > MAX_DEATHS:
             flights.pop(key).future.cancel(force=True)
-            settle(flight.task, died(flight.task.spec, MAX_DEATHS))
+            yield flight.task, died(flight.task.spec)
 
 
 def _outcome(flight: _Flight) -> Outcome:
@@ -157,11 +176,11 @@ def _outcome(flight: _Flight) -> Outcome:
     try:
         outcome: Outcome = flight.future.result()
         return outcome
-    except InputError:
-        raise
     except KilledWorker:
-        return died(flight.task.spec, MAX_DEATHS)
+        return died(flight.task.spec)
     except Exception as error:
+        if isinstance(error, InputError):
+            raise
         return failure_of(error, flight.task.spec)
 
 
@@ -173,27 +192,50 @@ def _connected(scheduler: str) -> Client:
         raise InputError(f"--scheduler {scheduler}: cannot be reached: {error}.") from None
 
 
-def _local_cluster(wanted: int) -> LocalCluster:
-    """Workers on this machine; tried again where one of them is killed while it starts."""
-    security = Security.temporary()  # no other user of this machine can send code to the workers
-    reason: Exception | None = None
-    for _ in range(MAX_DEATHS):
-        try:
-            return LocalCluster(
-                n_workers=wanted, threads_per_worker=1, processes=True, host="127.0.0.1", protocol="tls://",
-                security=security, dashboard_address=None, worker_dashboard_address=_LOOPBACK, memory_limit=0,
-                scheduler_kwargs={"dashboard_address": _LOOPBACK}, silence_logs="CRITICAL",
-            )  # fmt: skip
-        except (RuntimeError, OSError) as error:
-            reason = error
-    raise InputError(f"--workers: they cannot be started on this machine ({reason}). Give fewer, or more memory.")
+# --- on a worker ------------------------------------------------------------------------------------------------------
+
+_workspace = cache(Workspace)  # opened once per process and kept for all its tasks
 
 
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start in here never see Ctrl-C, which a terminal sends to all: only the coordinator does."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _compute(task: Task, data: Path, features: Path, topic: str, key: str, versions: dict[str, str | None]) -> Outcome:
+    """`compute` a task here and tell the coordinator how it goes under `topic`."""
+    worker, answers, shown = get_worker(), uuid.uuid4().hex, 0.0
+    check_versions(str(worker.name), versions)
+    is_local = isinstance(worker.name, int)  # those of a running cluster have been given a GPU, and log as they like
+    if is_local:
+        logging.disable(logging.ERROR)  # where memory runs out: what it means for a task is told as its failure
+
+    def show(event: Event) -> None:
+        nonlocal shown
+        if event.kind == "start" or time.monotonic() - shown > _SHOW_SECONDS:
+            shown = time.monotonic()
+            worker.log_event(topic, (key, "event", *astuple(event)))
+
+    def report(epoch: int, metrics: dict[str, float]) -> str | None:
+        worker.log_event(topic, (key, "report", epoch, metrics, answers))
+        reason: str | None = Queue(answers).get(timeout=_ANSWER_SECONDS)
+        return reason
+
+    def opened() -> Workspace:
+        if is_local and task.spec.train.device == "cuda":
+            import torch
+
+            torch.cuda.set_device(worker.name % torch.cuda.device_count())
+        workspace = _workspace(data, features)
+        if identify(task.spec, workspace).run_id != task.run_id:  # it has changed since it was opened
+            _workspace.cache_clear()
+            workspace = _workspace(data, features)
+        return workspace
+
+    return compute(task, opened, show, report, str(worker.name))
+
+
+def check_versions(worker: str, wanted: Mapping[str, str | None]) -> None:
+    differing = [
+        f"{name} {VERSIONS[name]} instead of {there}" for name, there in wanted.items() if there != VERSIONS[name]
+    ]
+    if differing:
+        raise InputError(
+            f"worker {worker} has {', '.join(differing)}: its numbers would not be those of the other runs. "
+            "Install the same versions there."
+        )

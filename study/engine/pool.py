@@ -5,17 +5,18 @@ local Dask cluster, or the workers of a running one (`cluster`).
 """
 
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from study.engine.execute import Report, execute
 from study.engine.provenance import command_line
-from study.engine.tasks import Failure, Jobs, Outcome, Task
-from study.engine.worker import compute
+from study.engine.tasks import Jobs, Outcome, Outcomes, Task, failure_of
 from study.engine.workspace import Workspace
-from study.store import Database
+from study.store import Database, Run
 from study.terminal import Event, Show, task_progress
 from whisq_core.device import default_workers, resolve_auto
 from whisq_core.errors import InputError
@@ -49,14 +50,14 @@ class Pool:
             raise InputError("--workers and --scheduler exclude each other: the cluster has its own workers.")
         if workers is not None and not 1 <= workers <= _MOST_WORKERS:
             raise InputError(f"--workers: found {workers}, allowed: 1 to {_MOST_WORKERS} on one machine.")
-        if scheduler is not None and "://" not in scheduler:
-            try:
+        try:
+            if scheduler is not None and "://" not in scheduler:
                 check_regular(Path(scheduler), TEXT_BYTES)
-            except OSError as error:
-                raise InputError(
-                    f"--scheduler {scheduler}: {error.strerror}. Give the --scheduler-file of `dask scheduler`, or an "
-                    "address such as tcp://HOST:8786."
-                ) from None
+        except OSError as error:
+            raise InputError(
+                f"--scheduler {scheduler}: {error.strerror}. Give the --scheduler-file of `dask scheduler`, or an "
+                "address such as tcp://HOST:8786."
+            ) from None
         self._scheduler = scheduler
         self.workers = 1 if scheduler else workers or default_workers()
         self._cluster: Cluster | None = None
@@ -64,9 +65,9 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, error: object, _trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._cluster is not None:
-            self._cluster.close(at_once=error is not None)
+            self._cluster.close(at_once=error[0] is not None)
             self._cluster = None
 
     def resolved(self, spec: RunSpec) -> RunSpec:
@@ -88,17 +89,23 @@ class Pool:
             self._open(1)
 
     def run(self, jobs: Jobs, workspace: Workspace, database: Database, title: str, total: int) -> None:
-        """Compute what `jobs` gives until it gives nothing more; store each finished run at once.
+        """Compute what `jobs` gives until it gives nothing more; store each finished run before anybody hears of it.
 
         Ctrl-C ends it within seconds as KeyboardInterrupt: what has finished is stored.
         """
-        with task_progress(title, total) as show:
-            settle = partial(_settle, jobs, database, show)
-            if self.workers > 1 or self._scheduler:
-                self._open(min(self.workers, total)).run(jobs, workspace, settle, show)
-                return
-            while (task := jobs.next()) is not None:
-                settle(task, compute(task, lambda: workspace, show, partial(jobs.report, task)))
+        many = self.workers > 1 or self._scheduler
+        outcomes = self._open(min(self.workers, total)).outcomes if many else _outcomes_here
+        with task_progress(title, total) as show, closing(outcomes(jobs, workspace, show)) as stream:
+            for task, outcome in stream:
+                if isinstance(outcome, Run):
+                    manifest = {**outcome.manifest, "command": command_line()}
+                    run = replace(outcome, finished_at=time.time(), manifest=manifest)
+                    database.save_run(run)
+                    show(Event("done", "", task.title, text=f"{jobs.done(task, run)}  {run.seconds:.1f} s"))
+                else:
+                    jobs.failed(task, outcome)
+                    kind = outcome.kind
+                    show(Event("stopped" if kind == "stopped" else "failed", "", task.title, text=outcome.reason))
 
     def _open(self, wanted: int) -> "Cluster":
         """The cluster, with at least so many workers where they are ours."""
@@ -110,13 +117,16 @@ class Pool:
         return self._cluster
 
 
-def _settle(jobs: Jobs, database: Database, show: Show, task: Task, outcome: Outcome) -> None:
-    """Pass on what became of a task; a run is stored before anybody hears of it."""
-    if isinstance(outcome, Failure):
-        jobs.failed(task, outcome)
-        kind: Literal["stopped", "failed"] = "stopped" if outcome.kind == "stopped" else "failed"
-        return show(Event(kind, "", task.title, text=outcome.reason))
-    manifest = {**outcome.manifest, "command": command_line()}
-    run = replace(outcome, finished_at=time.time(), manifest=manifest)
-    database.save_run(run)
-    return show(Event("done", "", task.title, text=f"{jobs.done(task, run)}  {run.seconds:.1f} s"))
+def _outcomes_here(jobs: Jobs, workspace: Workspace, show: Show) -> Outcomes:
+    while (task := jobs.next()) is not None:
+        yield task, compute(task, lambda: workspace, show, partial(jobs.report, task))
+
+
+def compute(task: Task, opened: Callable[[], Workspace], show: Show, report: Report, worker: str = "") -> Outcome:
+    """What becomes of one task in this process; a failure is the task's own: the others still run."""
+    step = partial(Event, worker=worker, title=task.title, num_steps=task.spec.train.epochs)
+    show(step("start"))
+    try:
+        return execute(task, opened(), lambda epoch, text: show(step("epoch", step=epoch, text=text)), report)
+    except Exception as error:
+        return failure_of(error, task.spec)

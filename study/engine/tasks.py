@@ -2,7 +2,7 @@
 
 import traceback
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from study.store import Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec
 
-FailureKind = Literal["stopped", "diverged", "out_of_memory", "input", "died", "unexpected"]
+MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ class Stopped(Exception):
 class Failure:
     """Why a task has no run, in one line for a person; "stopped" where `Jobs.report` asked for it."""
 
-    kind: FailureKind
+    kind: Literal["stopped", "diverged", "out_of_memory", "input", "died", "unexpected"]
     reason: str
     epoch: int | None = None
 
 
 Outcome = Run | Failure
+Outcomes = Generator[tuple[Task, Outcome], None, None]
 
 
 class Jobs:
@@ -66,8 +67,7 @@ class Jobs:
     finished is stored.
     """
 
-    ahead = 1
-    """How many tasks may wait for each worker beyond the one that it computes."""
+    ahead = 1  # tasks that may wait for each worker beyond the one that it computes
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
         self._waiting = deque(tasks)
@@ -103,14 +103,13 @@ def failure_of(error: Exception, spec: RunSpec) -> Failure:
         return Failure("input", " ".join(str(error).split()))
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return Failure("out_of_memory", f"out of memory with train.batch_size {spec.train.batch_size}: {_advice(spec)}")
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(place.filename).name}:{place.lineno}"
-    return Failure("unexpected", f"unexpected {type(error).__name__}: {error} ({where})")
+    file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure("unexpected", f"unexpected {type(error).__name__}: {error} ({Path(file).name}:{line})")
 
 
-def died(spec: RunSpec, times: int) -> Failure:
+def died(spec: RunSpec) -> Failure:
     """The failure of a task whose workers were killed again and again."""
-    return Failure("died", f"its worker was killed {times} times, as when memory runs out: {_advice(spec)}")
+    return Failure("died", f"its worker was killed {MAX_DEATHS} times, as when memory runs out: {_advice(spec)}")
 
 
 def _advice(spec: RunSpec) -> str:

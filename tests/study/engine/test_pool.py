@@ -10,9 +10,8 @@ from helpers.clusters import started_cluster
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
 from study.engine import Failure, Jobs, Pool, Task, Watch, Workspace, identify
-from study.engine.provenance import package_versions
+from study.engine.cluster import VERSIONS, check_versions
 from study.engine.tasks import failure_of
-from study.engine.worker import check_versions
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, with_settings
@@ -143,11 +142,10 @@ def test_another_corpus_on_a_worker_is_found_before_anything_is_computed(
 
 
 def test_a_worker_with_other_versions_is_refused_by_name() -> None:
-    here = package_versions()
-    check_versions("7", here)
+    check_versions("7", VERSIONS)
 
-    with pytest.raises(InputError, match=rf"worker 7 has torch {re.escape(here['torch'])} instead of 0\.1"):
-        check_versions("7", {**here, "torch": "0.1"})
+    with pytest.raises(InputError, match=rf"worker 7 has torch {re.escape(str(VERSIONS['torch']))} instead of 0\.1"):
+        check_versions("7", {**VERSIONS, "torch": "0.1"})
 
 
 def test_memory_that_runs_out_is_told_with_a_batch_that_may_fit() -> None:
