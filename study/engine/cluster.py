@@ -5,6 +5,7 @@ Dask's events; where a training waits for the pruner, the answer goes through a 
 """
 
 import logging
+import os
 import queue
 import signal
 import time
@@ -101,8 +102,9 @@ class Cluster:
         """End local workers, at once where their tasks are not wanted any more; a running cluster goes on."""
         if at_once and self._local is not None:
             for nanny in list(self._local.workers.values()):
-                with suppress(Exception):
-                    self._local.sync(nanny.close, timeout=0.1, callback_timeout=5)
+                nanny.auto_restart = False
+                with suppress(OSError, TypeError):  # it has none any more
+                    os.kill(nanny.pid, signal.SIGKILL)
         for part in filter(None, (self._client, self._local)):
             with suppress(TimeoutError, OSError):
                 part.close(timeout=5)
