@@ -26,8 +26,6 @@ from whisq_core.spec import RunSpec
 if TYPE_CHECKING:
     from study.engine.cluster import Cluster
 
-_MOST_WORKERS = 1024
-
 
 class Pool:
     """Where tasks are computed. Processes start with the first task that needs them and stay for all that follow.
@@ -48,8 +46,8 @@ class Pool:
     def __init__(self, workers: int | None = None, scheduler: str | None = None) -> None:
         if workers is not None and scheduler is not None:
             raise InputError("--workers and --scheduler exclude each other: the cluster has its own workers.")
-        if workers is not None and not 1 <= workers <= _MOST_WORKERS:
-            raise InputError(f"--workers: found {workers}, allowed: 1 to {_MOST_WORKERS} on one machine.")
+        if workers is not None and not 1 <= workers <= 1024:
+            raise InputError(f"--workers: found {workers}, allowed: 1 to 1024 on one machine.")
         try:
             if scheduler is not None and "://" not in scheduler:
                 check_regular(Path(scheduler), TEXT_BYTES)
