@@ -99,13 +99,20 @@ def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_s
     check_whole(place, finished_study)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(finished_study: Place, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "times"),
+    [(1, 1), (2, 2), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
+def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(
+    finished_study: Place, tmp_path: Path, workers: int, times: int
+) -> None:
     place = beginning_in(tmp_path, finished_study)
     with started_script(place.folder, *place.ablate, "--workers", workers) as process:
         wait_for(process, lambda: num_runs(place), 3)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
         asked = time.monotonic()
+        for _ in range(times):  # the second one by somebody impatient
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+            time.sleep(0.2)
         _, err = process.communicate()
 
     assert process.returncode == 130
