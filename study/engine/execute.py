@@ -34,21 +34,19 @@ def _go_on(_epoch: int, _metrics: dict[str, float]) -> str | None:
 
 
 def execute(task: Task, workspace: Workspace, show: Show = _ignore, report: Report = _go_on) -> Run:
-    """Train and score one resolved run.
+    """Train and score one run, whose device and precision are concrete.
 
     Parameters
     ----------
     task
-        Its `spec` has a concrete device and precision; its `watch` says what `report` gets.
+        Its `watch` says what `report` gets.
 
     Raises
     ------
     InputError
         When features are missing, or the data here give the run another identity than the one asked for.
-    whisq_core.training.Diverged
-        When the loss is not finite.
-    Stopped
-        When `report` asked for it.
+    whisq_core.training.Diverged, Stopped
+        When the loss is not finite; when `report` asked for it.
     """
     started, spec = time.perf_counter(), task.spec
     identity = identify(spec, workspace)

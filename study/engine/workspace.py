@@ -12,7 +12,6 @@ import numpy as np
 
 from study.store import StoredCorpus
 from whisq_core.corpus import Corpus, check_audio_files, corpus_digest, read_corpus
-from whisq_core.device import resolve_auto
 from whisq_core.encoders import Backbone, open_dataset, resolve_backbone
 from whisq_core.features.store import Dataset
 from whisq_core.spec import BackboneSpec, RunSpec, digest
@@ -105,10 +104,3 @@ def identify(spec: RunSpec, workspace: Workspace) -> Identity:
         parts |= {"features.audio": backbone.audio_key.digest, "features.text": backbone.text_key.digest}
     parts["numerics_version"] = NUMERICS_VERSION
     return Identity(digest(parts), parts)
-
-
-def resolved(spec: RunSpec) -> RunSpec:
-    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
-    if not spec.uses_features:
-        return spec
-    return spec.model_copy(update={"train": resolve_auto(spec.train)})

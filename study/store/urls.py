@@ -130,6 +130,7 @@ def create_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(parse(url), **options)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise open_error(url, error) from None
+    engine.dialect.use_insertmanyvalues_wo_returning = engine.dialect.name == "postgresql"  # lines in one round trip
     if engine.dialect.name == "sqlite" and "creator" not in options:
         sa.event.listen(engine, "connect", _configure)
     return engine

@@ -22,7 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from study.dashboard import open_storage
-from study.engine import Pool, Stopped, execute, preflight
+from study.engine import Failure, Pool, execute, preflight
 from study.search import OptimizeRequest
 from study.search.held_out import HELD_OUT_SEEDS
 from study.search.jobs import SearchJobs
@@ -298,7 +298,7 @@ def test_settings_that_were_pruned_are_not_trained_again(data: Path, tmp_path: P
     assert second is not None
     with inputs.database.writing("a test"):
         for task in (first, second):
-            jobs.stopped(task, Stopped(1, "a pruner"))
+            jobs.failed(task, Failure("stopped", "a pruner", 1))
 
     jobs = SearchJobs(study, jobs._plan, inputs.workspace, inputs.database, 9)
     assert jobs.next() is None
