@@ -17,7 +17,7 @@ from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
 from whisq_core.encoders import Backbone, missing
 from whisq_core.errors import InputError
-from whisq_core.features.store import FeatureStore
+from whisq_core.features import FeatureStore
 from whisq_core.kernels import SWITCH, chosen
 from whisq_core.spec import BackboneSpec
 

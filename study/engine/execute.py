@@ -15,7 +15,7 @@ from whisq_core.controls import predict_control
 from whisq_core.corpus import Split, inner_split, splits, system_truth, used_clips
 from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
-from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
+from whisq_core.features import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
 from whisq_core.spec import RunSpec
 

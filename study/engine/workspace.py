@@ -13,7 +13,7 @@ import numpy as np
 from study.store import StoredCorpus
 from whisq_core.corpus import Corpus, check_audio_files, corpus_digest, read_corpus
 from whisq_core.encoders import Backbone, open_dataset, resolve_backbone
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
 NUMERICS_VERSION = 3

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from whisq_core.checkpoints import Checkpoint
 from whisq_core.corpus import CLAP_SAMPLE_RATE, SAMPLE_RATE
-from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
 from whisq_core.errors import InputError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from whisq_core.checkpoints import Checkpoint, resolve
 from whisq_core.corpus import Corpus
-from whisq_core.encoders.checkpoints import Checkpoint, resolve
 from whisq_core.encoders.families import Kind, preprocessing
 from whisq_core.errors import InputError, raise_all
 from whisq_core.features import Dataset, FeatureKey, FeatureStore

@@ -10,9 +10,14 @@ import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor, nn
 
-from whisq_core.encoders.checkpoints import Checkpoint
-from whisq_core.encoders.ctranslate2_file import whisper_settings, whisper_weights
-from whisq_core.encoders.untrained import ARCHITECTURES, ENCODER_ONLY_WHISPER, UNTRAINED_SEED
+from whisq_core.checkpoints import (
+    ARCHITECTURES,
+    ENCODER_ONLY_WHISPER,
+    UNTRAINED_SEED,
+    Checkpoint,
+    whisper_settings,
+    whisper_weights,
+)
 from whisq_core.errors import InputError
 from whisq_core.features import StoreMeta
 

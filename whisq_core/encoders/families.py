@@ -6,7 +6,7 @@ when an encoder is made. To add a family: one function in `audio` or `text`, one
 
 from typing import TYPE_CHECKING, Literal
 
-from whisq_core.encoders.checkpoints import Checkpoint
+from whisq_core.checkpoints import Checkpoint
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _UNTRAINED_TEXT = "hashed words; last hidden state"
 def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
     """What is done to the input and which state is taken, in stable words, without loading the checkpoint.
 
-    Raises:
-        InputError: when the checkpoint's family cannot serve as this kind of encoder.
+    Raises InputError when the checkpoint's family cannot serve as this kind of encoder.
     """
     family = checkpoint.family
     if kind == "audio":
@@ -53,9 +52,8 @@ def load_encoder(
 ) -> "Encoder":
     """Load an encoder of waves or of prompts.
 
-    Raises:
-        InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
-            transformers raises over it.
+    Raises InputError when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
+    transformers raises over it.
     """
     from whisq_core.encoders.encoder import Encoder, explained
 
@@ -64,11 +62,7 @@ def load_encoder(
 
 
 def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
-    """What an encoder does with its input, without its weights.
-
-    Raises:
-        InputError: as `load_encoder`.
-    """
+    """What an encoder does with its input, without its weights. Raises InputError as `load_encoder`."""
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
     from whisq_core.encoders.encoder import explained
@@ -84,8 +78,7 @@ def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
 def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
     """Multiply-accumulates of one usual item, counted without weights; None where an architecture cannot be counted.
 
-    Raises:
-        InputError: as `load_encoder`.
+    Raises InputError as `load_encoder`.
     """
     from whisq_core.encoders.encoder import count, explained
 

@@ -17,7 +17,8 @@ from torch.nn import functional
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from whisq_core.features.store import Dataset
+from whisq_core import kernels
+from whisq_core.features import Dataset
 from whisq_core.model import Dropout, TaResult, WhisQ, stream
 from whisq_core.spec import LossSpec, RunSpec, TrainSpec
 from whisq_core.training import cpu, replay
@@ -50,7 +51,7 @@ class EpochRecord:
 
 def read_clips(data: Dataset, spec: RunSpec, with_frames: bool) -> Clips | cpu.RaggedClips:
     """The clips where a resolved run computes: by the compiled kernels where they serve, else by the reference form."""
-    if with_frames and cpu.serve(spec, data.audio.dim):
+    if with_frames and kernels.serve(spec, data.audio.dim):
         return cpu.RaggedClips(data, spec)
     return Clips(data, spec, torch.device(spec.train.device), with_frames)
 

@@ -19,7 +19,7 @@ from study.config import (
 )
 from study.config.checks import UNTRAINED_ENCODERS, seeds_needed
 from study.config.json_schema import SCHEMA_FILE, schema_text
-from whisq_core.encoders.untrained import ARCHITECTURES
+from whisq_core.checkpoints import ARCHITECTURES
 from whisq_core.errors import InputError
 from whisq_core.metrics import METRICS
 from whisq_core.spec import RunSpec

@@ -15,7 +15,7 @@ from helpers.corpora import write_official_corpus
 from helpers.features import write_table
 
 from study.engine import NUMERICS_VERSION, Pool, Task, Workspace, encode_backbones, execute, identify
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import fit, predict
 

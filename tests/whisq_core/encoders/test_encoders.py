@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from whisq_core.encoders.checkpoints import Checkpoint, resolve
-from whisq_core.encoders.ctranslate2_file import _ENCODER, _LAYER
+from whisq_core.checkpoints import Checkpoint, resolve
+from whisq_core.checkpoints.ctranslate2_file import _ENCODER, _LAYER
 from whisq_core.encoders.encoder import Encoded, Encoder, Family, count
 from whisq_core.encoders.families import load_encoder, preprocessing
 from whisq_core.errors import InputError

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
-from whisq_core.features import file as feature_file
+from whisq_core.features import table as feature_table
 
 KEY = FeatureKey("audio", "weights", "mono 16 kHz", "float32")
 META = StoreMeta("openai/whisper-base", 8, 20_590_592, 43_683_840_000, 50.0, False)
@@ -71,7 +71,7 @@ def test_frames_are_aligned_maps_that_never_write_back(store):
 def test_maps_beyond_the_limit_are_made_anew(store, monkeypatch):
     kept = store.open([item("one"), item("two")])
     assert kept.frames(1) is kept.frames(1)
-    monkeypatch.setattr(feature_file, "_KEPT_MAP_BYTES", 0)
+    monkeypatch.setattr(feature_table, "_KEPT_MAP_BYTES", 0)
     fresh = store.open([item("one"), item("two")])
     assert fresh.frames(1) is not fresh.frames(1)
     assert fresh.frames(1).equal(kept.frames(1))
