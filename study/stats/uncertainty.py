@@ -48,8 +48,7 @@ class Comparison:
     ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, or the fewer of
     the two rows' where they share none (``paired`` false). ``by_seeds`` and ``by_systems`` are the standard errors of
     the two sources, ``beyond_seeds`` what new systems add to that of seeds: both hold the noise that a seed brings to
-    single items, which counts once. ``p_both`` asks whether the difference would survive new seeds *and* new systems
-    at once.
+    single items, which counts once.
     """
 
     metric: str
@@ -62,8 +61,16 @@ class Comparison:
     by_systems: Error
     beyond_seeds: Error
     p_seed: float
-    p_system: float
-    p_both: float
+
+    @property
+    def p_system(self) -> float:
+        """Whether the difference would survive new systems."""
+        return _t_test(self.mean, self.by_systems)
+
+    @property
+    def p_both(self) -> float:
+        """Whether it would survive new seeds *and* new systems at once."""
+        return _t_test(self.mean, self.error)
 
     @property
     def p(self) -> float:
@@ -184,21 +191,15 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 
 def compare(
-    metric: str,
-    row: Array,
-    reference: Array,
-    by_systems: Error,
-    num_systems: int,
-    *,
-    seed_noise: float = 0.0,
+    metric: str, row: Array, reference: Array, by_systems: Error, num_systems: int, *, seed_noise: float = 0.0,
     paired: bool = True,
-) -> Comparison:
+) -> Comparison:  # fmt: skip
     """Compare a row with the reference.
 
     Parameters
     ----------
     metric
-        Its name, as ``"ta.utterance.srcc"``.
+        As ``"ta.utterance.srcc"``.
     row, reference
         The metric of each seed: [seeds], of the same seeds in the same order if `paired`.
     by_systems
@@ -217,7 +218,7 @@ def compare(
     """
     if not len(row) or not len(reference):
         nan = np.nan
-        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan, nan, nan)
+        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan)
     mean, base = float(row.mean() - reference.mean()), abs(float(reference.mean()))
     if paired:
         by_seeds, p_seed = _error_over_seeds(row - reference), sign_flip_p(row - reference)
@@ -226,20 +227,8 @@ def compare(
         p_seed = _t_test(mean, by_seeds)
     variance = by_systems.value**2
     beyond = Error(float(np.sqrt(max(variance - min(seed_noise, by_seeds.value**2), 0.0))), by_systems.freedom)
-    return Comparison(
-        metric=metric,
-        mean=mean,
-        relative=mean / base if base > 0 else np.nan,
-        n=min(len(row), len(reference)),
-        paired=paired,
-        num_systems=num_systems,
-        by_seeds=by_seeds,
-        by_systems=by_systems,
-        beyond_seeds=beyond,
-        p_seed=p_seed,
-        p_system=_t_test(mean, by_systems),
-        p_both=_t_test(mean, by_seeds + beyond),
-    )
+    relative, n = mean / base if base > 0 else np.nan, min(len(row), len(reference))
+    return Comparison(metric, mean, relative, n, paired, num_systems, by_seeds, by_systems, beyond, p_seed)
 
 
 def _error_over_seeds(values: Array) -> Error:
