@@ -117,12 +117,7 @@ class Comparison:
 def summarise(values: Sequence[float] | Array, level: float = LEVEL) -> Interval:
     """Mean, standard deviation and Student's t interval over seeds.
 
-    Parameters
-    ----------
-    values
-        [seeds], one value of a metric for each seed; a single one has no interval, and one NaN makes all NaN.
-    level
-        Coverage of the interval.
+    A single seed has no interval, and one NaN makes all NaN.
     """
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
@@ -138,12 +133,7 @@ def sign_flip_p(differences: Array) -> float:
     """Two-sided paired permutation test of mean 0: how many of the 2^n sign flips give a mean as far from 0.
 
     Exact up to 20 seeds (sums that differ by rounding only count as equal); above, 100,000 random flips from a fixed
-    generator, the observed one counted among them.
-
-    Parameters
-    ----------
-    differences
-        [seeds], row minus reference at the same seed. One seed gives 1; NaN gives NaN.
+    generator, the observed one counted among them. One seed gives 1; NaN gives NaN.
     """
     n = len(differences)
     if n == 0 or np.isnan(differences).any():
@@ -175,13 +165,7 @@ def seeds_needed(num_comparisons: int) -> int:
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Holm's adjusted p values (Scand. J. Stat. 1979).
-
-    Parameters
-    ----------
-    p_values
-        [comparisons]. NaN stays NaN and still counts as a comparison that was declared.
-    """
+    """Holm's adjusted p values (Scand. J. Stat. 1979); NaN stays NaN and still counts as a declared comparison."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)  # NaN last
     steps = (len(p) - np.arange(len(p))) * p[order]
@@ -194,7 +178,7 @@ def compare(
     metric: str, row: Array, reference: Array, by_systems: Error, num_systems: int, *, seed_noise: float = 0.0,
     paired: bool = True,
 ) -> Comparison:  # fmt: skip
-    """Compare a row with the reference.
+    """Compare a row with the reference; a single seed has no error over seeds, fewer than five systems none over them.
 
     Parameters
     ----------
@@ -210,11 +194,6 @@ def compare(
         How much of that error's variance is noise of these seeds, which the error over seeds holds too.
     paired
         False for rows that share no seed.
-
-    Returns
-    -------
-    Comparison
-        NaN where undefined: a single seed has no error over seeds, fewer than five systems none over systems.
     """
     if not len(row) or not len(reference):
         nan = np.nan
