@@ -69,7 +69,7 @@ def as_ctranslate2(folder: Path, path: Path, quantised: bool = False) -> Path:
     text = [b"", struct.pack("<IH", 6, 12) + b"WhisperSpec\0" + struct.pack("<II", 3, len(arrays))]
     types = {"float32": 0, "int8": 1, "int16": 2}
     for name, array in arrays.items():
-        text.append(struct.pack("<H", len(name) + 1) + name.run() + b"\0" + bytes([array.ndim]))
+        text.append(struct.pack("<H", len(name) + 1) + name.encode() + b"\0" + bytes([array.ndim]))
         text.append(struct.pack(f"<{array.ndim}I", *array.shape))
         text.append(struct.pack("<BI", types[str(array.dtype)], array.nbytes) + array.tobytes())
     (path / "model.bin").write_bytes(b"".join(text) + struct.pack("<I", 0))
