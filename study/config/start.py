@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from study.config.json_schema import SCHEMA_FILE, schema_text
 from whisq_core.errors import InputError, raise_all
 
 _START = Path(__file__).with_name("start")
@@ -24,7 +25,8 @@ def write_start(folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             source = _START if (_START / name).exists() else _START.parent
-            (folder / name).write_bytes((source / name).read_bytes())
+            schema = name == SCHEMA_FILE.name  # with the plug-ins that are installed here
+            (folder / name).write_bytes(schema_text().encode() if schema else (source / name).read_bytes())
     except OSError as error:
         raise InputError(f"init {folder}: cannot be written: {error.strerror}. Give another folder.") from None
     where = "" if folder == Path() else f"{folder}/"

@@ -24,7 +24,7 @@ from distributed.scheduler import KilledWorker
 from study.engine.provenance import package_versions
 from study.engine.tasks import Jobs, Outcome, Task, died, failure_of
 from study.engine.worker import compute_remotely, resolve_here
-from study.engine.workspace import Workspace
+from study.engine.workspace import Workspace, brought_by
 from study.terminal import Event, Show, log
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
@@ -185,7 +185,7 @@ class _Round:
             self.counted, self.workers = time.monotonic(), max(1, sum(self.client.nthreads().values()))
         while len(self.flights) < (1 + self.jobs.ahead) * self.workers and (task := self.jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
-            arguments = (task, *self.places, self.topic, key, package_versions())
+            arguments = (task, *self.places, self.topic, key, package_versions() | brought_by(task.spec))
             future = self.client.submit(compute_remotely, *arguments, key=key, pure=False, retries=0)
             future.add_done_callback(lambda future: self.inbox.put(("ended", {"key": future.key})))
             self.flights[key] = _Flight(task, future)

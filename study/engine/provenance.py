@@ -13,7 +13,7 @@ from typing import Any
 from study.store import masked
 from whisq_core.kernels import chosen
 
-_PACKAGES = ("whisq-study", "torch", "transformers", "optuna", "distributed", "numpy", "scipy")
+PACKAGES = ("whisq-study", "torch", "transformers", "optuna", "distributed", "numpy", "scipy")
 
 
 def manifest(**facts: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def command_line() -> str:
 def package_versions() -> dict[str, str]:
     """The installed versions of what numbers depend on."""
     found = {}
-    for name in _PACKAGES:
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

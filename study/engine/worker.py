@@ -10,10 +10,11 @@ from typing import Any
 from distributed import Queue, get_worker
 
 from study.engine.execute import execute
-from study.engine.provenance import package_versions
+from study.engine.provenance import PACKAGES, package_versions
 from study.engine.tasks import Outcome, Stopped, Task, failure_of
 from study.engine.workspace import Workspace, identify
 from whisq_core.device import resolve_auto
+from whisq_core import plugins
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, TrainSpec
 
@@ -96,9 +97,11 @@ def _known(task: Task, data: Path, features: Path) -> Workspace:
 
 
 def check_versions(worker: str, wanted: dict[str, str]) -> None:
-    here = package_versions()
+    """`wanted` are the coordinator's packages and, beyond those, the distributions of the task's plug-ins."""
+    here = package_versions() | plugins.versions()
+    names = (*_SAME, *(name for name in wanted if name not in PACKAGES))
     differing = [
-        f"{name} {here.get(name)} instead of {wanted.get(name)}" for name in _SAME if here.get(name) != wanted.get(name)
+        f"{name} {here.get(name)} instead of {wanted.get(name)}" for name in names if here.get(name) != wanted.get(name)
     ]
     if differing:
         raise InputError(

@@ -34,6 +34,8 @@ def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
         InputError: when the checkpoint's family cannot serve as this kind of encoder.
     """
     family = checkpoint.family
+    if checkpoint.format == "plugin":
+        return f"a plug-in's own, of {kind}"
     if kind == "audio":
         if family not in _AUDIO:
             raise InputError(
@@ -57,8 +59,10 @@ def load_encoder(
         InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
             transformers raises over it.
     """
-    from whisq_core.encoders.encoder import Encoder, explained
+    from whisq_core.encoders.encoder import Encoder, PluginEncoder, explained
 
+    if checkpoint.format == "plugin":
+        return PluginEncoder(checkpoint, kind)
     with explained(checkpoint, "loaded"):
         return Encoder(checkpoint, load_family(checkpoint, kind), precision, device)
 
@@ -89,5 +93,7 @@ def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
     """
     from whisq_core.encoders.encoder import count, explained
 
+    if checkpoint.format == "plugin":
+        return None
     with explained(checkpoint, "loaded"):
         return count(checkpoint, load_family(checkpoint, kind))[1]

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StrictBool, model_validator
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StrictBool, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from whisq_core import plugins
 
 # Numbers are strict: `true`, "128" or 12.0 where a count belongs is a typing error in a file, not a value.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -59,6 +61,35 @@ class Setting:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "description": self.description}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of our `own` names, or of the installed plug-ins of this kind."""
+
+    kind: str
+    own: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that can be chosen here."""
+        return (*self.own, *plugins.installed(self.kind))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "anyOf": [{"enum": list(self.names)}, {"pattern": plugins.PATTERN}]}
+
+    def _check(self, name: Any) -> str:
+        if isinstance(name, str) and name in self.names:
+            return name
+        *others, last = (f"'{own}'" for own in self.own)
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        more = f" or a plug-in. {plugins.listed(self.kind)}" if plugins.installed(self.kind) else ""
+        if isinstance(name, str) and plugins.is_plugin(name) and not more:
+            more = f"; {self.kind} plug-ins installed here: none"
+        raise PydanticCustomError("choice", "{text}", {"text": f"Input should be {allowed}{more.rstrip('.')}"})
 
 
 def _data(description: str, decides: bool = True, **more: Any) -> Setting:
@@ -132,7 +163,9 @@ class ModelSpec(_Frozen):
         Literal["whisq", "constant", "system_lookup"], Setting("the model, or a control", controls=True)
     ] = "whisq"
     attention: Annotated[
-        Literal["sequence", "pooled", "pooled_query", "cross", "none"], Setting("attention variant (Eqs. 3-4)", TA)
+        str,
+        Choice("attention", ("sequence", "pooled", "pooled_query", "cross", "none")),
+        Setting("attention variant (Eqs. 3-4), or a plug-in's", TA),
     ] = "sequence"
     # Paper conflict: the text says 512, Table I says 1280.
     feature_dim: Annotated[int, Field(ge=1, le=65_536, strict=True), Setting("size of audio and text features, D")] = (
@@ -160,7 +193,7 @@ class ModelSpec(_Frozen):
     @property
     def needs_frames(self) -> bool:
         """Whether a prediction reads sequences; the OT term does too, but only in training."""
-        return self.attention in ("sequence", "cross", "pooled_query") or self.pool == "max"
+        return self.attention not in ("pooled", "none") or self.pool == "max"
 
 
 class LossSpec(_Frozen):
@@ -171,7 +204,9 @@ class LossSpec(_Frozen):
         Positive, Setting("where Huber's loss turns from square to linear", unless=("loss.task", ("l1", "mse")))
     ] = 1.0
     reduction: Annotated[Literal["mean", "sum"], Setting("mean or sum over a batch")] = "mean"
-    alignment: Annotated[Literal["sinkhorn"], Setting("alignment objective (Eq. 10)", TA, _NO_OT)] = "sinkhorn"
+    alignment: Annotated[
+        str, Choice("objective", ("sinkhorn",)), Setting("alignment objective (Eq. 10), or a plug-in's", TA, _NO_OT)
+    ] = "sinkhorn"
     ot_weight: Annotated[NonNegative, Setting("weight of the alignment objective, lambda (Eq. 8)", TA)] = 4.057e-5
     p: Annotated[Literal[1, 2], Setting("exponent of the transport cost", TA, _NO_OT)] = 2
     blur: Annotated[Positive, Setting("entropic blur, a length: epsilon = blur^p", TA, _NO_OT)] = 0.05

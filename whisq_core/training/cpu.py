@@ -20,6 +20,7 @@ from whisq_core.features.store import Dataset
 from whisq_core.model import Batch
 from whisq_core.model.alignment import self_transport
 from whisq_core.model.interaction import Contexts, Rows
+from whisq_core.plugins import is_plugin
 from whisq_core.spec import LossSpec, RunSpec
 from whisq_core.training.worker import Found, Text, Worker
 
@@ -34,9 +35,10 @@ def serve(spec: RunSpec, audio_dim: int) -> bool:
         and audio_dim == spec.model.feature_dim
         and audio_dim % kernels.DIM_STEP == 0
         and spec.model.attention != "pooled_query"
+        and not is_plugin(spec.model.attention)
         and spec.model.pool == "mean"
         and not spec.model.layer_norm
-        and (spec.loss.p == 2 or spec.loss.ot_weight == 0)
+        and (spec.loss.ot_weight == 0 or (spec.loss.p == 2 and not is_plugin(spec.loss.alignment)))
         and kernels.chosen()[1] is not None
     )
 
