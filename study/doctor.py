@@ -80,7 +80,14 @@ def _shown(finding: Finding) -> list[str]:
 def examine(request: DoctorRequest) -> list[Finding]:
     """Everything found, trouble or not, in the order: disk, kernels, plug-ins, file, storage, studies, features."""
     file, findings = _read_file(request)
-    return [*_disk(request), _kernels(), *_plugins(), *findings, *_readable_storage(request, file), *_features(request, file)]
+    return [
+        *_disk(request),
+        _kernels(),
+        *_plugins(),
+        *findings,
+        *_readable_storage(request, file),
+        *_features(request, file),
+    ]
 
 
 def _disk(request: DoctorRequest) -> Iterator[Finding]:
@@ -116,7 +123,9 @@ def _plugins() -> Iterator[Finding]:
                 plugin.load()
                 yield Finding(f"plug-in: {kind} {plugin.name} of {plugin.distribution}")
             except InputError as error:
-                yield Finding(error.mistakes[0], f"install a working version of {plugin.distribution.partition('==')[0]}")
+                yield Finding(
+                    error.mistakes[0], f"install a working version of {plugin.distribution.partition('==')[0]}"
+                )
 
 
 def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Finding]]:

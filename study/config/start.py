@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from study.config.json_schema import SCHEMA_FILE, schema_text
 from whisq_core.errors import InputError, raise_all
 
 _START = Path(__file__).with_name("start")
@@ -17,6 +16,8 @@ def write_start(folder: Path) -> list[str]:
     InputError
         When one of the files is there already, or the folder cannot be written; nothing is written then.
     """
+    from study.config.json_schema import SCHEMA_FILE, schema_text
+
     there = [folder / name for name in _FILES if (folder / name).exists()]
     raise_all(
         [f"init: {path} is there already and stays as it is. Move it away, or give another folder." for path in there]

@@ -13,8 +13,8 @@ from study.engine.execute import execute
 from study.engine.provenance import PACKAGES, package_versions
 from study.engine.tasks import Outcome, Stopped, Task, failure_of
 from study.engine.workspace import Workspace, identify
-from whisq_core.device import resolve_auto
 from whisq_core import plugins
+from whisq_core.device import resolve_auto
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, TrainSpec
 

@@ -44,7 +44,7 @@ _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Frozen weights on this disk. `family` is the `model_type` of transformers; untrained ones and plug-ins have no folder."""
+    """Frozen weights on this disk, or without a folder: untrained ones and plug-ins. `family` is the `model_type`."""
 
     name: str
     format: Literal["transformers", "ctranslate2", "untrained", "plugin"]

@@ -56,9 +56,7 @@ def sinkhorn(
     return value
 
 
-def plugin_objective(
-    frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor, loss: LossSpec
-) -> Tensor:
+def plugin_objective(frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor, loss: LossSpec) -> Tensor:
     """The value of each clip, [batch], that training makes small; in float32 whatever the precision around it."""
     plugin = find("objective", loss.alignment)
     inputs = at_least_float32(frames), frame_mask, at_least_float32(tokens), token_mask
@@ -70,7 +68,7 @@ def plugin_objective(
 def checked(plugin: Plugin, found: object, shape: tuple[int, ...], inputs: tuple[Tensor, ...]) -> Tensor:
     """What a plug-in returned, if it is of this shape and finite wherever its inputs are.
 
-    On other devices than a CPU nothing is asked within a step; there the epoch's loss tells that a number is not finite.
+    Only a CPU is asked within a step; on other devices the epoch's loss tells that a number is not finite.
     """
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
         kind = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

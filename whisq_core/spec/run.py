@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StrictBool, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StrictBool, model_validator
+from pydantic_core import CoreSchema
 
-from whisq_core import plugins
+from whisq_core.spec.choice import Choice
 
 # Numbers are strict: `true`, "128" or 12.0 where a count belongs is a typing error in a file, not a value.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -23,6 +23,7 @@ Open = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]  # what every database stores as an integer
 
 FOLDS = "folds"
+ATTENTIONS = ("sequence", "pooled", "pooled_query", "cross", "none")
 
 Head = Literal["omq", "ta"]
 TA: tuple[Head, ...] = ("ta",)
@@ -61,35 +62,6 @@ class Setting:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "description": self.description}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of our `own` names, or of the installed plug-ins of this kind."""
-
-    kind: str
-    own: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that can be chosen here."""
-        return (*self.own, *plugins.installed(self.kind))
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self._check)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "anyOf": [{"enum": list(self.names)}, {"pattern": plugins.PATTERN}]}
-
-    def _check(self, name: Any) -> str:
-        if isinstance(name, str) and name in self.names:
-            return name
-        *others, last = (f"'{own}'" for own in self.own)
-        allowed = f"{', '.join(others)} or {last}" if others else last
-        more = f" or a plug-in. {plugins.listed(self.kind)}" if plugins.installed(self.kind) else ""
-        if isinstance(name, str) and plugins.is_plugin(name) and not more:
-            more = f"; {self.kind} plug-ins installed here: none"
-        raise PydanticCustomError("choice", "{text}", {"text": f"Input should be {allowed}{more.rstrip('.')}"})
 
 
 def _data(description: str, decides: bool = True, **more: Any) -> Setting:
@@ -163,9 +135,7 @@ class ModelSpec(_Frozen):
         Literal["whisq", "constant", "system_lookup"], Setting("the model, or a control", controls=True)
     ] = "whisq"
     attention: Annotated[
-        str,
-        Choice("attention", ("sequence", "pooled", "pooled_query", "cross", "none")),
-        Setting("attention variant (Eqs. 3-4), or a plug-in's", TA),
+        str, Choice("attention", ATTENTIONS), Setting("attention variant (Eqs. 3-4), or a plug-in's", TA)
     ] = "sequence"
     # Paper conflict: the text says 512, Table I says 1280.
     feature_dim: Annotated[int, Field(ge=1, le=65_536, strict=True), Setting("size of audio and text features, D")] = (

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from whisq_core.errors import did_you_mean, raise_all, shown
-from whisq_core.spec.run import TA, Choice, Head, RunSpec, Setting, declared_settings
+from whisq_core.spec.choice import Choice
+from whisq_core.spec.run import TA, Head, RunSpec, Setting, declared_settings
 
 SETTINGS: Mapping[str, Setting] = declared_settings()
 SETTING_NAMES: tuple[str, ...] = tuple(SETTINGS)

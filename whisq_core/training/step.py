@@ -99,8 +99,7 @@ class Trainer:
                 self.suppose_frames_apart()
 
     def suppose_frames_apart(self) -> None:
-        """Where audio is projected, count the clips whose frames may be near each other (`alignment`): any one makes
-        the epoch go again, with questions, as all later ones do."""
+        """Count clips with frames that may be near each other (`alignment`): any makes the epoch go again, asking."""
         assert isinstance(self._clips, Clips)
         self._clips.near = torch.zeros((), dtype=torch.long, device=self._truth.device)
 
