@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whisq_core.errors import InputError
+from whisq_core.plugins import is_plugin
 from whisq_core.spec import RunSpec
 
 VARIANTS = ("avx512", "avx2", "base")  # fastest first
@@ -92,8 +93,9 @@ def serve(spec: RunSpec, audio_dim: int) -> bool:
         and audio_dim == spec.model.feature_dim
         and audio_dim % DIM_STEP == 0
         and spec.model.attention != "pooled_query"
+        and not is_plugin(spec.model.attention)
         and spec.model.pool == "mean"
         and not spec.model.layer_norm
-        and (spec.loss.p == 2 or spec.loss.ot_weight == 0)
+        and (spec.loss.ot_weight == 0 or (spec.loss.p == 2 and not is_plugin(spec.loss.alignment)))
         and chosen()[1] is not None
     )

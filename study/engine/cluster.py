@@ -24,8 +24,9 @@ from distributed.scheduler import KilledWorker
 from study.engine.pool import compute
 from study.engine.provenance import package_versions
 from study.engine.tasks import MAX_DEATHS, Jobs, Outcome, Outcomes, Task, died, failure_of
-from study.engine.workspace import Workspace, identify
+from study.engine.workspace import Workspace, brought_by, identify
 from study.terminal import Event, Show, log
+from whisq_core import plugins
 from whisq_core.device import resolve_auto
 from whisq_core.errors import InputError
 from whisq_core.spec import TrainSpec
@@ -143,7 +144,9 @@ class Cluster:
         places = (workspace.data.resolve(), workspace.features.resolve())
         while len(flights) < (1 + jobs.ahead) * self._workers and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
-            future = self._client.submit(_compute, task, *places, self._topic, key, VERSIONS, key=key)
+            future = self._client.submit(
+                _compute, task, *places, self._topic, key, VERSIONS | brought_by(task.spec), key=key
+            )
             future.add_done_callback(lambda future: self._inbox.put((future.key, "ended")))
             flights[key] = _Flight(task, future)
         return bool(flights)
@@ -233,8 +236,10 @@ def _compute(task: Task, data: Path, features: Path, topic: str, key: str, versi
 
 
 def check_versions(worker: str, wanted: Mapping[str, str | None]) -> None:
+    """`wanted` are the coordinator's packages and the distributions of the task's plug-ins."""
+    here = plugins.versions() | VERSIONS
     differing = [
-        f"{name} {VERSIONS[name]} instead of {there}" for name, there in wanted.items() if there != VERSIONS[name]
+        f"{name} {here.get(name)} instead of {there}" for name, there in wanted.items() if there != here.get(name)
     ]
     if differing:
         raise InputError(

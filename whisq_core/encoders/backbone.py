@@ -66,6 +66,8 @@ def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
         try:
             checkpoint = resolve(name, cache)
             how = preprocessing(checkpoint, kind)
+            if checkpoint.format == "plugin" and spec.precision != "float32":
+                raise InputError(f"backbone.{kind}: '{name}' is a plug-in, backbone.precision: allowed is float32.")
             found.append((checkpoint, FeatureKey(kind, checkpoint.digest, how, spec.precision)))
         except InputError as error:
             mistakes += error.mistakes

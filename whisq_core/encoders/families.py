@@ -33,6 +33,8 @@ def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
     Raises InputError when the checkpoint's family cannot serve as this kind of encoder.
     """
     family = checkpoint.family
+    if checkpoint.format == "plugin":
+        return f"a plug-in's own, of {kind}"
     if kind == "audio":
         if family not in _AUDIO:
             raise InputError(
@@ -55,8 +57,10 @@ def load_encoder(
     Raises InputError when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
     transformers raises over it.
     """
-    from whisq_core.encoders.encoder import Encoder, explained
+    from whisq_core.encoders.encoder import Encoder, PluginEncoder, explained
 
+    if checkpoint.format == "plugin":
+        return PluginEncoder(checkpoint, kind)
     with explained(checkpoint, "loaded"):
         return Encoder(checkpoint, load_family(checkpoint, kind), precision, device)
 
@@ -82,5 +86,7 @@ def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
     """
     from whisq_core.encoders.encoder import count, explained
 
+    if checkpoint.format == "plugin":
+        return None
     with explained(checkpoint, "loaded"):
         return count(checkpoint, load_family(checkpoint, kind))[1]
