@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from helpers.command import run
 from helpers.studies import Place, beginning_in, changed
-from study.engine.cluster import check_versions
 from system.test_install import python
 
+from study.engine.cluster import VERSIONS, check_versions
 from whisq_core import plugins
 from whisq_core.errors import InputError
 
@@ -177,10 +177,7 @@ def test_the_schema_of_init_offers_installed_plug_ins(site: Path, tmp_path: Path
 
 
 def test_a_worker_with_another_version_of_a_plug_in_is_refused(site: Path) -> None:
-    from study.engine.provenance import package_versions
-
-    here = package_versions()
-    check_versions("7", here | {"my-ablation-parts": "1.0"})
+    check_versions("7", VERSIONS | {"my-ablation-parts": "1.0"})
 
     with pytest.raises(InputError, match=r"worker 7 has my-ablation-parts 1\.0 instead of 1\.1"):
-        check_versions("7", here | {"my-ablation-parts": "1.1"})
+        check_versions("7", VERSIONS | {"my-ablation-parts": "1.1"})
