@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
 Moved = tuple[Array, Array]  # the statistic [seeds], and the influences on it [seeds, points]
 _MIN_WITHIN = 3  # as `whisq_core.metrics.within_group_srcc`
-_PAIRS_AT_ONCE = 512  # items of which all pairs are counted
+_VALUES_AT_ONCE = 64  # of the truth, in a table with all of the predictions
 
 
 def influence(
@@ -32,7 +32,7 @@ def influence(
     metric
         As ``"ta.utterance.srcc"``; its target is that of the other arguments.
     predicted, truth
-        [seeds, items] and [items]; a mean needs no truth.
+        [seeds, items] and [items], or [seeds, items] where each seed has a truth of its own; a mean needs no truth.
     member
         The group of each item, numbered from 0.
     group_truth
@@ -48,14 +48,13 @@ def influence(
     if statistic == "mean":
         return _mean(predicted)
     assert truth is not None, f"{metric} needs the truth"
+    truth = np.atleast_2d(truth)
     if level == "system":
         predicted = np.stack([group_means(one, member) for one in predicted])
-        truth = group_means(truth, member) if group_truth is None else group_truth
+        truth = np.stack([group_means(one, member) for one in truth]) if group_truth is None else group_truth[None]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         values, moved = (
-            _within(predicted, truth, member)
-            if level == "within_system"
-            else _STATISTICS[statistic](predicted, truth[None])
+            _within(predicted, truth, member) if level == "within_system" else _STATISTICS[statistic](predicted, truth)
         )
     undefined = ~np.isfinite(predicted).all(axis=1) | ~np.isfinite(moved).all(axis=1)
     values[undefined], moved[undefined] = np.nan, np.nan
@@ -72,7 +71,7 @@ def _mse(predicted: Array, truth: Array) -> Moved:
 
 
 def _lcc(predicted: Array, truth: Array) -> Moved:
-    x, y = predicted - predicted.mean(axis=1, keepdims=True), truth - truth.mean()
+    x, y = predicted - predicted.mean(axis=1, keepdims=True), truth - truth.mean(axis=1, keepdims=True)
     x[np.ptp(predicted, axis=1) == 0], y[np.ptp(truth, axis=1) == 0] = 0.0, 0.0  # a constant's rounding is no spread
     return _ratio(x * y, x * x, y * y, degree=1)
 
@@ -88,19 +87,32 @@ def _srcc(predicted: Array, truth: Array) -> Moved:
 
 def _ktau(predicted: Array, truth: Array) -> Moved:
     """Concordance and untied pairs of each item with all others."""
-    sums = np.empty((3, *predicted.shape))
-    for seed, values in enumerate(predicted):
-        for start in range(0, len(values), _PAIRS_AT_ONCE):  # all pairs of many items would not fit into memory
-            part = slice(start, start + _PAIRS_AT_ONCE)
-            x, y = _signs(values[part], values), _signs(truth[0, part], truth[0])
-            sums[:, seed, part] = [pairs.sum(axis=1, dtype=np.int64) for pairs in (x * y, np.abs(x), np.abs(y))]
-    of_xy, of_xx, of_yy = 2 * sums / predicted.shape[1]
+    sides = zip(predicted, np.broadcast_to(truth, predicted.shape), strict=True)
+    of_xy, of_xx, of_yy = np.stack([_pairs(*both) for both in sides], axis=1) * 2 / predicted.shape[1]
     return _ratio(of_xy, of_xx, of_yy, degree=2)
 
 
-def _signs(some: Array, values: Array) -> NDArray[np.int8]:
-    differences = some[:, None] - values
-    return (differences > 0).astype(np.int8) - (differences < 0)
+def _pairs(x: Array, y: Array) -> Groups:
+    """[3, items]: each item's concordant pairs less its discordant ones, its pairs untied in x, and those in y.
+
+    Counted in a table of the values of both sides, which is small where labels have few values.
+    """
+    (of_x, x_counts), (of_y, y_counts) = (
+        np.unique(side, return_inverse=True, return_counts=True)[1:] for side in (x, y)
+    )
+    x_below, y_below = (np.concatenate([[0], np.cumsum(counts)]) for counts in (x_counts, y_counts))
+    concordant, below = np.empty(len(x), np.int64), np.zeros(len(x_below), np.int64)
+    for start in range(0, len(y_counts), _VALUES_AT_ONCE):
+        width = min(_VALUES_AT_ONCE, len(y_counts) - start)
+        here = np.flatnonzero((of_y >= start) & (of_y < start + width))
+        u, v = of_x[here], of_y[here] - start
+        table = np.zeros((len(x_below), width + 1), np.int64)
+        table[1:, 1:] = np.bincount(u * width + v, minlength=len(x_counts) * width).reshape(-1, width)
+        table = table.cumsum(axis=0).cumsum(axis=1) + below[:, None]  # items below a value of x and one of y
+        of_table = table[u, v] + table[u + 1, v] + table[u, v + 1] + table[u + 1, v + 1]
+        of_sides = x_below[u] + x_below[u + 1] + y_below[v + start] + y_below[v + start + 1]
+        concordant[here], below = of_table - of_sides + len(x), table[:, -1]
+    return np.stack([concordant, len(x) - x_counts[of_x], len(x) - y_counts[of_y]])
 
 
 def _ratio(of_xy: Array, of_xx: Array, of_yy: Array, degree: int) -> Moved:
@@ -117,7 +129,7 @@ def _within(predicted: Array, truth: Array, member: Groups) -> Moved:
     for group in np.unique(member):
         inside = np.flatnonzero(member == group)
         if len(inside) >= _MIN_WITHIN:
-            values, of_group = _srcc(predicted[:, inside], truth[None, inside])
+            values, of_group = _srcc(predicted[:, inside], truth[:, inside])
             defined = np.isfinite(values)
             moved[np.ix_(defined, inside)] = of_group[defined]
             of_items[:, inside] = np.where(defined, values, np.nan)[:, None]

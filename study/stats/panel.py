@@ -42,7 +42,7 @@ def panel_scores(
     """
     sizes = np.array([len(of_item) for of_item in ratings])
     longer = float(np.mean(sizes) / np.mean(sizes // 2))  # how many times a half the whole panel is
-    halves = [_halves(ratings, np.random.default_rng((SEED, split))) for split in range(NUM_SPLITS)]
+    halves = halves_of(ratings)
     noise = np.stack([2 * of_item.var(axis=0, ddof=1) / len(of_item) for of_item in ratings])
     found = {}
     for metric in metrics:
@@ -51,21 +51,28 @@ def panel_scores(
         if statistic == "mse":
             found[metric] = _squared(noise[:, at], level, metric, items)
         elif statistic != "mean":
-            found[metric] = _correlation([(one[:, at], two[:, at]) for one, two in halves], metric, items, longer)
+            found[metric] = _correlation(halves[..., at], metric, items, longer)
     return found
 
 
-def _halves(ratings: Sequence[Array], generator: np.random.Generator) -> tuple[Array, Array]:
-    """The means of two disjoint halves of each item's ratings; of an odd number one is left out."""
-    shuffled = [generator.permutation(of_item)[: 2 * (len(of_item) // 2)] for of_item in ratings]
-    first, second = zip(*(np.split(of_item, 2) for of_item in shuffled), strict=True)
-    return np.stack([half.mean(axis=0) for half in first]), np.stack([half.mean(axis=0) for half in second])
+def halves_of(ratings: Sequence[Array]) -> Array:
+    """The means [2, splits, items, targets] of two disjoint halves of each item's ratings; an odd one is left out."""
+    halves = np.empty((2, NUM_SPLITS, len(ratings), ratings[0].shape[1]))
+    sizes = np.array([len(of_item) for of_item in ratings])
+    for split in range(NUM_SPLITS):
+        generator = np.random.default_rng((SEED, split))
+        for size in np.unique(sizes):  # all items of one size at once
+            here, half = np.flatnonzero(sizes == size), size // 2
+            order = generator.permuted(np.tile(np.arange(size), (len(here), 1)), axis=1)
+            shuffled = np.take_along_axis(np.stack([ratings[at] for at in here]), order[..., None], axis=1)
+            halves[:, split, here] = [shuffled[:, :half].mean(axis=1), shuffled[:, half : 2 * half].mean(axis=1)]
+    return halves
 
 
-def _correlation(halves: Sequence[tuple[Array, Array]], metric: str, items: Items, longer: float) -> Interval:
-    of_splits = [influence(metric, one[None], two, items.groups.codes) for one, two in halves]
-    half = float(np.mean([values[0] for values, _ in of_splits]))
-    error = items.error(metric, np.mean([moved for _, moved in of_splits], axis=0)).error
+def _correlation(halves: Array, metric: str, items: Items, longer: float) -> Interval:
+    values, moved = influence(metric, halves[0], halves[1], items.groups.codes)
+    half = float(values.mean())
+    error = items.error(metric, moved.mean(axis=0, keepdims=True)).error
     whole, slope = _stepped_up(half, longer, metric.rsplit(".", 1)[1])
     found = _interval(whole, Error(error.value * slope, error.freedom))
     return Interval(whole, np.nan, 0, max(found.low, -1.0), min(found.high, 1.0))

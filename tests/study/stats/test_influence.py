@@ -109,3 +109,18 @@ def test_the_values_beside_the_influences_are_those_of_evaluate(seed: int) -> No
         found, moved = influences(name, seeds, truth, MEMBER)
         assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert np.array_equal(np.isnan(moved).all(axis=1), np.isnan(expected))
+
+
+@pytest.mark.parametrize("name", metrics_of("ta"))
+def test_seeds_with_a_truth_of_their_own_are_as_one_at_a_time(name: str) -> None:
+    sides = [np.stack(side) for side in zip(*map(sample, range(6)), strict=True)]
+    together = influences(name, *sides, MEMBER)
+    alone = [influences(name, predicted[None], truth, MEMBER) for predicted, truth in zip(*sides, strict=True)]
+    for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+        assert np.array_equal(found, np.concatenate(expected), equal_nan=True)
+
+
+def test_pairs_of_many_values_without_ties_are_those_of_scipy() -> None:
+    predicted, truth = np.random.default_rng(0).normal(size=(2, 300))
+    (found,), _ = influences("ta.utterance.ktau", (predicted + truth)[None], truth, np.arange(300))
+    assert found == pytest.approx(stats.kendalltau(predicted + truth, truth).statistic, abs=1e-12)

@@ -1,6 +1,7 @@
 """The human ceiling against simulated and real panels; contrasts against the same sums done by hand."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy import stats
 
 from study.stats import judge
 from study.stats.items import Items
-from study.stats.panel import panel_scores
+from study.stats.panel import halves_of, panel_scores
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "aes_pam_ratings.jsonl"
 ERRORS = {"whisq": 0.3, "no_ot": 0.4, "mlp": 0.5}
@@ -53,6 +54,19 @@ def test_real_panels_agree_as_their_halves_do() -> None:
     found = panel_scores(ratings, items, names, [f"{name}.utterance.srcc" for name in names])
     for name, of_halves in zip(names, (0.685, 0.743), strict=True):
         assert found[f"{name}.utterance.srcc"].mean == pytest.approx(2 * of_halves / (1 + of_halves), abs=0.01)
+
+
+@pytest.mark.parametrize("sizes", [(2,), (5,), (3, 6, 5)])
+def test_halves_are_means_of_disjoint_ratings_drawn_for_each_clip_and_split(sizes: tuple[int, ...]) -> None:
+    bits = [2.0 ** np.arange(sizes[item % len(sizes)]) for item in range(40)]  # a sum of these tells which were taken
+    first, second = halves_of([of_item[:, None] for of_item in bits])[..., 0]
+    counts = np.array([len(of_item) // 2 for of_item in bits])
+    taken = [np.array(half * counts, dtype=np.int64) for half in (first, second)]
+    assert not (taken[0] & taken[1]).any()
+    for half in taken:
+        assert (np.bitwise_count(half) == counts).all()
+        ways = [math.comb(len(of_item), len(of_item) // 2) for of_item in bits]
+        assert all(len(np.unique(of_item)) > 0.6 * number for of_item, number in zip(half.T, ways, strict=True))
 
 
 def test_a_contrast_is_the_weighted_sum_over_common_seeds() -> None:
