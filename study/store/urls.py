@@ -46,6 +46,10 @@ def parse(url: str) -> URL:
         raise InputError(f"storage '{masked(url)}': found '{parsed.drivername}'. {_ALLOWED}")
     if parsed.drivername == "sqlite":
         _check_file(url, parsed)
+    elif "=" in "".join(part or "" for part in (parsed.username, parsed.host, parsed.database)):
+        raise InputError(  # which the driver's errors would repeat, and it may be a password
+            f"storage '{masked(url)}': '=' stands where a user, host or database is named. {_ALLOWED}"
+        )
     return parsed
 
 
