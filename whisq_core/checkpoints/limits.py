@@ -98,6 +98,10 @@ def _check_code(who: str, path: Path, key: str, value: Any) -> None:
             f"{who}: '{key}' in {path} names code to be run, which is never done: checkpoints are data. "
             f"If transformers knows the family itself, remove '{key}' from a copy of the folder."
         )
+    if key == "quantization_config" and value:
+        raise InputError(f"{who}: {path} is of quantised weights, which are not read. Give the folder of whole ones.")
+    if key == "architectures" and not (value is None or (isinstance(value, list) and {*map(type, value)} <= {str})):
+        raise InputError(f"{who}: 'architectures' in {path} is {shown(value)}, allowed: a list of names.")
 
 
 def _check_sizes(who: str, path: Path, key: str, value: Any) -> None:
