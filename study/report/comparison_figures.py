@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, VERMILION, finish, translucent
+from study.report.style import BLACK, BLUE, GREEN, GREY, GRID, PURPLE, VERMILION, finish, stretched, translucent
 from study.results import TableResults
 from study.stats import Interval
 from study.tables import UNTRAINED_MARK, TableFrame, TableRow
@@ -29,11 +29,12 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     better = "right" if higher_is_better(frame.metric) else "left"
     subtitle = f"Difference from {reference}, {better} is better. Grey: equivalence margin ±{margin:g}."
     compared = [row.comparison for row in rows if row.comparison]
+    labels = [row.label for row in rows]
     partial = [
-        _intervals(rows, "95 %, other seeds", BLUE, -_SPLIT, [found.seeds for found in compared]),
-        _intervals(rows, "95 %, other systems", VERMILION, _SPLIT, [found.systems for found in compared]),
+        _intervals(labels, "95 %, other seeds", BLUE, -_SPLIT, [found.seeds for found in compared]),
+        _intervals(labels, "95 %, other systems", VERMILION, _SPLIT, [found.systems for found in compared]),
     ]
-    both = _intervals(rows, "both, at the level of the verdict", BLACK, 0.0, [_both(row) for row in rows])
+    both = _intervals(labels, "both, at the level of the verdict", BLACK, 0.0, [_both(row) for row in rows])
     both.update(marker_size=9, error_x_thickness=3)
     figure = go.Figure([both, *partial])
     figure.add_vrect(x0=-margin, x1=margin, fillcolor=GRID, line_width=0, layer="below")
@@ -41,31 +42,63 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
-    low, high = _range(rows, margin)
-    for index, row in enumerate(rows):
-        mean = row.comparison.mean if row.comparison else low
-        if not low <= mean <= high:
-            shown = f"{mean:+.3f}".replace("-", "−")
-            text = f"◂ {shown}" if mean < low else f"{shown} ▸"
-            place = {"x": low, "xanchor": "left"} if mean < low else {"x": high, "xanchor": "right"}
-            figure.add_annotation(y=index, text=text, showarrow=False, bgcolor="white", **place)
-    finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 150 + 40 * len(rows))
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=[row.label for row in rows], range=[len(rows) - 0.4, -0.6]
-    )
+    ceiling = _ceiling(frame)
+    low, high = limits = _range(rows, margin, ceiling)
+    for index, found in enumerate(compared):
+        if not low <= found.mean <= high:
+            _outside(figure, index, limits, found.mean)
+    if ceiling:
+        _draw_ceiling(figure, ceiling, len(rows), limits)
+        labels.append("Another panel of raters")
+    finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 180 + 40 * len(labels))
+    figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6])
     figure.update_xaxes(title_text=f"{title(frame.metric)}: row − reference", range=[low, high])
-    figure.update_layout(margin_r=150, legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
+    legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}  # of three lines on a narrow page
+    figure.update_layout(margin={"r": 150, "t": 120}, legend=legend)
     return figure
 
 
-def _range(rows: Sequence[TableRow], margin: float) -> tuple[float, float]:
-    """A little more than the margin and the rows' intervals; untrained encoders count only among themselves."""
+def _ceiling(frame: TableFrame) -> Interval | None:
+    """Another panel's score less the reference's mean."""
+    reference = next((row.estimate(frame.metric) for row in frame.rows if row.is_reference), None)
+    if frame.ceiling is None or not isinstance(reference, Interval):
+        return None
+    mean, low, high = (end - reference.mean for end in (frame.ceiling.mean, frame.ceiling.low, frame.ceiling.high))
+    return Interval(mean, frame.ceiling.sd, frame.ceiling.n, low, high)
+
+
+def _draw_ceiling(figure: go.Figure, ceiling: Interval, place: int, limits: tuple[float, float]) -> None:
+    """A line of its own below the rows, and a dotted line through all of them where it is within their range."""
+    figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=place, text="human ceiling", showarrow=False)
+    if limits[0] <= ceiling.mean <= limits[1]:
+        figure.add_trace(_intervals(["Another panel of raters"], "human ceiling", PURPLE, place, [ceiling]))
+        figure.data[-1].update(showlegend=False, marker_symbol="diamond", marker_size=9)
+        figure.add_vline(x=ceiling.mean, line={"color": PURPLE, "width": 1, "dash": "dot"}, layer="below")
+    else:
+        _outside(figure, place, limits, ceiling.mean, f" [{ceiling.low:+.3f}, {ceiling.high:+.3f}]")
+
+
+def _outside(figure: go.Figure, place: int, limits: tuple[float, float], mean: float, interval: str = "") -> None:
+    """An arrow towards what the range leaves out, with its value."""
+    shown, (low, high) = f"{mean:+.3f}{interval}".replace("-", "−"), limits
+    text = f"◂ {shown}" if mean < low else f"{shown} ▸"
+    x, anchor = (low, "left") if mean < low else (high, "right")
+    figure.add_annotation(x=x, xanchor=anchor, y=place, text=text, showarrow=False, bgcolor="white")
+
+
+def _range(rows: Sequence[TableRow], margin: float, ceiling: Interval | None) -> tuple[float, float]:
+    """A little more than the margin and the rows' intervals; untrained encoders count only among themselves.
+
+    The human ceiling counts where that leaves the rows half of the range.
+    """
     shown = [row for row in rows if UNTRAINED_MARK not in row.marks] or rows
     intervals = [
         one for row in shown if row.comparison for one in (_both(row), row.comparison.seeds, row.comparison.systems)
     ]
     ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
     low, high = min([-margin, *ends]), max([margin, *ends])
+    if ceiling:
+        low, high = stretched(low, high, (ceiling.low, ceiling.high))
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
@@ -76,11 +109,11 @@ def _both(row: TableRow) -> Interval:
 
 
 def _intervals(
-    rows: Sequence[TableRow], name: str, colour: str, offset: float, intervals: Sequence[Interval]
+    labels: Sequence[str], name: str, colour: str, offset: float, intervals: Sequence[Interval]
 ) -> go.Scatter:
     return go.Scatter(
         x=[interval.mean for interval in intervals],
-        y=[index + offset for index in range(len(rows))],
+        y=[index + offset for index in range(len(labels))],
         error_x={
             "type": "data",
             "symmetric": False,
@@ -92,7 +125,7 @@ def _intervals(
         mode="markers",
         marker={"size": 6, "color": colour},
         name=name,
-        customdata=[(row.label, interval.low, interval.high) for row, interval in zip(rows, intervals, strict=True)],
+        customdata=[(label, interval.low, interval.high) for label, interval in zip(labels, intervals, strict=True)],
         hovertemplate="%{customdata[0]}<br>%{x:+.4f} [%{customdata[1]:+.4f}, %{customdata[2]:+.4f}]<extra></extra>",
     )
 

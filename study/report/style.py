@@ -63,6 +63,12 @@ def finish(figure: "Figure", title: str, warning: str, subtitle: str, height: in
     return figure
 
 
+def stretched(low: float, high: float, ends: Sequence[float]) -> tuple[float, float]:
+    """A range that holds `ends` too, or the same range where they would leave less than half to what it holds."""
+    wider = min(low, *ends), max(high, *ends)
+    return wider if wider[1] - wider[0] <= 2 * (high - low) else (low, high)
+
+
 def short(values: Sequence[float] | np.ndarray) -> list[Any]:
     """Plain numbers of five digits, undefined ones as None: small in the page, and any Plotly reads them."""
     return [None if np.isnan(value) else float(f"{value:.5g}") for value in np.asarray(values, dtype=np.float64)]

@@ -32,7 +32,7 @@ def influence(
     metric
         As ``"ta.utterance.srcc"``; its target is that of the other arguments.
     predicted, truth
-        [seeds, items] and [items], or [seeds, items] where each seed has a truth of its own; a mean needs no truth.
+        [seeds, items] and [items]; a mean needs no truth. Either may be [seeds, items], and the other [1, items].
     member
         The group of each item, numbered from 0.
     group_truth
@@ -87,7 +87,7 @@ def _srcc(predicted: Array, truth: Array) -> Moved:
 
 def _ktau(predicted: Array, truth: Array) -> Moved:
     """Concordance and untied pairs of each item with all others."""
-    sides = zip(predicted, np.broadcast_to(truth, predicted.shape), strict=True)
+    sides = zip(*np.broadcast_arrays(predicted, truth), strict=True)
     of_xy, of_xx, of_yy = np.stack([_pairs(*both) for both in sides], axis=1) * 2 / predicted.shape[1]
     return _ratio(of_xy, of_xx, of_yy, degree=2)
 
@@ -125,7 +125,8 @@ def _ratio(of_xy: Array, of_xx: Array, of_yy: Array, degree: int) -> Moved:
 
 def _within(predicted: Array, truth: Array, member: Groups) -> Moved:
     """The mean SRCC inside groups, weighted by their items; groups that are left out have no influence."""
-    moved, of_items = np.zeros_like(predicted), np.full_like(predicted, np.nan)
+    shape = np.broadcast_shapes(predicted.shape, truth.shape)
+    moved, of_items = np.zeros(shape), np.full(shape, np.nan)
     for group in np.unique(member):
         inside = np.flatnonzero(member == group)
         if len(inside) >= _MIN_WITHIN:

@@ -1,6 +1,6 @@
 """Judge one table: predictions in, intervals, comparisons and verdicts out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,12 +11,12 @@ from study.stats.controls import alarms, flags, omq_difference
 from study.stats.evidence import Evidence
 from study.stats.influence import Array, influence
 from study.stats.items import MIN_GROUPS, UNKNOWN, Items
-from study.stats.panel import MIN_RATINGS, panel_scores
+from study.stats.panel import MIN_RATINGS, moved_by_raters, panel_scores
 from study.stats.power import design
 from study.stats.uncertainty import Comparison, Interval, compare, summarise
 from study.stats.verdicts import Decision, decide
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.metrics import MEAN, evaluate
+from whisq_core.metrics import MEAN, evaluate, title
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Judgement:
     """The whole table. `design` says what it could decide at all; `notes` begin with the alarms of its controls.
 
     `procedure` says in sentences what the verdicts rest on and what they do not cover. `changed` is that of the
-    evidence. `contrasts` are exploratory, on the primary metric; `panel` is how another panel of raters would do.
+    evidence. `contrasts` are exploratory, on the primary metric; `panel` is how another panel of raters would do, and
+    `by_raters` by how much it would move each declared difference (standard deviation).
     """
 
     metric: str
@@ -56,6 +57,7 @@ class Judgement:
     num_systems: int
     contrasts: Mapping[str, Comparison]
     panel: Mapping[str, Interval]
+    by_raters: Mapping[str, float]
 
     def primary(self, row: str) -> Comparison | None:
         """The comparison of `row` on the primary metric; None for the reference and for rows never compared."""
@@ -81,6 +83,7 @@ def judge(evidence: Evidence) -> Judgement:
     decisions = _decide_all(evidence, comparisons)
     summaries = {row: {name: summarise(of_seeds) for name, of_seeds in values[row].items()} for row in values}
     differences = {row: omq_difference(evidence, row) for row in rows}
+    panel, by_raters = _panel(evidence)
     return Judgement(
         metric=evidence.metric,
         margin=evidence.margin,
@@ -96,7 +99,7 @@ def judge(evidence: Evidence) -> Judgement:
             )
             for row in rows
         },
-        design=_design(evidence, items, comparisons),
+        design=(*_design(evidence, items, comparisons), *_raters(evidence, by_raters)),
         notes=alarms(evidence, summaries, decisions, differences),
         procedure=_procedure(evidence, items),
         changed=evidence.changed,
@@ -106,7 +109,8 @@ def judge(evidence: Evidence) -> Judgement:
             name: contrast(weights, evidence.metric, evidence.seeds, values, moved, items)
             for name, weights in evidence.contrasts.items()
         },
-        panel=_panel(evidence),
+        panel=panel,
+        by_raters=by_raters,
     )
 
 
@@ -131,15 +135,41 @@ def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
     return {name: np.array([values[name] for values in of_seeds]) for name in evidence.all_metrics}
 
 
-def _panel(evidence: Evidence) -> Mapping[str, Interval]:
-    """How another panel would do on the items that have enough ratings; nothing where no others do."""
-    ratings = evidence.ratings or ()
-    rated = [at for at, of_item in enumerate(ratings) if len(of_item) >= MIN_RATINGS]
+def _panel(evidence: Evidence) -> tuple[Mapping[str, Interval], Mapping[str, float]]:
+    """How another panel would do on the items that have enough ratings, and by how much it would move each row's
+    difference from the reference; nothing where no item has them.
+    """
+    every = evidence.ratings or ()
+    rated = [at for at, of_item in enumerate(every) if len(of_item) >= MIN_RATINGS]
     if not rated:
-        return {}
+        return {}, {}
     second = evidence.second_groups
     items = Items.of([evidence.groups[at] for at in rated], None if second is None else [second[at] for at in rated])
-    return panel_scores([ratings[at] for at in rated], items, evidence.targets, evidence.all_metrics)
+    ratings = [every[at] for at in rated]
+    target, level, statistic = evidence.metric.rsplit(".", 2)
+    column, reference, moved = evidence.targets.index(target), evidence.reference or "", dict[str, float]()
+    given = level == "system" and evidence.group_truth is not None  # true scores that no rating moves
+    if reference in evidence.predictions and evidence.truth is not None and statistic != MEAN and not given:
+        means = {
+            row: of_seeds[:, rated, column].mean(axis=0)
+            for row, of_seeds in evidence.predictions.items()
+            if row == reference or row in evidence.compared
+        }
+        labels, of_target = evidence.truth[rated, column], [of_item[:, column] for of_item in ratings]
+        moved = moved_by_raters(evidence.metric, means, reference, labels, of_target, items.groups.codes)
+    return panel_scores(ratings, items, evidence.targets, evidence.all_metrics), moved
+
+
+def _raters(evidence: Evidence, by_raters: Mapping[str, float]) -> Iterator[str]:
+    """How much of the declared differences is the noise of one panel."""
+    moved = [by_raters[row] for row in evidence.compared if by_raters.get(row, np.nan) >= 0]
+    if moved:
+        yield (
+            f"Another panel of as many raters would move the declared differences in {title(evidence.metric)} by "
+            f"{' to '.join(dict.fromkeys((f'{min(moved):.2g}', f'{max(moved):.2g}')))} (standard deviation; ratings of "
+            f"one item taken as independent of those of others). The error over {evidence.group_noun} holds this "
+            "already."
+        )
 
 
 def _compare_all(

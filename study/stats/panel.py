@@ -4,6 +4,10 @@ The ratings of each item are split into halves at random, many times; how one ha
 the size of the whole panel by Spearman's and Brown's formula. The error is that over other systems, of the mean over
 splits. The squared error between two panels is twice the variance of a panel's mean.
 
+A panel's noise also moves the differences of rows, the less the more alike their predictions are. Items of other
+systems come with ratings of their own, so that the error over systems holds this noise already: it is a number to read,
+and added to no interval.
+
 Sources: Spearman and Brown, both Br. J. Psychol. 1910; rank correlations of a normal distribution: Kendall 1970.
 """
 
@@ -12,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from study.stats import student
-from study.stats.influence import Array, influence
+from study.stats.influence import Array, Groups, influence
 from study.stats.items import Error, Items
 from study.stats.uncertainty import LEVEL, Interval
 
@@ -55,6 +59,36 @@ def panel_scores(
     return found
 
 
+def moved_by_raters(
+    metric: str, rows: Mapping[str, Array], reference: str, truth: Array, ratings: Sequence[Array], member: Groups
+) -> dict[str, float]:
+    """The standard deviation that other panels of as many raters, of the same items, give each row's difference.
+
+    The labels are moved both ways by what two halves of a panel differ, shrunk to what two whole panels differ. Ratings
+    of an item are taken as independent of those of other items.
+
+    Parameters
+    ----------
+    metric, member
+        As `influence` takes them.
+    rows, reference
+        Row -> predictions [items], seeds averaged; and the row that the others are compared with.
+    truth, ratings
+        [items], the labels, and an array [raters] for each item, of two raters at least.
+    """
+    one, two = halves_of([of_item[:, None] for of_item in ratings])[..., 0]
+    sizes = np.array([len(of_item) for of_item in ratings])
+    noise = (one - two) * np.sqrt(sizes // 2 / sizes) / 2
+    labels = np.concatenate([truth + noise, truth - noise])
+
+    def between_panels(row: str) -> Array:
+        values, _ = influence(metric, rows[row][None], labels, member)
+        return np.subtract(*np.split(values, 2))
+
+    base = between_panels(reference)
+    return {row: float(np.sqrt(np.mean((between_panels(row) - base) ** 2) / 2)) for row in rows if row != reference}
+
+
 def halves_of(ratings: Sequence[Array]) -> Array:
     """The means [2, splits, items, targets] of two disjoint halves of each item's ratings; an odd one is left out."""
     halves = np.empty((2, NUM_SPLITS, len(ratings), ratings[0].shape[1]))
@@ -64,7 +98,7 @@ def halves_of(ratings: Sequence[Array]) -> Array:
         for size in np.unique(sizes):  # all items of one size at once
             here, half = np.flatnonzero(sizes == size), size // 2
             order = generator.permuted(np.tile(np.arange(size), (len(here), 1)), axis=1)
-            shuffled = np.take_along_axis(np.stack([ratings[at] for at in here]), order[..., None], axis=1)
+            shuffled = np.take_along_axis(np.stack([ratings[int(at)] for at in here]), order[..., None], axis=1)
             halves[:, split, here] = [shuffled[:, :half].mean(axis=1), shuffled[:, half : 2 * half].mean(axis=1)]
     return halves
 

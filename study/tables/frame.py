@@ -79,6 +79,14 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class _Panel:
+    id: str = "human_panel"
+    label: str = "Another panel of raters"
+    section: str = "Human ceiling"
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class TableSection:
     """A titled part of the table."""
 
@@ -116,6 +124,12 @@ class TableFrame:
     def reference(self) -> Declared | None:
         """The row that others are compared with."""
         return next((row.declared for row in self.rows if row.is_reference), None)
+
+    @property
+    def ceiling(self) -> Interval | None:
+        """How another panel of raters does on the primary metric; None where it is not known."""
+        found = next((row.estimate(self.metric) for row in self.rows if isinstance(row.declared, _Panel)), None)
+        return found if isinstance(found, Interval) else None
 
     @property
     def statement(self) -> str:

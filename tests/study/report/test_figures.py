@@ -13,7 +13,7 @@ from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
 from study.report.sweep_figure import positions
-from study.stats import summarise
+from study.stats import Interval, Judgement, summarise
 from study.tables import judge_table
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)
@@ -71,6 +71,29 @@ def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
 
 
+def with_ceiling(mean: float, low: float, high: float) -> Judgement:
+    return replace(JUDGEMENT, panel={JUDGEMENT.metric: Interval(mean, np.nan, 0, low, high)})
+
+
+def test_the_human_ceiling_is_a_line_of_the_differences_with_its_interval():
+    reference = JUDGEMENT.rows["whisq"].summaries[JUDGEMENT.metric].mean
+    figure = figures(RESULTS, with_ceiling(reference + 0.03, reference + 0.01, reference + 0.04))["differences"]
+    ceiling, place = figure.data[-1], len(figure.layout.yaxis.ticktext) - 1
+    assert figure.layout.yaxis.ticktext[place] == "Another panel of raters"
+    assert (ceiling.x[0], ceiling.y[0]) == (pytest.approx(0.03), place)
+    assert (ceiling.error_x.arrayminus[0], ceiling.error_x.array[0]) == pytest.approx((0.02, 0.01))
+    assert figure.layout.shapes[-1].x0 == pytest.approx(0.03)
+    assert figure.layout.annotations[-1].text == "human ceiling"
+
+
+def test_a_ceiling_far_from_the_rows_is_an_arrow_and_does_not_squeeze_them():
+    figure, alone = (figures(RESULTS, judged)["differences"] for judged in (with_ceiling(9, 8, 9.5), JUDGEMENT))
+    assert figure.layout.xaxis.range == alone.layout.xaxis.range
+    reference = JUDGEMENT.rows["whisq"].summaries[JUDGEMENT.metric].mean
+    ends = [f"{end - reference:+.3f}" for end in (9, 8, 9.5)]
+    assert figure.layout.annotations[-1].text == f"{ends[0]} [{ends[1]}, {ends[2]}] ▸"
+
+
 def test_untrained_rows_do_not_set_the_ranges_that_rows_share():
     without = figures(RESULTS, JUDGEMENT)
     far = JUDGEMENT.primary("w2v2_modernbert").mean
@@ -98,6 +121,13 @@ def test_a_swept_setting_is_drawn_with_intervals_and_the_reference_as_a_band():
     assert list(figure.layout.xaxis.ticktext) == ["0", "4.057e-05", "0.1"]
     band = summarise(RESULTS.cells.loc[RESULTS.cells["row"] == "whisq", "ta.utterance.srcc"].to_numpy())
     assert (figure.layout.shapes[0].y0, figure.layout.shapes[0].y1) == pytest.approx((band.low, band.high))
+
+    lowest = min(trace.y)
+    for mean, drawn, said in ((lowest, 1, " Dotted: another panel of raters, "), (9, 0, " Another panel of raters, ")):
+        judged = with_ceiling(mean, mean - 0.1, mean + 0.1)
+        figure = figures(replace(RESULTS, file=replace(RESULTS.file, sweeps=(swept,))), judged)["sweeps"]
+        assert [line.y0 for line in figure.layout.shapes if line.line.dash == "dot"] == [mean] * drawn
+        assert f"{said}{mean:.3f} [{mean - 0.1:.3f}, {mean + 0.1:.3f}]." in figure.layout.title.text
 
 
 def test_values_of_a_sweep_stand_by_their_logarithm_where_they_span_much_and_zero_has_its_own_place():

@@ -118,6 +118,9 @@ def test_seeds_with_a_truth_of_their_own_are_as_one_at_a_time(name: str) -> None
     alone = [influences(name, predicted[None], truth, MEMBER) for predicted, truth in zip(*sides, strict=True)]
     for found, expected in zip(together, zip(*alone, strict=True), strict=True):
         assert np.array_equal(found, np.concatenate(expected), equal_nan=True)
+    one_row = influences(name, sides[0][:1], sides[1], MEMBER)
+    for found, expected in zip(one_row, influences(name, np.repeat(sides[0][:1], 6, 0), sides[1], MEMBER), strict=True):
+        assert np.array_equal(found, expected, equal_nan=True)
 
 
 def test_pairs_of_many_values_without_ties_are_those_of_scipy() -> None:

@@ -11,8 +11,9 @@ from helpers.evidence import evidence
 from scipy import stats
 
 from study.stats import judge
+from study.stats.influence import influence
 from study.stats.items import Items
-from study.stats.panel import halves_of, panel_scores
+from study.stats.panel import halves_of, moved_by_raters, panel_scores
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "aes_pam_ratings.jsonl"
 ERRORS = {"whisq": 0.3, "no_ot": 0.4, "mlp": 0.5}
@@ -67,6 +68,38 @@ def test_halves_are_means_of_disjoint_ratings_drawn_for_each_clip_and_split(size
         assert (np.bitwise_count(half) == counts).all()
         ways = [math.comb(len(of_item), len(of_item) // 2) for of_item in bits]
         assert all(len(np.unique(of_item)) > 0.6 * number for of_item, number in zip(half.T, ways, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["q.utterance.srcc", "q.utterance.mse", "q.system.lcc"])
+def test_the_noise_of_raters_in_a_difference_is_its_spread_over_panels(metric: str) -> None:
+    draw = np.random.default_rng(1)
+    systems = np.repeat(np.arange(20), 15)
+    quality = draw.normal(3, 0.6, 20)[systems] + draw.normal(0, 0.6, 300)
+    shared = quality + draw.normal(0, 0.3, 300)
+    rows = shared + draw.normal(0, [[0.2], [0.4]], (2, 300))
+    panels = quality[:, None] + draw.normal(0, 1, (200, 300, 5))
+
+    of_panels = [influence(metric, rows, panel.mean(axis=1), systems)[0] for panel in panels]
+    named = {"reference": rows[0], "other": rows[1], "alike": rows[0]}
+    found = [
+        moved_by_raters(metric, named, "reference", panel.mean(axis=1), list(panel), systems) for panel in panels[:8]
+    ]
+    spread = np.std(np.subtract(*np.transpose(of_panels)), ddof=1)
+    assert np.mean([one["other"] for one in found]) == pytest.approx(spread, rel=0.15)
+    assert {one["alike"] for one in found} == {0.0}
+
+
+def test_a_judgement_says_how_much_another_panel_would_move_the_declared_differences() -> None:
+    table = evidence(errors=ERRORS)
+    draw = np.random.default_rng(2)
+    ratings = tuple(label + draw.normal(0, 0.5, (5, 2)) for label in table.truth)
+    judged = judge(replace(table, ratings=ratings))
+    assert set(judged.by_raters) == {"no_ot", "mlp"}
+    low, high = (f"{value:.2g}" for value in sorted(judged.by_raters.values()))
+    assert f"differences in TA U-SRCC by {low} to {high} (standard deviation" in judged.design[-1]
+    for row, moved in judged.by_raters.items():
+        assert 0 < moved < judged.primary(row).by_systems.value
+    assert judge(table).by_raters == {}
 
 
 def test_a_contrast_is_the_weighted_sum_over_common_seeds() -> None:
