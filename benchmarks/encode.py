@@ -30,9 +30,9 @@ import pandas as pd
 import soundfile
 import torch
 
+from whisq_core.checkpoints import resolve
 from whisq_core.corpus import Corpus
 from whisq_core.encoders import Progress, encode, open_dataset, resolve_backbone
-from whisq_core.encoders.checkpoints import resolve
 from whisq_core.encoders.encoder import load_model
 from whisq_core.errors import InputError
 from whisq_core.spec import BackboneSpec

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from encode import noise_corpus
-from gpu_parts import seconds_of
+from gpu_tools import seconds_of
 
+from whisq_core.checkpoints import ENCODER_ONLY_WHISPER
 from whisq_core.encoders import Progress, encode, open_dataset, resolve_backbone
 from whisq_core.encoders.families import load_encoder
-from whisq_core.encoders.untrained import ENCODER_ONLY_WHISPER
 from whisq_core.spec import BackboneSpec
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ import numpy as np
 from big_study import fill_database, write_corpus, write_features, write_file
 
 from study.config import read_ablation_file
-from study.engine import Sources, Workspace, resolved
+from study.engine import Pool, Sources, Workspace
 
 _COMMAND = Path(sys.executable).with_name("whisq-study")
 _GIB = 2**30
@@ -142,7 +142,7 @@ def measure_training(folder: Path, num_clips: int) -> Training:
     """Train the base of the table for one epoch in this process, watching its memory."""
     request = _request(folder)
     file = read_ablation_file(request.file)
-    spec = resolved(file.base.model_copy(update={"train": file.base.train.model_copy(update={"epochs": 1})}))
+    spec = Pool(1).resolved(file.base.model_copy(update={"train": file.base.train.model_copy(update={"epochs": 1})}))
     workspace = Workspace(request.data, request.features)
     clips = np.flatnonzero(workspace.corpus.clips["split"] == "train")[:num_clips]
     backbone = workspace.backbone(spec.backbone)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from step import Sizes, synthetic_dataset
 
-from study.engine import resolved
+from study.engine import Pool
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training.step import Trainer
 
@@ -80,7 +80,7 @@ def throughput(workers: int) -> float:
 def _train(barrier: Barrier, seconds: Any) -> None:
     torch.set_num_threads(1)  # as `fit` does
     settings = {"train.threads": 1, "train.batch_size": SIZES.batch, "train.device": "cpu"}
-    spec = resolved(with_settings(RunSpec(), settings))
+    spec = Pool(1).resolved(with_settings(RunSpec(), settings))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(spec, synthetic_dataset(Path(folder), SIZES))
         trainer.epoch(1)

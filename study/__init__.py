@@ -19,44 +19,17 @@ commands); `report` (figures, page), `engine` (plan, workers), `scoring` (anybod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from study.api import (
-        InputError,
-        JudgedTable,
-        Model,
-        Scores,
-        Storage,
-        StudyTable,
-        evaluate,
-        figures,
-        judge,
-        load,
-        predict,
-        read_files,
-    )
+    from study.api import *  # noqa: F403
 
     __version__: str
 
-__all__ = [
-    "InputError",
-    "JudgedTable",
-    "Model",
-    "Scores",
-    "Storage",
-    "StudyTable",
-    "__version__",
-    "evaluate",
-    "figures",
-    "judge",
-    "load",
-    "predict",
-    "read_files",
-]
-
-_HOMES = {  # of those that need less than the whole API
+_HOMES = {
     "InputError": "whisq_core.errors",
     "Model": "study.models",
     **dict.fromkeys(["JudgedTable", "Scores", "judge", "read_files"], "study.scoring"),
+    **dict.fromkeys(["Storage", "StudyTable", "evaluate", "figures", "load", "predict"], "study.api"),
 }
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
@@ -64,10 +37,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("whisq-study")
-    if name in __all__:
+    if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES.get(name, "study.api")), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'study' has no attribute '{name}'")
 
 

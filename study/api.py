@@ -1,4 +1,7 @@
-"""What Python programs and notebooks use: a storage as DataFrames, verdicts, figures, scores, predictions."""
+"""What Python programs and notebooks use: a storage as DataFrames, verdicts, figures, scores, predictions.
+
+`study._HOMES` lists the names; what has another home is imported here under its own name for type checkers.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,31 +15,21 @@ import pandas as pd
 from study.ablation import stored_table
 from study.config import read_ablation_file
 from study.engine import open_database
-from study.models import Model
+from study.models import Model as Model
 from study.results import TableResults, collect
-from study.scoring import JudgedTable, Scores, judge, read_files, score_file
+from study.scoring import JudgedTable as JudgedTable
+from study.scoring import Scores as Scores
+from study.scoring import judge as judge
+from study.scoring import read_files as read_files
+from study.scoring import score_file
 from study.store import DEFAULT_STORAGE, CellEntry, Run, conditions, list_runs, stored_tables
 from study.tables import judge_table, table_frame
-from whisq_core.errors import InputError, did_you_mean
+from whisq_core.errors import InputError as InputError
+from whisq_core.errors import did_you_mean
 from whisq_core.metrics import EXTRA, METRICS, TARGETS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-__all__ = [
-    "InputError",
-    "JudgedTable",
-    "Model",
-    "Scores",
-    "Storage",
-    "StudyTable",
-    "evaluate",
-    "figures",
-    "judge",
-    "load",
-    "predict",
-    "read_files",
-]
 
 
 def load(storage: str | Path = DEFAULT_STORAGE, file: str | Path | None = None) -> "Storage":

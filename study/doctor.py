@@ -15,9 +15,10 @@ from study.dashboard import open_storage
 from study.engine import Sources, Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
+from whisq_core import plugins
 from whisq_core.encoders import Backbone, missing
 from whisq_core.errors import InputError
-from whisq_core.features.store import FeatureStore
+from whisq_core.features import FeatureStore
 from whisq_core.kernels import SWITCH, chosen
 from whisq_core.spec import BackboneSpec
 
@@ -77,9 +78,16 @@ def _shown(finding: Finding) -> list[str]:
 
 
 def examine(request: DoctorRequest) -> list[Finding]:
-    """Everything found, trouble or not, in the order: disk, kernels, file, storage, studies, features."""
+    """Everything found, trouble or not, in the order: disk, kernels, plug-ins, file, storage, studies, features."""
     file, findings = _read_file(request)
-    return [*_disk(request), _kernels(), *findings, *_readable_storage(request, file), *_features(request, file)]
+    return [
+        *_disk(request),
+        _kernels(),
+        *_plugins(),
+        *findings,
+        *_readable_storage(request, file),
+        *_features(request, file),
+    ]
 
 
 def _disk(request: DoctorRequest) -> Iterator[Finding]:
@@ -105,6 +113,19 @@ def _kernels() -> Finding:
         "times as fast with gcc or clang and then pip install --force-reinstall --no-deps --no-binary whisq-study "
         "whisq-study (in a checkout: pip install --editable .)"
     )
+
+
+def _plugins() -> Iterator[Finding]:
+    """Which plug-ins are installed, and whether each can be imported."""
+    for kind in plugins.KINDS:
+        for plugin in plugins.installed(kind).values():
+            try:
+                plugin.load()
+                yield Finding(f"plug-in: {kind} {plugin.name} of {plugin.distribution}")
+            except InputError as error:
+                yield Finding(
+                    error.mistakes[0], f"install a working version of {plugin.distribution.partition('==')[0]}"
+                )
 
 
 def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Finding]]:

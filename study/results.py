@@ -99,16 +99,7 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
     shared = shared or _conditions_of_newest(file, list(entries.values()), runs)
     corpus = database.corpus(shared.corpus)
     scoring = _Scoring(file, corpus)
-    lines: list[dict[str, Any]] = []
-    done: dict[str, list[tuple[int, Run]]] = {}
-    for row in file.rows:
-        for position, seed in enumerate(row.seeds):
-            entry = entries.get((row.id, seed))
-            run = runs.get(entry.run_id) if entry and entry.run_id else None
-            state, reason = _state(row, entry, run, shared)
-            if state == "done" and run is not None:
-                done.setdefault(row.id, []).append((seed, run))
-            lines.append(_line(row, seed, position, state, reason, run, scoring))
+    cells, done = _gathered(file, entries, runs, shared, scoring)
     shown = [(row, seed, run) for row, found in done.items() for seed, run in found]
     split = scoring.split
     if len({len(run.scored[split].clip_indices) for _, _, run in shown}) > 1:
@@ -122,7 +113,7 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
         file=file,
         corpus=corpus,
         split=split,
-        cells=pd.DataFrame(lines),
+        cells=cells,
         predictions={row: np.stack([run.scored[split].predicted for _, run in found]) for row, found in done.items()},
         seeds_done={row: tuple(seed for seed, _ in found) for row, found in done.items()},
         truth=scored_clips[["omq", "ta"]].to_numpy(np.float64),
@@ -137,6 +128,24 @@ def collect(file: AblationFile, database: Database, shared: Conditions | None = 
         computed_in=tuple(sorted({text for _, _, run in shown for text in _computed_in(run)})),
         declared=declared(file, database, {row: [run.run_id for _, run in found] for row, found in done.items()}),
     )
+
+
+def _gathered(
+    file: AblationFile, entries: Mapping[tuple[str, int], CellEntry], runs: Mapping[str, Run], shared: Conditions,
+    scoring: "_Scoring",
+) -> tuple[pd.DataFrame, dict[str, list[tuple[int, Run]]]]:  # fmt: skip
+    """The cells of a table, and the done seeds of each row with their runs."""
+    lines: list[dict[str, Any]] = []
+    done: dict[str, list[tuple[int, Run]]] = {}
+    for row in file.rows:
+        for position, seed in enumerate(row.seeds):
+            entry = entries.get((row.id, seed))
+            run = runs.get(entry.run_id) if entry and entry.run_id else None
+            state, reason = _state(row, entry, run, shared)
+            if state == "done" and run is not None:
+                done.setdefault(row.id, []).append((seed, run))
+            lines.append(_line(row, seed, position, state, reason, run, scoring))
+    return pd.DataFrame(lines), done
 
 
 def _ratings(clips: pd.DataFrame) -> tuple[np.ndarray, ...] | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from whisq_core.errors import InputError
+from whisq_core.plugins import is_plugin
+from whisq_core.spec import RunSpec
 
 VARIANTS = ("avx512", "avx2", "base")  # fastest first
 SWITCH = "WHISQ_KERNELS"  # an environment variable: a variant, the path of a library, or "pytorch"
@@ -81,3 +83,19 @@ def chosen() -> tuple[str, Kernels | None]:
             "were built, the path of a library built from whisq_core/csrc, or pytorch."
         )
     return "pytorch", None
+
+
+def serve(spec: RunSpec, audio_dim: int) -> bool:
+    """Whether the kernels do what this run asks; the reference form does any run."""
+    return (
+        spec.train.device == "cpu"
+        and spec.train.precision in ("float32", "bf16")
+        and audio_dim == spec.model.feature_dim
+        and audio_dim % DIM_STEP == 0
+        and spec.model.attention != "pooled_query"
+        and not is_plugin(spec.model.attention)
+        and spec.model.pool == "mean"
+        and not spec.model.layer_norm
+        and (spec.loss.ot_weight == 0 or (spec.loss.p == 2 and not is_plugin(spec.loss.alignment)))
+        and chosen()[1] is not None
+    )

@@ -16,7 +16,7 @@ from whisq_core.corpus import splits, used_clips
 from whisq_core.device import resolve_device
 from whisq_core.encoders import missing, operations
 from whisq_core.errors import InputError
-from whisq_core.spec import RunSpec, digest
+from whisq_core.spec import RunSpec, digest, nested
 
 _SINKHORN_STEPS = 14  # epsilon schedule from diameter 128 to blur 0.05 at scaling 0.5, p = 2
 _EXPONENTIAL = 20  # multiply-adds that one exponential and its memory traffic cost
@@ -157,15 +157,11 @@ def _kinds(spec: RunSpec) -> tuple[str, ...]:
 
 def _spec(identity: dict[str, Any]) -> RunSpec | None:
     """The spec inside a stored identity; None for a control or a run of another program version."""
-    nested: dict[str, Any] = {}
-    for name, value in identity.items():
-        section, _, key = name.partition(".")
-        if key and section in RunSpec.model_fields:
-            nested.setdefault(section, {})[key] = value
-    if "train" not in nested:
+    settings = {name: value for name, value in identity.items() if name.partition(".")[0] in RunSpec.model_fields}
+    if not any(name.startswith("train.") for name in settings):
         return None
     try:
-        return RunSpec.model_validate(nested)
+        return RunSpec.model_validate(nested(settings))
     except ValueError:
         return None
 

@@ -117,5 +117,6 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to end
             print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
         raise

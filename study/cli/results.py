@@ -79,33 +79,40 @@ def runs(
         show(stored.as_json(found)) if as_json else show_frame(found)
 
 
+_Predictions = Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV files, answer.txt, or its zip.")]
+_Labels = Annotated[
+    Path | None, typer.Option("--data", help="Corpus whose labels are the truth: MusicEval folder or CSV.")
+]
+_Split = Annotated[str, typer.Option("--split", help="Of the corpus: train, dev or test.")]
+_Truth = Annotated[
+    SystemTruth, typer.Option("--system-truth", help="Of one file. clips: mean of scored clips; csv: system_mos.")
+]
+_To = Annotated[str | None, typer.Option("--to", help="Row to compare the others with. Default: the first.")]
+_Metric = Annotated[str | None, typer.Option("--metric", help="srcc, lcc, ktau, mse, system.srcc, mean, accuracy, ...")]
+_Margin = Annotated[float, typer.Option("--margin", help="Difference that counts as none, in the metric's unit.")]
+_Lower = Annotated[bool, typer.Option("--lower-is-better", help="For the mean of costs or errors.")]
+_Pattern = Annotated[
+    str | None, typer.Option("--pattern", help="Row and seed in file names: '{row}/seed{seed}/*.csv'.")
+]
+_Columns = Annotated[
+    str | None, typer.Option("--columns", help="Columns with other names: row=model,item=clip,prediction=p.")
+]
+_Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the table as md, csv, tex and html.")]
+
+
 @app.command(rich_help_panel="Results")
 def evaluate(
-    predictions: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV files, answer.txt, or its zip.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Corpus whose labels are the truth: MusicEval folder or CSV.")
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Of the corpus: train, dev or test.")] = "dev",
-    system_truth: Annotated[
-        SystemTruth, typer.Option("--system-truth", help="Of one file. clips: mean of scored clips; csv: system_mos.")
-    ] = "clips",
-    to: Annotated[str | None, typer.Option("--to", help="Row to compare the others with. Default: the first.")] = None,
-    metric: Annotated[
-        str | None, typer.Option("--metric", help="srcc, lcc, ktau, mse, system.srcc, mean, accuracy, ...")
-    ] = None,
-    margin: Annotated[
-        float, typer.Option("--margin", help="Difference that counts as none, in the metric's unit.")
-    ] = 0.01,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="For the mean of costs or errors.")
-    ] = False,
-    pattern: Annotated[
-        str | None, typer.Option("--pattern", help="Row and seed in file names: '{row}/seed{seed}/*.csv'.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option("--columns", help="Columns with other names: row=model,item=clip,prediction=p.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the table as md, csv, tex and html.")] = None,
+    predictions: _Predictions,
+    data: _Labels = None,
+    split: _Split = "dev",
+    system_truth: _Truth = "clips",
+    to: _To = None,
+    metric: _Metric = None,
+    margin: _Margin = 0.01,
+    lower_is_better: _Lower = False,
+    pattern: _Pattern = None,
+    columns: _Columns = None,
+    out: _Folder = None,
     as_json: JsonOption = False,
 ) -> None:
     """Metrics of one predictions file, verdicts of several.

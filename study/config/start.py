@@ -16,6 +16,8 @@ def write_start(folder: Path) -> list[str]:
     InputError
         When one of the files is there already, or the folder cannot be written; nothing is written then.
     """
+    from study.config.json_schema import SCHEMA_FILE, schema_text
+
     there = [folder / name for name in _FILES if (folder / name).exists()]
     raise_all(
         [f"init: {path} is there already and stays as it is. Move it away, or give another folder." for path in there]
@@ -24,7 +26,8 @@ def write_start(folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             source = _START if (_START / name).exists() else _START.parent
-            (folder / name).write_bytes((source / name).read_bytes())
+            schema = name == SCHEMA_FILE.name  # with the plug-ins that are installed here
+            (folder / name).write_bytes(schema_text().encode() if schema else (source / name).read_bytes())
     except OSError as error:
         raise InputError(f"init {folder}: cannot be written: {error.strerror}. Give another folder.") from None
     where = "" if folder == Path() else f"{folder}/"

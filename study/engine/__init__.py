@@ -19,8 +19,8 @@ from study.engine.preflight import (
     preflight,
 )
 from study.engine.provenance import manifest
-from study.engine.tasks import Failure, Jobs, Stopped, Task, Watch
-from study.engine.workspace import NUMERICS_VERSION, Identity, Workspace, identify, resolved
+from study.engine.tasks import Failure, Jobs, Task, Watch
+from study.engine.workspace import NUMERICS_VERSION, Identity, Workspace, identify
 
 __all__ = [
     "NUMERICS_VERSION",
@@ -32,7 +32,6 @@ __all__ = [
     "Pool",
     "Sources",
     "State",
-    "Stopped",
     "Task",
     "Watch",
     "Workspace",
@@ -48,6 +47,5 @@ __all__ = [
     "output_folder",
     "plan",
     "preflight",
-    "resolved",
     "score",
 ]

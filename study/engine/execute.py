@@ -9,13 +9,13 @@ import numpy as np
 
 from study.engine.provenance import manifest, package_versions
 from study.engine.tasks import Stopped, Task
-from study.engine.workspace import Workspace, identify
+from study.engine.workspace import Workspace, distributions, identify
 from study.store import Run, Scored
 from whisq_core.controls import predict_control
 from whisq_core.corpus import Split, inner_split, splits, system_truth, used_clips
 from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
-from whisq_core.features.store import Dataset, FeatureStore, StoreMeta
+from whisq_core.features import Dataset, FeatureStore, StoreMeta
 from whisq_core.metrics import evaluate
 from whisq_core.spec import RunSpec
 
@@ -34,21 +34,19 @@ def _go_on(_epoch: int, _metrics: dict[str, float]) -> str | None:
 
 
 def execute(task: Task, workspace: Workspace, show: Show = _ignore, report: Report = _go_on) -> Run:
-    """Train and score one resolved run.
+    """Train and score one run, whose device and precision are concrete.
 
     Parameters
     ----------
     task
-        Its `spec` has a concrete device and precision; its `watch` says what `report` gets.
+        Its `watch` says what `report` gets.
 
     Raises
     ------
     InputError
         When features are missing, or the data here give the run another identity than the one asked for.
-    whisq_core.training.Diverged
-        When the loss is not finite.
-    Stopped
-        When `report` asked for it.
+    whisq_core.training.Diverged, Stopped
+        When the loss is not finite; when `report` asked for it.
     """
     started, spec = time.perf_counter(), task.spec
     identity = identify(spec, workspace)
@@ -174,6 +172,7 @@ def _facts(task: Task, workspace: Workspace, backbone: Backbone) -> dict[str, An
         "simulated": workspace.corpus.simulated,
         "untrained": backbone.untrained,
         "whisq_study": package_versions().get("whisq-study"),
+        **({"plugins": named} if (named := distributions(task.spec)) else {}),
     }
 
 
@@ -222,11 +221,11 @@ def _details(spec: RunSpec, workspace: Workspace, backbone: Backbone, train: Dat
     tokens = int(np.mean(train.text.num_frames))
     counts = count(spec.model, train.audio.dim, train.text.dim, frames, tokens)
     encoders = [_described(FeatureStore(workspace.features, key)) for key in (backbone.audio_key, backbone.text_key)]
-    encoder_macs = [encoder.macs for encoder in encoders if encoder.macs is not None]
+    macs = [counts.macs, *(encoder.macs for encoder in encoders)]
     return {
         "num_trainable": counts.trainable,
         "num_total": counts.trainable + sum(encoder.num_parameters for encoder in encoders),
-        "macs": counts.macs + sum(encoder_macs) if len(encoder_macs) == len(encoders) else None,
+        "macs": None if None in macs else sum(part or 0 for part in macs),
         "untrained": backbone.audio.untrained or backbone.text.untrained,
         "audio_dim": train.audio.dim,
         "num_train_clips": len(train),

@@ -15,6 +15,7 @@ from study.engine.workspace import Workspace
 from study.store import Database, masked, sqlite_path
 from whisq_core import kernels
 from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.plugins import used
 
 
 @contextmanager
@@ -108,6 +109,9 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
         inputs.workspace = workspace
         with collect_errors(mistakes):
             check_splits(inputs.file, inputs.rows, workspace)
+        with collect_errors(mistakes):
+            for plugin in {plugin for row in inputs.rows for plugin in used(row.spec.settings()).values()}:
+                plugin.load()
         with collect_errors(mistakes):
             _ = workspace.audio_digests  # looks at every sound file that is new or has changed
         raise_all(mistakes)

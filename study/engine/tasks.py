@@ -2,7 +2,7 @@
 
 import traceback
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from study.store import Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec
 
-FailureKind = Literal["diverged", "out_of_memory", "input", "died", "unexpected"]
+MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,20 @@ class Task:
 
 
 class Stopped(Exception):
-    """A training that was stopped after a report."""
-
-    def __init__(self, epoch: int, reason: str) -> None:
-        super().__init__(epoch, reason)
-        self.epoch, self.reason = epoch, reason
+    """Ends a training that was asked to stop after a report: the epoch, and the reason."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task has no run, in one line for a person."""
+    """Why a task has no run, in one line for a person; "stopped" where `Jobs.report` asked for it."""
 
-    kind: FailureKind
+    kind: Literal["stopped", "diverged", "out_of_memory", "input", "died", "unexpected"]
     reason: str
     epoch: int | None = None
 
 
-Outcome = Run | Stopped | Failure
+Outcome = Run | Failure
+Outcomes = Generator[tuple[Task, Outcome], None, None]
 
 
 class Jobs:
@@ -70,8 +67,7 @@ class Jobs:
     finished is stored.
     """
 
-    ahead = 1
-    """How many tasks may wait for each worker beyond the one that it computes."""
+    ahead = 1  # tasks that may wait for each worker beyond the one that it computes
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
         self._waiting = deque(tasks)
@@ -88,44 +84,35 @@ class Jobs:
         """A run has just been stored; returns what to show of it."""
         return ""
 
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        """A training that `report` stopped has ended."""
-
     def failed(self, task: Task, failure: Failure) -> None:
         """A task ended without a run; the engine stores nothing of it."""
 
 
 def failure_of(error: Exception, spec: RunSpec) -> Failure:
     """Why a run failed; a place in the code only for what we did not expect."""
+    import torch
+
     from whisq_core.training import Diverged
 
+    if isinstance(error, Stopped):
+        epoch, reason = error.args
+        return Failure("stopped", reason, epoch)
     if isinstance(error, Diverged):
         return Failure("diverged", str(error), error.epoch)
     if isinstance(error, InputError):
         return Failure("input", " ".join(str(error).split()))
-    if _is_out_of_memory(error):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return Failure("out_of_memory", f"out of memory with train.batch_size {spec.train.batch_size}: {_advice(spec)}")
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Failure(
-        "unexpected", f"unexpected {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-    )
+    file, line, *_ = traceback.extract_tb(error.__traceback__)[-1]
+    return Failure("unexpected", f"unexpected {type(error).__name__}: {error} ({Path(file).name}:{line})")
 
 
-def died(spec: RunSpec, times: int) -> Failure:
+def died(spec: RunSpec) -> Failure:
     """The failure of a task whose workers were killed again and again."""
-    return Failure("died", f"its worker was killed {times} times, as when memory runs out: {_advice(spec)}")
+    return Failure("died", f"its worker was killed {MAX_DEATHS} times, as when memory runs out: {_advice(spec)}")
 
 
 def _advice(spec: RunSpec) -> str:
     half = spec.train.batch_size // 2
     smaller = f"try train.batch_size {half} (half of it) or less" if half else "no batch fits, try a smaller model"
     return f"{smaller}, or fewer --workers"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or in PyTorch's CPU allocator, which raises a plain RuntimeError."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -12,9 +12,9 @@ import numpy as np
 
 from study.store import StoredCorpus
 from whisq_core.corpus import Corpus, check_audio_files, corpus_digest, read_corpus
-from whisq_core.device import resolve_auto
 from whisq_core.encoders import Backbone, open_dataset, resolve_backbone
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
+from whisq_core.plugins import used
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
 NUMERICS_VERSION = 3
@@ -103,12 +103,17 @@ def identify(spec: RunSpec, workspace: Workspace) -> Identity:
     if spec.uses_features:
         backbone = workspace.backbone(spec.backbone)
         parts |= {"features.audio": backbone.audio_key.digest, "features.text": backbone.text_key.digest}
+        parts |= {f"plugin.{setting}": distribution for setting, distribution in distributions(spec).items()}
     parts["numerics_version"] = NUMERICS_VERSION
     return Identity(digest(parts), parts)
 
 
-def resolved(spec: RunSpec) -> RunSpec:
-    """`spec` with device and precision made concrete for this machine, so that they are part of its identity."""
-    if not spec.uses_features:
-        return spec
-    return spec.model_copy(update={"train": resolve_auto(spec.train)})
+def distributions(spec: RunSpec) -> dict[str, str]:
+    """Who brought each plug-in that this run uses, as ``name==version``, by setting."""
+    return {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
+
+
+def brought_by(spec: RunSpec) -> dict[str, str]:
+    """The distributions of this run's plug-ins, and their versions."""
+    found = (distribution.partition("==") for distribution in distributions(spec).values())
+    return {name: version for name, _, version in found}

@@ -12,24 +12,13 @@ from threadpoolctl import threadpool_limits
 from study.scoring.predictions import Predictions, read_frame
 from study.stats import Evidence, Interval, Judgement
 from study.stats import judge as judge_evidence
-from study.tables import FORMATS, TableFrame, TableRow, TableSection
+from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import write_atomically
 from whisq_core.metrics import MEAN, STATISTICS, metrics_of, title
 
 MARGIN = 0.01
 _PREFERRED = "ta"  # the target that is judged where nobody says which: textual alignment
-
-
-@dataclass(frozen=True)
-class _Row:
-    id: str
-    seeds: tuple[int, ...]
-    section: str = "Rows"
-
-    @property
-    def label(self) -> str:
-        return self.id
 
 
 @dataclass(frozen=True)
@@ -119,15 +108,9 @@ class JudgedTable:
 
 
 def judge(
-    predictions: Predictions | pd.DataFrame,
-    to: str | None = None,
-    metric: str | None = None,
-    margin: float = MARGIN,
-    *,
-    columns: Mapping[str, str] | None = None,
-    lower_is_better: bool = False,
-    name: str = "predictions",
-) -> JudgedTable:
+    predictions: Predictions | pd.DataFrame, to: str | None = None, metric: str | None = None, margin: float = MARGIN,
+    *, columns: Mapping[str, str] | None = None, lower_is_better: bool = False, name: str = "predictions",
+) -> JudgedTable:  # fmt: skip
     """Compare every row with one of them: is the difference more than the noise of seeds and of items?
 
     Parameters
@@ -150,11 +133,6 @@ def judge(
     name
         The table's name, for headings and labels.
 
-    Returns
-    -------
-    JudgedTable
-        With `verdicts` and `metrics` as DataFrames and the whole table in every format.
-
     Raises
     ------
     InputError
@@ -168,8 +146,17 @@ def judge(
     reference = rows[0] if to is None else to
     if reference not in rows:
         raise InputError(f"unknown row '{reference}'. {did_you_mean(reference, rows)}")
-    primary = _metric_named(predictions, metric)
-    evidence = Evidence(
+    evidence = _evidence(predictions, reference, metric, margin, lower_is_better)
+    with threadpool_limits(1):  # its products are small
+        judgement = judge_evidence(evidence)
+    return JudgedTable(_frame(predictions, evidence, judgement, name, chosen=to is not None), judgement)
+
+
+def _evidence(
+    predictions: Predictions, reference: str, metric: str | None, margin: float, lower_is_better: bool
+) -> Evidence:
+    rows, primary = tuple(predictions.predicted), _metric_named(predictions, metric)
+    return Evidence(
         predictions=predictions.predicted,
         seeds=predictions.seeds,
         groups=predictions.groups or predictions.items,
@@ -185,9 +172,6 @@ def judge(
         group_noun=predictions.nouns[0] if predictions.groups else "items",
         second_noun=predictions.nouns[1],
     )
-    with threadpool_limits(1):  # its products are small
-        judgement = judge_evidence(evidence)
-    return JudgedTable(_frame(predictions, evidence, judgement, name, chosen=to is not None), judgement)
 
 
 def _metrics(predictions: Predictions, primary: str) -> tuple[str, ...]:
@@ -223,24 +207,17 @@ def _metric_named(predictions: Predictions, metric: str | None) -> str:
 
 
 def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, name: str, chosen: bool) -> TableFrame:
-    rows = []
-    for row, judged in judgement.rows.items():
-        seeds = predictions.seeds[row]
-        rows.append(
-            TableRow(
-                declared=_Row(row, seeds),
-                marks="",
-                num_done=len(seeds),
-                num_failed=0,
-                values=dict(judged.summaries),
-                published=None,
-                comparison=judged.comparisons.get(judgement.metric),
-                decision=judged.decision,
-                changed="",
-                is_reference=row == evidence.reference,
-                sizes={},
-            )
+    rows = tuple(
+        TableRow(
+            declared=Declared(row, row, "Rows", predictions.seeds[row]),
+            values=judged.summaries,
+            num_done=len(predictions.seeds[row]),
+            comparison=judged.comparisons.get(judgement.metric),
+            decision=judged.decision,
+            is_reference=row == evidence.reference,
         )
+        for row, judged in judgement.rows.items()
+    )
     notes = {
         "Checks": (*predictions.notes, *judgement.notes),
         "What this table can decide": judgement.design,
@@ -252,7 +229,7 @@ def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, n
         warning="",
         marks=(),
         metric=judgement.metric,
-        sections=(TableSection("Rows", None, tuple(rows)),),
+        sections=(TableSection("Rows", None, rows),),
         notes={heading: texts for heading, texts in notes.items() if texts},
         metrics=evidence.all_metrics,
         lower_is_better=evidence.lower_is_better,

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from study.dashboard import attach_run, retried, shown_metrics
-from study.engine import Failure, Jobs, Stopped, Task, Watch, Workspace, identify
+from study.engine import Failure, Jobs, Task, Watch, Workspace, identify
 from study.search.objective import objective_name, objective_value, stride
 from study.search.params import shown_settings, suggest
 from study.search.sampler import fixed_sampler, make_sampler
@@ -99,14 +99,12 @@ class SearchJobs(Jobs):
             self._finish(other, run)
         return text
 
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        """Close the trials of a training that the pruner has stopped."""
-        self._prune(self._running.pop(task.run_id).trials, stop.reason)
-
     def failed(self, task: Task, failure: Failure) -> None:
-        """Close the trials of a training without a run; a diverged one is pruned: the sampler learns from it."""
+        """Close the trials of a training without a run; one that diverged is pruned too: the sampler learns from it."""
         running = self._running.pop(task.run_id)
-        if failure.kind == "diverged":
+        if failure.kind == "stopped":
+            self._prune(running.trials, failure.reason)
+        elif failure.kind == "diverged":
             epoch = max(failure.epoch or 0, running.last_epoch + 1)
             retried(partial(running.trials[0].report, math.nan, epoch))
             self._prune(running.trials, failure.reason)

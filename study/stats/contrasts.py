@@ -19,16 +19,7 @@ def contrast(
 ) -> Comparison:
     """The rows with positive weights against those with negative ones, at the seeds that all of them have done.
 
-    Parameters
-    ----------
-    weights
-        Row -> its weight.
-    metric
-        What is compared.
-    seeds, values, moved
-        Of each row: its seeds, its metric [seeds], and the influences (metric, row) -> [seeds, items].
-    items
-        The groups of the items.
+    `values` are row -> metric -> [seeds], `moved` the influences (metric, row) -> [seeds, items].
     """
     common = sorted(set.intersection(*(set(seeds.get(row, ())) for row in weights)))
     if not common:

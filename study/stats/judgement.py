@@ -67,18 +67,6 @@ class Judgement:
 def judge(evidence: Evidence) -> Judgement:
     """Judge every row that has predictions, and every declared row whether it has or not.
 
-    Deterministic: nothing is trained or drawn.
-
-    Parameters
-    ----------
-    evidence
-        Predictions and what was declared beforehand.
-
-    Returns
-    -------
-    Judgement
-        Intervals, comparisons and verdicts; NaN where a number is undefined.
-
     Raises
     ------
     InputError
@@ -87,7 +75,7 @@ def judge(evidence: Evidence) -> Judgement:
     if evidence.metric not in evidence.all_metrics:
         advice = did_you_mean(evidence.metric, evidence.all_metrics)
         raise InputError(f"unknown metric '{evidence.metric}'. {advice}")
-    rows = [*evidence.predictions, *(row for row in evidence.compared if row not in evidence.predictions)]
+    rows = list(dict.fromkeys([*evidence.predictions, *evidence.compared]))
     values = {row: _seed_values(evidence, row) for row in evidence.predictions}
     items = Items.of(evidence.groups, evidence.second_groups)
     moved = _influences(evidence, items)
@@ -95,30 +83,23 @@ def judge(evidence: Evidence) -> Judgement:
     decisions = _decide_all(evidence, comparisons)
     summaries = {row: {name: summarise(of_seeds) for name, of_seeds in values[row].items()} for row in values}
     differences = {row: omq_difference(evidence, row) for row in rows}
-    judged = {
-        row: RowJudgement(
-            summaries=summaries.get(row, {}),
-            comparisons=comparisons[row],
-            decision=decisions.get(row),
-            omq_difference=differences[row],
-            flags=flags(evidence, row, summaries),
-        )
-        for row in rows
-    }
-    num_seeds = len(evidence.seeds.get(evidence.reference or "", ()))
-    declared = [comparisons[row].get(evidence.metric) for row in evidence.compared]
-    errors = [found.error for found in declared if found is not None]
     panel, by_raters = _panel(evidence)
     return Judgement(
         metric=evidence.metric,
         margin=evidence.margin,
         reference=evidence.reference,
         compared=evidence.compared,
-        rows=judged,
-        design=(
-            *(design(len(evidence.compared), num_seeds, items.num_groups, errors) if evidence.compared else ()),
-            *_raters(evidence, by_raters),
-        ),
+        rows={
+            row: RowJudgement(
+                summaries.get(row, {}),
+                comparisons[row],
+                decisions.get(row),
+                differences[row],
+                flags(evidence, row, summaries),
+            )
+            for row in rows
+        },
+        design=(*_design(evidence, items, comparisons), *_raters(evidence, by_raters)),
         notes=alarms(evidence, summaries, decisions, differences),
         procedure=_procedure(evidence, items),
         changed=evidence.changed,
@@ -131,6 +112,15 @@ def judge(evidence: Evidence) -> Judgement:
         panel=panel,
         by_raters=by_raters,
     )
+
+
+def _design(evidence: Evidence, items: Items, comparisons: Mapping[str, Mapping[str, Comparison]]) -> tuple[str, ...]:
+    """What the declared rows could decide at all, with the errors that they turned out to have."""
+    if not evidence.compared:
+        return ()
+    declared = [comparisons[row].get(evidence.metric) for row in evidence.compared]
+    num_seeds = len(evidence.seeds.get(evidence.reference or "", ()))
+    return design(len(evidence.compared), num_seeds, items.num_groups, [found.error for found in declared if found])
 
 
 def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:

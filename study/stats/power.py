@@ -52,10 +52,11 @@ def more_systems(found: Comparison, level: float, margin: float) -> Aim:
     """
 
     def count(by_seeds: Error, same: bool) -> float:
-        def error(systems: int) -> Error:
-            return by_seeds + scaled(found.beyond_seeds, found.num_systems, systems)
+        def chance(systems: int) -> float:
+            error = by_seeds + scaled(found.beyond_seeds, found.num_systems, systems)
+            return _chance(found, error, level, margin, same)
 
-        return _smallest(partial(_chance_at, found, error, level, margin, same), found.num_systems + 1)
+        return _smallest(chance, found.num_systems + 1)
 
     aims = []
     for same, words in _aims(found, margin):
@@ -67,14 +68,14 @@ def more_systems(found: Comparison, level: float, margin: float) -> Aim:
 def more_seeds(found: Comparison, level: float, margin: float, fewest: int) -> Aim:
     """The seeds with which the difference, or equivalence, would be found on as many systems."""
 
-    def error(seeds: int) -> Error:
-        return scaled(found.by_seeds, found.n, seeds) + found.beyond_seeds
+    def chance(same: bool, seeds: int) -> float:
+        error = scaled(found.by_seeds, found.n, seeds) + found.beyond_seeds
+        return _chance(found, error, level, margin, same)
 
-    low = max(found.n + 1, fewest)
     aims = [(math.inf, "")]
     for same, words in _aims(found, margin):
         if _chance(found, found.beyond_seeds, level, margin, same) >= POWER:  # else no number of seeds is enough
-            aims.append((_smallest(partial(_chance_at, found, error, level, margin, same), low), words))
+            aims.append((_smallest(partial(chance, same), max(found.n + 1, fewest)), words))
     return min(aims)
 
 
@@ -82,12 +83,6 @@ def _aims(found: Comparison, margin: float) -> list[tuple[bool, str]]:
     """What can be aimed at: the difference, and for a small one equivalence."""
     different = (False, "")
     return [different, (True, f", as equivalent within ±{margin:g}")] if abs(found.mean) < margin else [different]
-
-
-def _chance_at(
-    found: Comparison, error: Callable[[int], Error], level: float, margin: float, same: bool, count: int
-) -> float:
-    return _chance(found, error(count), level, margin, same)
 
 
 def _chance(found: Comparison, error: Error, level: float, margin: float, same: bool) -> float:

@@ -48,8 +48,7 @@ class Comparison:
     ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, or the fewer of
     the two rows' where they share none (``paired`` false). ``by_seeds`` and ``by_systems`` are the standard errors of
     the two sources, ``beyond_seeds`` what new systems add to that of seeds: both hold the noise that a seed brings to
-    single items, which counts once. ``p_both`` asks whether the difference would survive new seeds *and* new systems
-    at once.
+    single items, which counts once.
     """
 
     metric: str
@@ -62,8 +61,16 @@ class Comparison:
     by_systems: Error
     beyond_seeds: Error
     p_seed: float
-    p_system: float
-    p_both: float
+
+    @property
+    def p_system(self) -> float:
+        """Whether the difference would survive new systems."""
+        return _t_test(self.mean, self.by_systems)
+
+    @property
+    def p_both(self) -> float:
+        """Whether it would survive new seeds *and* new systems at once."""
+        return _t_test(self.mean, self.error)
 
     @property
     def p(self) -> float:
@@ -110,12 +117,7 @@ class Comparison:
 def summarise(values: Sequence[float] | Array, level: float = LEVEL) -> Interval:
     """Mean, standard deviation and Student's t interval over seeds.
 
-    Parameters
-    ----------
-    values
-        [seeds], one value of a metric for each seed; a single one has no interval, and one NaN makes all NaN.
-    level
-        Coverage of the interval.
+    A single seed has no interval, and one NaN makes all NaN.
     """
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
@@ -131,12 +133,7 @@ def sign_flip_p(differences: Array) -> float:
     """Two-sided paired permutation test of mean 0: how many of the 2^n sign flips give a mean as far from 0.
 
     Exact up to 20 seeds (sums that differ by rounding only count as equal); above, 100,000 random flips from a fixed
-    generator, the observed one counted among them.
-
-    Parameters
-    ----------
-    differences
-        [seeds], row minus reference at the same seed. One seed gives 1; NaN gives NaN.
+    generator, the observed one counted among them. One seed gives 1; NaN gives NaN.
     """
     n = len(differences)
     if n == 0 or np.isnan(differences).any():
@@ -168,13 +165,7 @@ def seeds_needed(num_comparisons: int) -> int:
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Holm's adjusted p values (Scand. J. Stat. 1979).
-
-    Parameters
-    ----------
-    p_values
-        [comparisons]. NaN stays NaN and still counts as a comparison that was declared.
-    """
+    """Holm's adjusted p values (Scand. J. Stat. 1979); NaN stays NaN and still counts as a declared comparison."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)  # NaN last
     steps = (len(p) - np.arange(len(p))) * p[order]
@@ -184,21 +175,15 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 
 def compare(
-    metric: str,
-    row: Array,
-    reference: Array,
-    by_systems: Error,
-    num_systems: int,
-    *,
-    seed_noise: float = 0.0,
+    metric: str, row: Array, reference: Array, by_systems: Error, num_systems: int, *, seed_noise: float = 0.0,
     paired: bool = True,
-) -> Comparison:
-    """Compare a row with the reference.
+) -> Comparison:  # fmt: skip
+    """Compare a row with the reference; a single seed has no error over seeds, fewer than five systems none over them.
 
     Parameters
     ----------
     metric
-        Its name, as ``"ta.utterance.srcc"``.
+        As ``"ta.utterance.srcc"``.
     row, reference
         The metric of each seed: [seeds], of the same seeds in the same order if `paired`.
     by_systems
@@ -209,15 +194,10 @@ def compare(
         How much of that error's variance is noise of these seeds, which the error over seeds holds too.
     paired
         False for rows that share no seed.
-
-    Returns
-    -------
-    Comparison
-        NaN where undefined: a single seed has no error over seeds, fewer than five systems none over systems.
     """
     if not len(row) or not len(reference):
         nan = np.nan
-        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan, nan, nan)
+        return Comparison(metric, nan, nan, 0, paired, num_systems, UNKNOWN, UNKNOWN, UNKNOWN, nan)
     mean, base = float(row.mean() - reference.mean()), abs(float(reference.mean()))
     if paired:
         by_seeds, p_seed = _error_over_seeds(row - reference), sign_flip_p(row - reference)
@@ -226,20 +206,8 @@ def compare(
         p_seed = _t_test(mean, by_seeds)
     variance = by_systems.value**2
     beyond = Error(float(np.sqrt(max(variance - min(seed_noise, by_seeds.value**2), 0.0))), by_systems.freedom)
-    return Comparison(
-        metric=metric,
-        mean=mean,
-        relative=mean / base if base > 0 else np.nan,
-        n=min(len(row), len(reference)),
-        paired=paired,
-        num_systems=num_systems,
-        by_seeds=by_seeds,
-        by_systems=by_systems,
-        beyond_seeds=beyond,
-        p_seed=p_seed,
-        p_system=_t_test(mean, by_systems),
-        p_both=_t_test(mean, by_seeds + beyond),
-    )
+    relative, n = mean / base if base > 0 else np.nan, min(len(row), len(reference))
+    return Comparison(metric, mean, relative, n, paired, num_systems, by_seeds, by_systems, beyond, p_seed)
 
 
 def _error_over_seeds(values: Array) -> Error:

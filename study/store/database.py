@@ -102,8 +102,7 @@ class Database:
         """One transaction of the lock's holder, tried again while the database is away."""
 
         def attempt() -> Result:
-            self._lock.verify()
-            with self.engine.begin() as connection:
+            with self._lock.transaction() as connection:
                 return action(connection)
 
         return with_retry(attempt)

@@ -7,12 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from study.store.database import Database
+from study.store.lines import chunks
 from study.store.records import Conditions
 from study.store.schema import cells, metrics, predictions, runs
 from study.store.schema import conditions as conditions_table
 from study.store.schema import tuned as tuned_rows
-
-_MANY = 500  # values of one statement
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ def remove(database: Database, table_name: str, row: str | None, run_ids: Sequen
             connection.execute(table.delete().where(of(table)))
         if row is None:
             connection.execute(conditions_table.delete().where(conditions_table.c.table_name == table_name))
-        for start in range(0, len(run_ids), _MANY):
-            some = run_ids[start : start + _MANY]
+        for some in chunks(run_ids):
             for table in (metrics, predictions, runs):
                 connection.execute(table.delete().where(table.c.run_id.in_(some)))
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from study.store.retry import with_retry
 from study.store.urls import masked, sqlite_path
@@ -64,8 +63,11 @@ class StorageLock:
             if self._depth == 0:
                 self._release()
 
-    def verify(self) -> None:
-        """See that the lock is still ours, and take it again when the connection to PostgreSQL was lost.
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of the holder, on PostgreSQL in the very session that holds the lock: none goes in without it.
+
+        A session that was lost is opened again, and takes the lock again.
 
         Raises
         ------
@@ -74,24 +76,21 @@ class StorageLock:
         sqlalchemy.exc.OperationalError
             While the database is away.
         """
-        if self._depth == 0 or self._path is not None or self._answers():
+        if self._depth == 0 or self._path is not None:
+            with self._engine.begin() as connection:
+                yield connection
             return
-        self._session = None
-        self._engine.dispose()
-        if not self._try():
-            raise InputError(
-                f"storage '{self._name}': while it was away another command took over writing ({self.holder()}). "
-                "What is stored stays. Run the same command again when that one has finished."
-            )
-
-    def _answers(self) -> bool:
-        """Whether the session that holds the advisory lock is still there."""
-        try:
-            if self._session is not None:
-                self._session.execute(sa.text("SELECT 1"))
-        except DBAPIError:
-            return False
-        return self._session is not None
+        if self._session is None or self._session.invalidated:
+            self._session = None
+            self._engine.dispose()
+            if not self._try():
+                raise InputError(
+                    f"storage '{self._name}': while it was away another command took over writing ({self.holder()}). "
+                    "What is stored stays. Run the same command again when that one has finished."
+                )
+        assert self._session is not None
+        with self._session.begin():
+            yield self._session
 
     def holder(self) -> str | None:
         """Who holds the lock, in words, or None when nobody does."""
@@ -122,9 +121,10 @@ class StorageLock:
     def _try(self) -> bool:
         if self._path is not None:
             return self._try_file(self._path)
-        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session = self._engine.connect()
         session.execute(sa.text("SELECT set_config('application_name', :label, false)"), {"label": self._label})
         if session.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _KEY}):
+            session.commit()
             self._session = session
             return True
         session.invalidate()  # its name is not to stay on a pooled connection

@@ -46,6 +46,10 @@ def parse(url: str) -> URL:
         raise InputError(f"storage '{masked(url)}': found '{parsed.drivername}'. {_ALLOWED}")
     if parsed.drivername == "sqlite":
         _check_file(url, parsed)
+    elif "=" in "".join(part or "" for part in (parsed.username, parsed.host, parsed.database)):
+        raise InputError(  # which the driver's errors would repeat, and it may be a password
+            f"storage '{masked(url)}': '=' stands where a user, host or database is named. {_ALLOWED}"
+        )
     return parsed
 
 
@@ -130,6 +134,7 @@ def create_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(parse(url), **options)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise open_error(url, error) from None
+    engine.dialect.use_insertmanyvalues_wo_returning = engine.dialect.name == "postgresql"  # lines in one round trip
     if engine.dialect.name == "sqlite" and "creator" not in options:
         sa.event.listen(engine, "connect", _configure)
     return engine

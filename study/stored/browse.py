@@ -54,7 +54,7 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
     if what is not None and table not in names:
         if not cell and len(list_runs(database, metric, run_id=what)) == 1:
             return find_run(database, what)
-        raise InputError(f"runs: no table, search or run '{what}' in {database.masked_url}. {_known(what, names)}")
+        raise InputError(f"runs: no table, search or run '{what}' in {database.masked_url}. {known(what, names)}")
     row, _, seed = cell.partition("/")
     if seed and not seed.isdecimal():
         raise InputError(f"runs {what}: '{seed}' is no seed. Give TABLE/ROW/SEED, such as {table}/{row}/0.")
@@ -78,7 +78,8 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
     )
 
 
-def _known(name: str, names: Sequence[str]) -> str:
+def known(name: str, names: Sequence[str]) -> str:
+    """What may be meant by a name that no table has."""
     return did_you_mean(name, names) if names else "It holds none."
 
 

@@ -1,13 +1,13 @@
 """`whisq-study rm`: a table, one row of it, or a search, with its runs, its study in the dashboard and its files."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.ablation import report
 from study.dashboard import remove_study, remove_trials
-from study.engine import Sources, open_database
+from study.engine import Sources
 from study.store import Database, conditions, list_runs, remove, shared_runs, stored_tables
+from study.stored.browse import known, open_stored
 from whisq_core.errors import InputError, did_you_mean
 
 _HELD_OUT = "-held-out"  # what a search's runs on held-out seeds are stored under
@@ -39,9 +39,9 @@ def plan_removal(database: Database, target: str) -> Removal:
         When there is no such table, search or row.
     """
     table, _, row = target.partition("/")
-    names = {each.name: each for each in stored_tables(database)}
+    names = [each.name for each in stored_tables(database)]
     if table not in names:
-        raise InputError(f"rm {target}: no table or search '{table}' in {database.masked_url}. {_known(table, names)}")
+        raise InputError(f"rm {target}: no table or search '{table}' in {database.masked_url}. {known(table, names)}")
     found = [line for name in (table, f"{table}{_HELD_OUT}") for line in list_runs(database, "", table=name)]
     if row:
         rows = {line.row for line in found} | {key[0] for key in database.cells(table)}
@@ -63,7 +63,7 @@ def remove_stored(url: str, target: str, *, yes: bool, wait: bool = False) -> st
     InputError
         When there is no such thing, or another command is writing to the storage.
     """
-    database = open_database(url, False, "whisq-study ablate --data DIR")
+    database = open_stored(url)
     if not yes:
         return f"would remove {plan_removal(database, target).text()}\nnothing was removed; give --yes to do it"
     with database.writing("whisq-study rm", wait):
@@ -86,7 +86,3 @@ def _published_anew(database: Database, removal: Removal) -> str:
         return report(Sources(Path(shared.file), storage=database.url, out=Path(shared.out), name=removal.table))
     except InputError as error:
         return f"its table and page stay as they were: {error}"
-
-
-def _known(name: str, names: Mapping[str, object]) -> str:
-    return did_you_mean(name, names) if names else "It holds none."

@@ -1,8 +1,7 @@
 """One table as values, before any format shows it: its rows, and the sentences around them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,17 +17,14 @@ from whisq_core.metrics import EXTRA, METRICS
 _SIZES = ("num_trainable", "num_total", "macs")
 
 
-class Declared(Protocol):
+@dataclass(frozen=True)
+class Declared:
     """What a table needs to know of a row: one of an ablation file, or anybody's."""
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def label(self) -> str: ...
-    @property
-    def section(self) -> str: ...
-    @property
-    def seeds(self) -> tuple[int, ...]: ...
+    id: str
+    label: str
+    section: str
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,16 @@ class TableRow:
     """
 
     declared: Declared
-    marks: str
+    values: Mapping[str, Interval]
     num_done: int
-    num_failed: int
-    values: dict[str, Interval]
-    published: PublishedRow | None
-    comparison: Comparison | None
-    decision: Decision | None
-    changed: str
-    is_reference: bool
-    sizes: Mapping[str, int | None]
+    num_failed: int = 0
+    marks: str = ""
+    published: PublishedRow | None = None
+    comparison: Comparison | None = None
+    decision: Decision | None = None
+    changed: str = ""
+    is_reference: bool = False
+    sizes: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys((*_SIZES, "num_trials")))
 
     @property
     def label(self) -> str:
@@ -181,11 +177,11 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
     judged = judgement.rows.get(row.id) if judgement else None
     compare = results.file.compare
     return TableRow(
-        declared=row,
-        marks=symbols,
+        declared=Declared(row.id, row.label, row.section, row.seeds),
+        values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
         num_done=len(done),
         num_failed=int((cells["state"] == "failed").sum()),
-        values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
+        marks=symbols,
         published=PUBLISHED[row.quoted] if row.quoted else None,
         comparison=judged.comparisons.get(judgement.metric) if judged and judgement else None,
         decision=judged.decision if judged else None,
@@ -197,19 +193,8 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
 
 def _panel(judgement: Judgement) -> TableRow:
     """How well another panel of as many raters would score the clips: a row without seeds."""
-    return TableRow(
-        declared=_Panel(),
-        marks="",
-        num_done=0,
-        num_failed=0,
-        values=dict(judgement.panel),
-        published=None,
-        comparison=None,
-        decision=None,
-        changed="",
-        is_reference=False,
-        sizes=dict.fromkeys((*_SIZES, "num_trials")),
-    )
+    declared = Declared("human_panel", "Another panel of raters", "Human ceiling", ())
+    return TableRow(declared, judgement.panel, num_done=0)
 
 
 def _contrasts(results: TableResults, judgement: Judgement) -> Iterator[str]:

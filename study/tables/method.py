@@ -7,6 +7,7 @@ from study.config import AblationFile, Row
 from study.published import PUBLISHED
 from study.results import TableResults
 from whisq_core.metrics import title
+from whisq_core.plugins import used
 
 _HYPERPARAMETERS = ("train.learning_rate", "train.momentum", "train.batch_size")
 SIMULATED_MARK = "†"
@@ -85,6 +86,7 @@ def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
     return (
         _data(results),
         _backbone(results.file),
+        *_plugins(results.file),
         _training(results),
         _seeds(results),
         *_tuned_settings(results),
@@ -130,6 +132,17 @@ def _backbone(file: AblationFile) -> str:
         f"Unless a row says otherwise, the frozen encoders are {backbone.audio} (audio) and {backbone.text} (text), "
         f"run once per clip and prompt in {backbone.precision}; attention runs over {frames}."
     )
+
+
+def _plugins(file: AblationFile) -> tuple[str, ...]:
+    """Parts that other packages brought, with the versions that made these numbers."""
+    found = {
+        f"{setting} {plugin.name} of {plugin.distribution}"
+        for row in file.rows
+        if row.spec.uses_features
+        for setting, plugin in used(row.spec.settings()).items()
+    }
+    return (f"Plug-ins, from packages other than this one: {'; '.join(sorted(found))}.",) if found else ()
 
 
 def _training(results: TableResults) -> str:

@@ -24,8 +24,8 @@ from study.config import read_ablation_file
 from study.engine import collect_errors
 from study.scoring import score_file
 from study.store import Database, masked
+from whisq_core.checkpoints import resolve
 from whisq_core.corpus import check_audio_files, read_corpus
-from whisq_core.encoders.checkpoints import resolve
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureKey, FeatureStore
 

@@ -1,6 +1,10 @@
 """Small tables of predictions whose truth is known, as `Evidence` and as comparisons."""
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
+from scipy import stats
 
 from study.stats import Comparison, Error, Evidence, compare
 from study.stats.influence import Array
@@ -61,3 +65,20 @@ def _standard(size: int) -> Array:
     values = np.random.default_rng(size).normal(size=size)
     values -= values.mean()
     return values / values.std(ddof=1) if size > 1 else values
+
+
+def closed_bonferroni(p: Sequence[float]) -> list[float]:
+    """Adjusted p values by the definition that Holm's steps are short for: of all Bonferroni tests of a row and others.
+
+    Source: Marcus, Peritz and Gabriel, Biometrika 1976 (closed testing).
+    """
+    places = range(len(p))
+    families = [family for size in range(1, len(p) + 1) for family in combinations(places, size)]
+    of_family = {family: min(1.0, len(family) * min(p[place] for place in family)) for family in families}
+    return [max(found for family, found in of_family.items() if place in family) for place in places]
+
+
+def t_power(effect: float, size: int) -> float:
+    """The power of a two-sided paired t test at .05 against a difference of `effect` standard deviations."""
+    bound, centre = stats.t.ppf(0.975, size - 1), effect * np.sqrt(size)
+    return float(stats.nct.sf(bound, size - 1, centre) + stats.nct.cdf(-bound, size - 1, centre))

@@ -11,7 +11,7 @@ from helpers.kernels import using
 from reference.textbook import PaddedBatch, TextbookLoss, TextbookWhisQ, pad
 
 from whisq_core import kernels
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.model import WhisQ
 from whisq_core.model.alignment import self_transport
 from whisq_core.spec import RunSpec, with_settings

@@ -64,7 +64,7 @@ OPTIONS = {
     ("--base", "best.yaml"): ["best.yaml: cannot be read: No such file or directory. Check the path."],
     ("--out", "table.yaml/x"): [f"--out table.yaml/x: cannot be written, {NOT_A_FOLDER}"],
     ("--features", "table.yaml/x"): [f"--features table.yaml/x: cannot be written, {NOT_A_FOLDER}"],
-    ("--workers", "-1"): ["--workers: found -1, allowed: 1 or more."],
+    ("--workers", "-1"): ["--workers: found -1, allowed: 1 to 1024 on one machine."],
     ("--storage", "results.db"): [
         f"storage 'results.db': not a storage URL. Allowed: sqlite:///FILE.db or {POSTGRESQL}."
     ],
@@ -167,7 +167,7 @@ def test_every_command_refuses_bad_input_alike(spoilt: Path, command: str) -> No
 USAGE = {
     "ablate table.yaml": "Error: Missing option '--data'.",
     "ablate table.yaml --data corpus --wrokers 2": "Error: No such option: --wrokers",
-    "ablate table.yaml --data corpus --workers 0": "error: --workers: found 0, allowed: 1 or more.",
+    "ablate table.yaml --data corpus --workers 0": "error: --workers: found 0, allowed: 1 to 1024 on one machine.",
     "ablate table.yaml --data corpus --workers two": "Error: Invalid value for '--workers'",
     "evaluate answer.txt --data corpus --system-truth mean": "Error: Invalid value for '--system-truth'",
     "ablat": "Error: No such command 'ablat'. Did you mean 'ablate'",

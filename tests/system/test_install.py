@@ -1,5 +1,7 @@
 """The package as a stranger gets it: built from its source, installed elsewhere, used in a folder of their own."""
 
+import io
+import json
 import os
 import platform
 import re
@@ -14,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import yaml
@@ -88,6 +91,13 @@ def run(release: Path, folder: Path, *arguments: object) -> Finished:
     with whisq_study(release, folder, *arguments) as process:
         out, err = process.communicate(timeout=_PATIENCE)
     return Finished(process.returncode, out, err)
+
+
+def execute_notebook(release: Path, folder: Path, notebook: Path) -> str:
+    """Run the code of a notebook from top to bottom with the installed package; what it prints."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return python(folder, "-c", code, PYTHONPATH=str(release / "site"))
 
 
 @needs_compiler
@@ -189,17 +199,33 @@ def stop_after_a_trial(process: subprocess.Popen[str], storage: str) -> Finished
     return Finished(process.returncode, out, err)
 
 
-def test_a_new_user_gets_a_table_and_a_search_that_can_be_stopped_from_a_csv_of_clips(
+def own_notebook(folder: Path) -> Path:
+    """The notebook of the examples with its paths and names put to this study, as a user would."""
+    text = (ROOT / "examples/verdicts.ipynb").read_text(encoding="utf-8")
+    for old, new in {
+        "results/demo/whisq.db": "results/whisq.db",
+        "results/demo/corpus/wav": ".",
+        "demo/whisq": "tones/whisq",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "verdicts.ipynb").write_text(text, encoding="utf-8")
+    return folder / "verdicts.ipynb"
+
+
+def test_a_new_user_gets_a_table_predictions_and_a_search_that_can_be_stopped_from_a_csv_of_clips(
     release: Path, tmp_path: Path
 ) -> None:
     write_own_study(tmp_path)
     data = ("--data", "clips.csv", "--workers", 1)
 
-    table = run(release, tmp_path, "ablate", *data)
+    table = run(release, tmp_path, "ablate", *data, "--save-models")
     reported = run(release, tmp_path, "report")
     with whisq_study(release, tmp_path, "optimize", *data) as process:
         stopped = stop_after_a_trial(process, f"sqlite:///{tmp_path}/results/whisq.db")
     resumed = run(release, tmp_path, "optimize", *data)
+    predicted = run(release, tmp_path, "predict", "tones/whisq", "0.wav", "1.wav", "--prompt", "a high tone")
+    notebook = execute_notebook(release, tmp_path, own_notebook(tmp_path))
 
     assert table.status == 0, table.err
     assert all(label in table.out for label in ("WhisQ", "Without OT", "Constant"))
@@ -215,3 +241,8 @@ def test_a_new_user_gets_a_table_and_a_search_that_can_be_stopped_from_a_csv_of_
     planned = run_here(tmp_path, *shlex.split(printed)[1:], "--plan")
     assert planned.status == 0, planned.err
     assert (tmp_path / "results/tones-whisq/best.yaml").is_file()
+    assert predicted.status == 0, predicted.err
+    found_clips = pd.read_csv(io.StringIO(predicted.out))
+    assert list(found_clips["audio"]) == ["0.wav", "1.wav"]
+    assert np.isfinite(found_clips[["omq", "ta", "omq_sd", "ta_sd"]]).all(axis=None)
+    assert "\\begin{table" in notebook

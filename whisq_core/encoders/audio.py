@@ -1,6 +1,7 @@
 """The families of audio encoders: one function each, from a checkpoint to what it does with a wave."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from whisq_core.checkpoints import Checkpoint
 from whisq_core.corpus import CLAP_SAMPLE_RATE, SAMPLE_RATE
-from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
 from whisq_core.errors import InputError
 
@@ -26,7 +27,8 @@ def whisper(checkpoint: Checkpoint) -> Family:
     HF Whisper ignores masks, so padding is encoded too; the number of valid frames tells it apart.
     """
     config = model_config(checkpoint)
-    extractor = _extractor(checkpoint, "WhisperFeatureExtractor", {"feature_size": config.num_mel_bins}, optional=True)
+    defaults = {"feature_size": config.num_mel_bins}
+    extractor = _extractor(checkpoint, "WhisperFeatureExtractor", SAMPLE_RATE, defaults, optional=True)
     num_frames = config.max_source_positions
 
     def prepare(wave: Wave) -> Prepared:
@@ -54,7 +56,7 @@ def wav2vec2(checkpoint: Checkpoint) -> Family:
     Paper silent: the length heard. Cut to Whisper's 30 s, so that both backbones hear the same audio.
     """
     config = model_config(checkpoint)
-    extractor = _extractor(checkpoint, "Wav2Vec2FeatureExtractor", {})
+    extractor = _extractor(checkpoint, "Wav2Vec2FeatureExtractor", SAMPLE_RATE, {})
     window = WINDOW_SECONDS * SAMPLE_RATE
 
     def prepare(wave: Wave) -> Prepared:
@@ -87,7 +89,7 @@ def clap(checkpoint: Checkpoint) -> Family:
     they fit and padded with silence, as the processor does.
     """
     config = model_config(checkpoint)
-    extractor = _extractor(checkpoint, "ClapFeatureExtractor", {"truncation": "rand_trunc"})
+    extractor = _extractor(checkpoint, "ClapFeatureExtractor", CLAP_SAMPLE_RATE, {"truncation": "rand_trunc"})
     channels = 4 if config.audio_config.enable_fusion else 1
 
     def prepare(wave: Wave) -> Prepared:
@@ -113,14 +115,22 @@ def clap(checkpoint: Checkpoint) -> Family:
     )
 
 
-def _extractor(checkpoint: Checkpoint, class_name: str, defaults: dict[str, Any], optional: bool = False) -> Any:
+def _extractor(
+    checkpoint: Checkpoint, class_name: str, sample_rate: int, defaults: dict[str, Any], optional: bool = False
+) -> Any:
     """The folder's own feature extractor; where a folder may do without, or there is none, one with `defaults`."""
     import transformers
 
     kind = getattr(transformers, class_name)
     if checkpoint.has_file(*_PREPROCESSORS):
-        with quiet():
-            return kind.from_pretrained(checkpoint.folder, local_files_only=True)
+        with quiet(), warnings.catch_warnings(action="ignore"):  # of filters that hear nothing at another rate
+            extractor = kind.from_pretrained(checkpoint.folder, local_files_only=True)
+        if extractor.sampling_rate != sample_rate:
+            raise InputError(
+                f"checkpoint '{checkpoint.name}': 'sampling_rate' in its {_PREPROCESSORS[0]} is "
+                f"{extractor.sampling_rate}, this family takes {sample_rate}. Fetch the folder again."
+            )
+        return extractor
     if not optional and not checkpoint.untrained:
         raise InputError(
             f"checkpoint '{checkpoint.name}': {checkpoint.folder} has no {_PREPROCESSORS[0]}, which says how its input "

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from whisq_core.checkpoints import Checkpoint, resolve
 from whisq_core.corpus import Corpus
-from whisq_core.encoders.checkpoints import Checkpoint, resolve
 from whisq_core.encoders.families import Kind, preprocessing
 from whisq_core.errors import InputError, raise_all
 from whisq_core.features import Dataset, FeatureKey, FeatureStore
@@ -66,6 +66,8 @@ def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
         try:
             checkpoint = resolve(name, cache)
             how = preprocessing(checkpoint, kind)
+            if checkpoint.format == "plugin" and spec.precision != "float32":
+                raise InputError(f"backbone.{kind}: '{name}' is a plug-in, backbone.precision: allowed is float32.")
             found.append((checkpoint, FeatureKey(kind, checkpoint.digest, how, spec.precision)))
         except InputError as error:
             mistakes += error.mistakes

@@ -18,9 +18,9 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whisq_core.checkpoints import Checkpoint
 from whisq_core.corpus import load
 from whisq_core.encoders.backbone import Job
-from whisq_core.encoders.checkpoints import Checkpoint
 from whisq_core.encoders.families import Kind, load_family
 from whisq_core.errors import InputError
 
@@ -76,11 +76,7 @@ class Batches:
         return mistakes + [mistake for future in stored for mistake in future.result()]
 
     def run(self, items: "Sequence[Prepared]") -> "list[Encoded]":
-        """Features of these items.
-
-        Raises:
-            InputError: when not even one fits into the device's memory.
-        """
+        """Features of these items. Raises InputError when not even one fits into the device's memory."""
         import torch
 
         found: list[Encoded] = []
@@ -130,8 +126,7 @@ def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
 def load_source(source: Path | str, key: str, sample_rate: int | None) -> Any:
     """A prompt, or the wave of a sound file.
 
-    Raises:
-        InputError: when the file cannot be read, or is not the one that was checked.
+    Raises InputError when the file cannot be read, or is not the one that was checked.
     """
     if isinstance(source, str):
         return source

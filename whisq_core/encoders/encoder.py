@@ -10,9 +10,15 @@ import torch
 from jaxtyping import Float32, Shaped
 from torch import Tensor, nn
 
-from whisq_core.encoders.checkpoints import Checkpoint
-from whisq_core.encoders.ctranslate2_file import whisper_settings, whisper_weights
-from whisq_core.encoders.untrained import ARCHITECTURES, ENCODER_ONLY_WHISPER, UNTRAINED_SEED
+from whisq_core import plugins
+from whisq_core.checkpoints import (
+    ARCHITECTURES,
+    ENCODER_ONLY_WHISPER,
+    UNTRAINED_SEED,
+    Checkpoint,
+    whisper_settings,
+    whisper_weights,
+)
 from whisq_core.errors import InputError
 from whisq_core.features import StoreMeta
 
@@ -112,6 +118,40 @@ class Encoder:
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+
+class PluginEncoder(Encoder):
+    """The encoder that an installed package brings (`whisq_core.plugins`): one item at a time, on a CPU, in float32."""
+
+    def __init__(self, checkpoint: Checkpoint, kind: Literal["audio", "text"]) -> None:
+        plugin = plugins.find("encoder", checkpoint.name.removeprefix(plugins.ENCODER_SCHEME))
+        with plugin.blamed():
+            made = plugin.load()(kind)
+            dim, rate = int(made.dim), int(made.sample_rate) if kind == "audio" else None
+            num_parameters, frame_rate = int(getattr(made, "num_parameters", 0)), getattr(made, "frame_rate", None)
+
+        def prepare(source: Any) -> Prepared:
+            with plugin.blamed(), torch.inference_mode():
+                frames = np.asarray(made.encode(source), dtype=np.float32)
+            if frames.ndim != 2 or frames.shape[1] != dim or not len(frames):
+                raise plugin.error(f"returns an array of shape {frames.shape} instead of (frames, {dim})")
+            if not np.isfinite(frames).all():
+                raise plugin.error("returns values that are not finite")
+            return Prepared(frames, len(frames), len(frames))
+
+        self.family = Family(
+            dim=dim,
+            prepare=prepare,
+            forward=lambda model, frames, mask: frames,
+            parts=lambda model: [],
+            nominal=torch.empty(0),
+            batch_size=1,
+            sample_rate=rate,
+            frame_rate=frame_rate,
+        )
+        self.meta = StoreMeta(checkpoint.name, dim, num_parameters, None, frame_rate, False)
+        self._checkpoint, self._model = checkpoint, nn.Identity()
+        self.batch_size, self.device, self._in_bf16 = 1, torch.device("cpu"), False
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def _fill(
     job: Job, encoder: "Encoder", keys: list[str], batch_size: int | None, workers: int,
     progress: Callable[[Progress], None], notify: Callable[[str], None],
 ) -> None:  # fmt: skip
-    size = batch_size or encoder.batch_size
+    size = 1 if job.checkpoint.format == "plugin" else batch_size or encoder.batch_size
     # OpenMP and MKL keep the number of threads per operation for each calling thread.
     pool = ThreadPoolExecutor(workers if size == 1 else _WRITERS, "encode", set_threads, (1,))
     try:

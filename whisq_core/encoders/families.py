@@ -6,7 +6,7 @@ when an encoder is made. To add a family: one function in `audio` or `text`, one
 
 from typing import TYPE_CHECKING, Literal
 
-from whisq_core.encoders.checkpoints import Checkpoint
+from whisq_core.checkpoints import Checkpoint
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ _UNTRAINED_TEXT = "hashed words; last hidden state"
 def preprocessing(checkpoint: Checkpoint, kind: Kind) -> str:
     """What is done to the input and which state is taken, in stable words, without loading the checkpoint.
 
-    Raises:
-        InputError: when the checkpoint's family cannot serve as this kind of encoder.
+    Raises InputError when the checkpoint's family cannot serve as this kind of encoder.
     """
     family = checkpoint.family
+    if checkpoint.format == "plugin":
+        return f"a plug-in's own, of {kind}"
     if kind == "audio":
         if family not in _AUDIO:
             raise InputError(
@@ -53,22 +54,19 @@ def load_encoder(
 ) -> "Encoder":
     """Load an encoder of waves or of prompts.
 
-    Raises:
-        InputError: when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
-            transformers raises over it.
+    Raises InputError when the family cannot serve as this kind, or the folder cannot be loaded: in one line, whatever
+    transformers raises over it.
     """
-    from whisq_core.encoders.encoder import Encoder, explained
+    from whisq_core.encoders.encoder import Encoder, PluginEncoder, explained
 
+    if checkpoint.format == "plugin":
+        return PluginEncoder(checkpoint, kind)
     with explained(checkpoint, "loaded"):
         return Encoder(checkpoint, load_family(checkpoint, kind), precision, device)
 
 
 def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
-    """What an encoder does with its input, without its weights.
-
-    Raises:
-        InputError: as `load_encoder`.
-    """
+    """What an encoder does with its input, without its weights. Raises InputError as `load_encoder`."""
     preprocessing(checkpoint, kind)
     from whisq_core.encoders import audio, text
     from whisq_core.encoders.encoder import explained
@@ -84,10 +82,11 @@ def load_family(checkpoint: Checkpoint, kind: Kind) -> "Family":
 def operations(checkpoint: Checkpoint, kind: Kind) -> int | None:
     """Multiply-accumulates of one usual item, counted without weights; None where an architecture cannot be counted.
 
-    Raises:
-        InputError: as `load_encoder`.
+    Raises InputError as `load_encoder`.
     """
     from whisq_core.encoders.encoder import count, explained
 
+    if checkpoint.format == "plugin":
+        return None
     with explained(checkpoint, "loaded"):
         return count(checkpoint, load_family(checkpoint, kind))[1]

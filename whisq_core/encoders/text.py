@@ -9,21 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from whisq_core.encoders.checkpoints import Checkpoint
+from whisq_core.checkpoints import Checkpoint, hashed_tokens
 from whisq_core.encoders.encoder import Family, Prepared, model_config, quiet
-from whisq_core.encoders.untrained import hashed_tokens
 from whisq_core.errors import InputError
 
 MAX_TOKENS = 512
 NOMINAL_TOKENS = 24  # a usual prompt of MusicEval, for counting operations
 _BATCH = 64  # prompts at a time on a GPU
 _TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    *("tokenizer.json", "vocab.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 )
 
 
@@ -75,8 +70,7 @@ def _family(checkpoint: Checkpoint, dim: int, forward: Any, parts: Any, pools: b
 def _tokenizer(checkpoint: Checkpoint) -> tuple[Callable[[str], list[int]], int]:
     """Prompt to tokens, and the token to pad with (any will do where there is none: padding is masked).
 
-    Raises:
-        InputError: when the folder has no tokenizer, or one that cannot be loaded.
+    Raises InputError when the folder has no tokenizer, or one that cannot be loaded.
     """
     if checkpoint.untrained:
         return hashed_tokens, 0

@@ -4,6 +4,7 @@ A `FeatureStore` holds one safetensors file per clip or prompt, a `FeatureTable`
 and labels that training takes. Stores of earlier formats (`*.features`) are not read; their folders may be deleted.
 """
 
-from whisq_core.features.store import Dataset, FeatureKey, FeatureStore, FeatureTable, StoreMeta
+from whisq_core.features.store import FeatureKey, FeatureStore, StoreMeta
+from whisq_core.features.table import Dataset, FeatureTable
 
 __all__ = ["Dataset", "FeatureKey", "FeatureStore", "FeatureTable", "StoreMeta"]

@@ -14,25 +14,17 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float16, UInt8
+from jaxtyping import Float, Float16
 
-from whisq_core.errors import InputError
 from whisq_core.files import open_regular, read_regular, write_atomically
-
-if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
-    import torch
 
 SUFFIX = ".safetensors"
 LAYOUT = "whisq-features-2"  # raise the number when files written before can no longer be read
-_KEPT_MAP_BYTES = 512 * 2**20  # maps beyond this are dropped after use: a process stays below 1.5 GB
 _HEADER_BYTES = 512
 _ALIGNMENT = 64
 _LARGEST = 2**32  # bytes of one file
-UNCHECKED = "WHISQ_CHECK_FRAMES"  # 0 in the environment: frames are believed, for stores that take long to read
-_checked: set[tuple[str, int, int]] = set()  # files whose frames this process has compared with their checksum
 _PREFIX_BYTES = 16 * 1024  # one read that holds the header and the pooled vectors of the usual encoders
 
 
@@ -109,52 +101,6 @@ def verify_item(path: Path, key: ItemKey) -> None:
         raise Broken("corrupt: its header contradicts itself")
     if zlib.crc32(memoryview(content)[start:]) != item.frames_crc:
         raise Broken("corrupt: its frames do not match their checksum")
-
-
-class Maps:
-    """Maps of item files: the first ones are kept for the next epoch, those beyond `_KEPT_MAP_BYTES` are not."""
-
-    def __init__(self) -> None:
-        self._kept: dict[Path, torch.Tensor] = {}
-        self._num_bytes = 0
-
-    def frames(self, path: Path, num_frames: int, dim: int) -> "torch.Tensor":
-        """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
-
-        Raises:
-            InputError: when the file has vanished or shrunk; when this process maps it for the first time and frames
-                do not match their checksum.
-        """
-        import torch
-
-        if path in self._kept:
-            return self._kept[path]
-        size = file_bytes(dim, num_frames)
-        try:
-            whole = torch.from_file(str(path), shared=False, size=size // 2, dtype=torch.float16)
-        except RuntimeError as error:
-            raise InputError(f"{path}: cannot be mapped any more. Run `whisq-study encode`.") from error
-        _check_once(path, whole.view(torch.uint8).numpy(), frames_offset(dim))
-        frames = whole[frames_offset(dim) // 2 :].view(num_frames, dim)
-        if self._num_bytes + size <= _KEPT_MAP_BYTES:
-            self._kept[path] = frames
-            self._num_bytes += size
-        return frames
-
-
-def _check_once(path: Path, content: UInt8[np.ndarray, " bytes"], start: int) -> None:
-    """A bit that has flipped on a disk would change results without a word: half a millisecond per clip prevents it."""
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key in _checked or os.environ.get(UNCHECKED) == "0":
-        return
-    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8].tobytes(), "little")].tobytes())["__metadata__"]
-    if zlib.crc32(content[start:].data) != int(metadata["frames_crc32"]):
-        raise InputError(
-            f"{path}: corrupt: its frames do not match their checksum. Run `whisq-study doctor --fix` with --data: it "
-            "encodes this item again."
-        )
-    _checked.add(key)
 
 
 def file_bytes(dim: int, num_frames: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float16, Int
 from torch import Tensor
 
-from whisq_core.features.store import FeatureTable
+from whisq_core.features.table import FeatureTable
 
 _KEPT_SHARE = 0.6  # of a GPU's free memory
 _KEPT_BYTES = 512 * 2**20  # of any other device's: a process stays below 1.5 GB

@@ -7,12 +7,12 @@ to write.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, SupportsIndex
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from whisq_core.errors import InputError, raise_all
 from whisq_core.features.file import (
@@ -21,16 +21,13 @@ from whisq_core.features.file import (
     Broken,
     Item,
     ItemKey,
-    Maps,
     read_item,
     verify_item,
     write_item,
 )
+from whisq_core.features.table import FeatureTable, Maps
 from whisq_core.files import read_regular, sweep, write_atomically
 from whisq_core.spec import digest
-
-if TYPE_CHECKING:  # torch takes a second to import, and a plan only asks what is missing
-    import torch
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ class FeatureStore:
         """The items that must be encoded, each once, in the order given: absent, truncated, mismatched or corrupt."""
         return list(self.problems(dict.fromkeys(item_keys)))
 
-    def open(self, item_keys: Sequence[str]) -> "FeatureTable":
+    def open(self, item_keys: Sequence[str]) -> FeatureTable:
         """Row i of the table is `item_keys[i]`. Reads headers and pooled vectors; frames are mapped when asked for.
 
         Raises
@@ -178,6 +175,7 @@ class FeatureStore:
             num_frames=np.array([row.num_frames for row in rows], dtype=np.int64),
             num_valid=np.array([row.num_valid for row in rows], dtype=np.int64),
             pooled_vectors=np.stack([row.pooled for row in rows], axis=1),
+            maps=Maps(rows[0].dim),
         )
 
     def verify(self) -> dict[str, str]:
@@ -208,84 +206,3 @@ class FeatureStore:
             except (Broken, OSError) as error:
                 problems[item_key] = f"{self.path(item_key)}: {getattr(error, 'strerror', error)}"
         return items, problems
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Rows of a store: lengths and pooled vectors in memory, frames mapped from their files when asked for."""
-
-    keys: tuple[str, ...]
-    folder: Path
-    num_frames: Int[np.ndarray, " rows"]
-    num_valid: Int[np.ndarray, " rows"]
-    pooled_vectors: Float[np.ndarray, "2 rows dim"]
-    _maps: Maps = field(default_factory=Maps, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def dim(self) -> int:
-        """The size of one frame."""
-        return self.pooled_vectors.shape[2]
-
-    def frames(self, row: SupportsIndex) -> "torch.Tensor":
-        """float16 [num_frames[row], dim], a map of the file: no copy, pages load when touched, never written back.
-
-        Raises
-        ------
-        InputError : when the file has vanished since the table was opened.
-        """
-        path = self.folder / f"{self.keys[row]}{SUFFIX}"
-        return self._maps.frames(path, int(self.num_frames[row]), self.dim)
-
-    def pooled(self, frames: Literal["all", "valid"]) -> "torch.Tensor":
-        """float32 [rows, dim]: the mean over all frames, or over those that hold signal (as `model.audio_frames`)."""
-        import torch
-
-        return torch.from_numpy(self.pooled_vectors[("all", "valid").index(frames)])
-
-    def select(self, rows: Int[np.ndarray, " selected"]) -> "FeatureTable":
-        """These rows, in this order; maps are shared with this table."""
-        return FeatureTable(
-            keys=tuple(self.keys[row] for row in rows),
-            folder=self.folder,
-            num_frames=self.num_frames[rows],
-            num_valid=self.num_valid[rows],
-            pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
-            _maps=self._maps,
-        )
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Clips with their features and labels: what training takes. Row i of `audio` belongs to clip i."""
-
-    utterances: tuple[str, ...]
-    systems: tuple[str, ...]
-    audio: FeatureTable
-    text: FeatureTable  # one row per distinct prompt
-    prompt_of: Int[np.ndarray, " clips"]  # the row of `text` of each clip
-    omq: Float[np.ndarray, " clips"]  # NaN where there is no label
-    ta: Float[np.ndarray, " clips"]
-
-    def __post_init__(self) -> None:
-        counts = {len(self.systems), len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
-        assert counts == {len(self.utterances)}, counts
-        assert self.prompt_of.max(initial=-1) < len(self.text)
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def select(self, indices: Int[np.ndarray, " selected"]) -> "Dataset":
-        """These clips, in this order, with only their prompts."""
-        prompts, prompt_of = np.unique(self.prompt_of[indices], return_inverse=True)
-        return Dataset(
-            utterances=tuple(self.utterances[index] for index in indices),
-            systems=tuple(self.systems[index] for index in indices),
-            audio=self.audio.select(indices),
-            text=self.text.select(prompts),
-            prompt_of=prompt_of,
-            omq=self.omq[indices],
-            ta=self.ta[indices],
-        )

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from whisq_core.plugins import Plugin, find
 from whisq_core.spec import LossSpec
 
 _SEPARATED = 10  # blurs between nearest points from which on self-transport has no gradient
@@ -53,6 +54,28 @@ def sinkhorn(
             close = near_itself(x.detach(), x_mask, loss)
             value = value.index_add(0, close, self_transport(x[close], x_mask[close], loss), alpha=-1)
     return value
+
+
+def plugin_objective(frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor, loss: LossSpec) -> Tensor:
+    """The value of each clip, [batch], that training makes small; in float32 whatever the precision around it."""
+    plugin = find("objective", loss.alignment)
+    inputs = at_least_float32(frames), frame_mask, at_least_float32(tokens), token_mask
+    with torch.autocast(frames.device.type, enabled=False), plugin.blamed():
+        found = plugin.load()(*inputs, loss)
+    return checked(plugin, found, (len(frames),), inputs)
+
+
+def checked(plugin: Plugin, found: object, shape: tuple[int, ...], inputs: tuple[Tensor, ...]) -> Tensor:
+    """What a plug-in returned, if it is of this shape and finite wherever its inputs are.
+
+    Only a CPU is asked within a step; on other devices the epoch's loss tells that a number is not finite.
+    """
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
+        kind = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise plugin.error(f"returns {kind} instead of a float tensor of shape {shape}")
+    if found.device.type == "cpu" and not found.isfinite().all() and all(each.isfinite().all() for each in inputs):
+        raise plugin.error("returns values that are not finite for inputs that are")
+    return found
 
 
 def entropic_ot(x: Frames, x_mask: FrameMask, y: Tokens, y_mask: TokenMask, loss: LossSpec) -> Float[Tensor, " clips"]:

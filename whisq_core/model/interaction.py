@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from whisq_core.model.alignment import at_least_float32, sinkhorn
+from whisq_core.model.alignment import at_least_float32, plugin_objective, sinkhorn
+from whisq_core.plugins import is_plugin
 from whisq_core.spec import LossSpec
 
 
@@ -53,7 +54,7 @@ def interact(
     loss: LossSpec | None,
     near: Int[Tensor, ""] | None = None,
 ) -> tuple[Contexts, Float[Tensor, " batch"] | None]:
-    """The contexts of each clip, and its Sinkhorn divergence where `rows` have points.
+    """The contexts of each clip, and its divergence (Sinkhorn's, or a plug-in's) where `rows` have points.
 
     `centre` is any vector in the midst of a clip's frames. Exactly, it changes nothing: distances do not depend on it,
     a softmax over frames ignores what is added to all of them, and elsewhere its share is added back in float32. But
@@ -69,7 +70,9 @@ def interact(
         of_text = attend_to_text(rows.to_text, constants, rounded, frame_mask, tokens, token_mask)
     if rows.to_audio is not None:
         of_audio = attend_to_audio(rows.to_audio, token_mask, rounded, frame_mask) + centre.unsqueeze(1)
-    if rows.points is not None and loss is not None:
+    if rows.points is not None and loss is not None and is_plugin(loss.alignment):
+        divergence = plugin_objective(frames, frame_mask, rows.points, token_mask, loss)
+    elif rows.points is not None and loss is not None:
         divergence = sinkhorn(relative, frame_mask, rows.points - centre.unsqueeze(1), token_mask, loss, near)
     return Contexts(of_text, of_audio), divergence
 

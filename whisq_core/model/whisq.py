@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whisq_core.model.alignment import at_least_float32
 from whisq_core.model.attention import ATTENTION, POOL, Attention, MultiHead, Side
 from whisq_core.model.interaction import Contexts, Interact, Rows, interact
+from whisq_core.model.plugged import PluginAttention
 from whisq_core.spec import LossSpec, ModelSpec
 
 HIDDEN = (256, 64)  # Sec. II.A
@@ -89,11 +90,14 @@ class WhisQ(nn.Module):
         with torch.random.fork_rng(devices=[]):  # PyTorch draws weights that `_initialise` replaces
             self.text_projection = nn.Linear(text_dim, dim)
             self.audio_projection = nn.Linear(audio_dim, dim) if audio_dim != dim else None
-            self.attention: Attention = ATTENTION[spec.attention](spec)
+            own = ATTENTION.get(spec.attention)
+            torch.default_generator.manual_seed(stream(seed, "plug-in").initial_seed())
+            self.attention: Attention = own(spec) if own else PluginAttention(spec)
             self.omq_head = head(dim, spec)
             self.ta_head = head(2 * dim, spec)
         for name, module in self.named_modules():
-            _initialise(module, stream(seed, f"initialise {name}"))
+            if own or not name.startswith("attention."):  # a plug-in's weights are its own affair
+                _initialise(module, stream(seed, f"initialise {name}"))
             if isinstance(module, Dropout):
                 module.generator = stream(seed, f"dropout {name}")
 
@@ -161,10 +165,10 @@ def _initialise(module: nn.Module, generator: torch.Generator) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """Trainable parameters, and multiply-accumulates of one clip's prediction."""
+    """Trainable parameters, and multiply-accumulates of one clip's prediction; None with a plug-in's attention."""
 
     trainable: int
-    macs: int
+    macs: int | None
 
 
 def count(spec: ModelSpec, audio_dim: int, text_dim: int, frames: int, tokens: int) -> Counts:
@@ -184,8 +188,8 @@ def count(spec: ModelSpec, audio_dim: int, text_dim: int, frames: int, tokens: i
         "pooled_query": _attention_macs(1, tokens, dim) + _attention_macs(1, frames, dim),
         "cross": _attention_macs(tokens, frames, dim),
         "none": 0,
-    }[spec.attention]
-    return Counts(trainable, projected + attended + heads)
+    }.get(spec.attention)
+    return Counts(trainable, None if attended is None else projected + attended + heads)
 
 
 def _attention_macs(queries: int, keys: int, dim: int) -> int:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StrictBool, model_validator
 from pydantic_core import CoreSchema
 
+from whisq_core.spec.choice import Choice
+
 # Numbers are strict: `true`, "128" or 12.0 where a count belongs is a typing error in a file, not a value.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -21,6 +23,7 @@ Open = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]  # what every database stores as an integer
 
 FOLDS = "folds"
+ATTENTIONS = ("sequence", "pooled", "pooled_query", "cross", "none")
 
 Head = Literal["omq", "ta"]
 TA: tuple[Head, ...] = ("ta",)
@@ -132,7 +135,7 @@ class ModelSpec(_Frozen):
         Literal["whisq", "constant", "system_lookup"], Setting("the model, or a control", controls=True)
     ] = "whisq"
     attention: Annotated[
-        Literal["sequence", "pooled", "pooled_query", "cross", "none"], Setting("attention variant (Eqs. 3-4)", TA)
+        str, Choice("attention", ATTENTIONS), Setting("attention variant (Eqs. 3-4), or a plug-in's", TA)
     ] = "sequence"
     # Paper conflict: the text says 512, Table I says 1280.
     feature_dim: Annotated[int, Field(ge=1, le=65_536, strict=True), Setting("size of audio and text features, D")] = (
@@ -160,7 +163,7 @@ class ModelSpec(_Frozen):
     @property
     def needs_frames(self) -> bool:
         """Whether a prediction reads sequences; the OT term does too, but only in training."""
-        return self.attention in ("sequence", "cross", "pooled_query") or self.pool == "max"
+        return self.attention not in ("pooled", "none") or self.pool == "max"
 
 
 class LossSpec(_Frozen):
@@ -171,7 +174,9 @@ class LossSpec(_Frozen):
         Positive, Setting("where Huber's loss turns from square to linear", unless=("loss.task", ("l1", "mse")))
     ] = 1.0
     reduction: Annotated[Literal["mean", "sum"], Setting("mean or sum over a batch")] = "mean"
-    alignment: Annotated[Literal["sinkhorn"], Setting("alignment objective (Eq. 10)", TA, _NO_OT)] = "sinkhorn"
+    alignment: Annotated[
+        str, Choice("objective", ("sinkhorn",)), Setting("alignment objective (Eq. 10), or a plug-in's", TA, _NO_OT)
+    ] = "sinkhorn"
     ot_weight: Annotated[NonNegative, Setting("weight of the alignment objective, lambda (Eq. 8)", TA)] = 4.057e-5
     p: Annotated[Literal[1, 2], Setting("exponent of the transport cost", TA, _NO_OT)] = 2
     blur: Annotated[Positive, Setting("entropic blur, a length: epsilon = blur^p", TA, _NO_OT)] = 0.05

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 
 from whisq_core.errors import did_you_mean, raise_all, shown
+from whisq_core.spec.choice import Choice
 from whisq_core.spec.run import TA, Head, RunSpec, Setting, declared_settings
 
 SETTINGS: Mapping[str, Setting] = declared_settings()
@@ -52,7 +53,11 @@ def searchable(name: str) -> bool:
 def kind(name: str) -> tuple[Literal["float", "int", "choice"], tuple[Any, ...]]:
     """The type of a searchable setting, and the values of one that has a fixed set of them."""
     section, _, key = name.partition(".")
-    annotation = type(getattr(RunSpec(), section)).model_fields[key].annotation
+    field = type(getattr(RunSpec(), section)).model_fields[key]
+    annotation = field.annotation
+    for part in field.metadata:
+        if isinstance(part, Choice):
+            return "choice", part.names
     if annotation is bool:
         return "choice", (False, True)
     if annotation is float:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from whisq_core.features import Dataset
 from whisq_core.features.on_device import frames_on, padded, sent
-from whisq_core.features.store import Dataset
 from whisq_core.model import Batch
 from whisq_core.model.interaction import interact
 from whisq_core.spec import RunSpec

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from whisq_core.device import resolve_auto
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.spec import RunSpec, TrainSpec
 from whisq_core.training.saved import TrainedModel
 from whisq_core.training.step import EpochRecord, Trainer, predict_clips, read_clips, task_loss

@@ -15,6 +15,7 @@ from safetensors.torch import save as tensors_as_bytes
 from whisq_core.errors import InputError
 from whisq_core.files import write_atomically
 from whisq_core.model import WhisQ
+from whisq_core.plugins import used
 from whisq_core.spec import RunSpec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -92,6 +93,9 @@ def load(folder: Path) -> TrainedModel:
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / CONFIG}: not a configuration that this version knows ({reason}).") from None
+    here = {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
+    if here != (made := config.get("plugins", {})):
+        raise InputError(f"{folder / CONFIG}: made with plug-ins {made}, found {here}. Install the same versions.")
     try:
         network.load_state_dict(read_tensors(path.read_bytes()))
     except FileNotFoundError:

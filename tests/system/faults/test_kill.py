@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.clusters import started_cluster
 from helpers.command import run, started_script
 from helpers.controls import children, is_worker
 from helpers.faults import (
@@ -62,6 +63,27 @@ def test_a_killed_worker_of_an_ablate_is_not_seen_in_its_tables(finished_study: 
     check_whole(place, finished_study)
 
 
+@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n < 1 else pytest.mark.slow) for n in range(8)])
+def test_a_killed_worker_of_a_started_scheduler_is_not_seen_in_the_tables(
+    finished_study: Place, tmp_path: Path, number: int
+) -> None:
+    choose = random.Random(f"scheduler {number}")
+    place = beginning_in(tmp_path / "study", finished_study)
+    with started_cluster(tmp_path / "cluster") as cluster:
+        arguments = (*place.ablate[:-2], "--scheduler", cluster.file)
+        with started_script(place.folder, *arguments) as process:
+            wait_for(process, lambda: num_runs(place), choose.randrange(1, NUM_CELLS - 2))
+            time.sleep(choose.uniform(0, 0.3))
+            assert process.poll() is None, "it ended before the kill"
+            os.kill(choose.choice(cluster.workers()), signal.SIGKILL)
+            if number % 2:  # for good: the nanny would start it again
+                choose.choice(cluster.nannies).kill()
+            _, err = process.communicate()
+
+    assert process.returncode == 0, err
+    check_whole(place, finished_study)
+
+
 def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_study: Place, tmp_path: Path) -> None:
     place = beginning_in(tmp_path, finished_study)
     with started_script(place.folder, *place.ablate, "--workers", 2) as process:
@@ -77,13 +99,20 @@ def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_s
     check_whole(place, finished_study)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(finished_study: Place, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "times"),
+    [(1, 1), (2, 2), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+)
+def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(
+    finished_study: Place, tmp_path: Path, workers: int, times: int
+) -> None:
     place = beginning_in(tmp_path, finished_study)
     with started_script(place.folder, *place.ablate, "--workers", workers) as process:
         wait_for(process, lambda: num_runs(place), 3)
-        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
         asked = time.monotonic()
+        for _ in range(times):  # the second one by somebody impatient
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+            time.sleep(0.2)
         _, err = process.communicate()
 
     assert process.returncode == 130

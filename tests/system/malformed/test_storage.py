@@ -153,6 +153,8 @@ SECRET_URLS = [
     f"postgresql+psycopg://127.0.0.1:1/db?PassWord={SECRET}",
     f"postgresql+psycopg://127.0.0.1:1/db?options=-c%20password%3D{SECRET}",
     f"host=127.0.0.1 port=1 user=me password={SECRET}",
+    f"postgresql://password={SECRET}",
+    f"postgresql://127.0.0.1:1/password={SECRET}",
     f"host=127.0.0.1 user=me password = '{SECRET}'",
     f"postgresql+psycopg://me:a@{SECRET}@127.0.0.1:1/db",
     f"postgresql+psycopg://me:{SECRET}@x@127.0.0.1:1/db",

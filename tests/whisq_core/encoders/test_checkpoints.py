@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.checkpoints import write_checkpoint
 
-from whisq_core.encoders.checkpoints import Checkpoint, resolve
+from whisq_core.checkpoints import Checkpoint, resolve
 from whisq_core.errors import InputError
 
 WHISPER_BASE_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -256,7 +256,7 @@ def test_a_cached_model_needs_no_connection(folder, tmp_path, monkeypatch, name)
 def offline(name: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Resolve a name in a process that has no hub."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom whisq_core.encoders.checkpoints import resolve\n"
+        "import sys\nfrom pathlib import Path\nfrom whisq_core.checkpoints import resolve\n"
         f"from whisq_core.errors import InputError\ntry:\n    resolve({name!r}, Path({str(home)!r}))\n"
         "except InputError as error:\n    sys.exit(str(error))\n"
     )

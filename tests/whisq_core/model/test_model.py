@@ -8,7 +8,7 @@ import torch
 from helpers.features import random_dataset
 from torch import Tensor
 
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.model import WhisQ, count, stream
 from whisq_core.model.whisq import Dropout
 from whisq_core.spec import ModelSpec, RunSpec, with_settings

@@ -7,8 +7,7 @@ import pytest
 import torch
 from helpers.features import random_dataset, write_table
 
-from whisq_core.features import on_device
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset, on_device
 from whisq_core.spec import ModelSpec, RunSpec
 from whisq_core.training.clips import Clips
 

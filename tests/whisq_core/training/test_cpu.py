@@ -16,7 +16,8 @@ from helpers.kernels import all_kernels, kernels_in_use, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisq_core.features.store import Dataset
+from whisq_core import kernels
+from whisq_core.features import Dataset
 from whisq_core.model import WhisQ
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import cpu
@@ -68,7 +69,7 @@ def found(spec: RunSpec, data: Dataset, by_kernels: bool) -> Found:
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # zero at the start, and then no test of anything
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    assert cpu.serve(spec, DIM)
+    assert kernels.serve(spec, DIM)
     clips = cpu.RaggedClips(data, spec) if by_kernels else Clips(data, spec, torch.device("cpu"), with_frames=True)
     order = torch.arange(len(data))
     with autocast(spec.train):
@@ -223,13 +224,13 @@ def test_a_batch_leaves_no_trace_in_the_next(tmp_path: Path) -> None:
     ],
 )
 def test_other_runs_take_the_reference_form(changed: dict[str, object]) -> None:
-    assert cpu.serve(with_settings(RunSpec(), CPU), DIM)
-    assert not cpu.serve(with_settings(RunSpec(), {**CPU, **changed}), DIM)
+    assert kernels.serve(with_settings(RunSpec(), CPU), DIM)
+    assert not kernels.serve(with_settings(RunSpec(), {**CPU, **changed}), DIM)
 
 
 def test_so_do_projected_audio_sizes_that_do_not_fill_a_vector_and_the_switch() -> None:
     spec = with_settings(RunSpec(), CPU)
-    assert not cpu.serve(spec, audio_dim=2 * DIM)
-    assert not cpu.serve(with_settings(spec, {"model.feature_dim": 500}), audio_dim=500)
+    assert not kernels.serve(spec, audio_dim=2 * DIM)
+    assert not kernels.serve(with_settings(spec, {"model.feature_dim": 500}), audio_dim=500)
     with using("pytorch"):
-        assert not cpu.serve(spec, DIM)
+        assert not kernels.serve(spec, DIM)

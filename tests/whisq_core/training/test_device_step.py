@@ -13,8 +13,7 @@ import torch
 from helpers.features import random_dataset
 from helpers.kernels import using
 
-from whisq_core.features import on_device
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset, on_device
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import clips, fit
 from whisq_core.training.replay import Replay

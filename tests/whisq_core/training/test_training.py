@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.features import random_dataset
 
-from whisq_core.features.store import Dataset
+from whisq_core.features import Dataset
 from whisq_core.spec import RunSpec, with_settings
 from whisq_core.training import Diverged, EpochRecord, FitResult, fit, load, predict, save
 

@@ -33,12 +33,11 @@ _SIZED = ("config.json", "preprocessor_config.json", "processor_config.json")  #
 _LONGEST = 1000  # numbers in a list of sizes
 
 
-def check_files(name: str, folder: Path) -> None:
+def _check_files(name: str, folder: Path) -> None:
     """See that what lies in a checkpoint's folder are files of possible size.
 
-    Raises
-    ------
-    InputError : a named pipe, a device, a folder in place of a file, an absurd size; an adapter in place of a model.
+    Raises InputError: a named pipe, a device, a folder in place of a file, an absurd size; an adapter in place of a
+    model.
     """
     for path in sorted(folder.iterdir()):
         if path.suffix not in _READ:
@@ -55,27 +54,32 @@ def check_files(name: str, folder: Path) -> None:
         )
 
 
-def read_configs(name: str, folder: Path) -> dict[str, Any]:
-    """Every `*config.json` of the folder by its name, after none of them was found to ask for code or absurd sizes.
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """`config.json`, when nothing in the folder asks for code or absurd sizes or is of another kind than its name.
 
-    Raises
-    ------
-    InputError : the first that cannot be read, names code, or asks for a size that no model has.
+    Raises InputError with the first thing that cannot be read, names code, or has a size that no model has.
     """
-    configs = {}
+    _check_files(name, folder)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"checkpoint '{name}': {folder} has no config.json. Give the folder of one model, as `hf download` or "
+            "`save_pretrained` writes it."
+        )
     for path in sorted(folder.glob("*config.json")):
         try:
-            configs[path.name] = json.loads(read_regular(path, _CONFIG_BYTES))
-            for key, value in _walk(configs[path.name]):
+            config = json.loads(read_regular(path, _CONFIG_BYTES))
+            for key, value in _walk(config):
                 _check_code(f"checkpoint '{name}'", path, key, value)
                 if path.name in _SIZED:
                     _check_sizes(f"checkpoint '{name}'", path, key, value)
         except (OSError, ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else error
             raise InputError(f"checkpoint '{name}': {path} is not a readable JSON file ({reason}).") from None
-        if path.name == "config.json" and not isinstance(configs[path.name], dict):
-            raise InputError(f"checkpoint '{name}': {path} holds no JSON object.")
-    return configs
+        if path.name == "config.json":
+            found = config
+    if not isinstance(found, dict):
+        raise InputError(f"checkpoint '{name}': {folder / 'config.json'} holds no JSON object.")
+    return found
 
 
 def _walk(value: Any) -> Iterator[tuple[str, Any]]:
@@ -94,6 +98,10 @@ def _check_code(who: str, path: Path, key: str, value: Any) -> None:
             f"{who}: '{key}' in {path} names code to be run, which is never done: checkpoints are data. "
             f"If transformers knows the family itself, remove '{key}' from a copy of the folder."
         )
+    if key == "quantization_config" and value:
+        raise InputError(f"{who}: {path} is of quantised weights, which are not read. Give the folder of whole ones.")
+    if key == "architectures" and not (value is None or (isinstance(value, list) and {*map(type, value)} <= {str})):
+        raise InputError(f"{who}: 'architectures' in {path} is {shown(value)}, allowed: a list of names.")
 
 
 def _check_sizes(who: str, path: Path, key: str, value: Any) -> None:
@@ -112,9 +120,7 @@ def _check_sizes(who: str, path: Path, key: str, value: Any) -> None:
 def check_weights(name: str, path: Path) -> None:
     """See that a file of weights begins as one does, before gigabytes of it are read.
 
-    Raises
-    ------
-    InputError : for anything else.
+    Raises InputError: for anything else.
     """
     try:
         with open_regular(path, _WEIGHT_BYTES) as file:

