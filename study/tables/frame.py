@@ -27,6 +27,9 @@ class Declared:
     seeds: tuple[int, ...]
 
 
+PANEL = Declared("human_panel", "Another panel of raters", "Human ceiling", ())
+
+
 @dataclass(frozen=True)
 class TableRow:
     """One row, with the published row beside it.
@@ -79,14 +82,6 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class _Panel:
-    id: str = "human_panel"
-    label: str = "Another panel of raters"
-    section: str = "Human ceiling"
-    seeds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class TableSection:
     """A titled part of the table."""
 
@@ -128,7 +123,7 @@ class TableFrame:
     @property
     def ceiling(self) -> Interval | None:
         """How another panel of raters does on the primary metric; None where it is not known."""
-        found = next((row.estimate(self.metric) for row in self.rows if isinstance(row.declared, _Panel)), None)
+        found = next((row.estimate(self.metric) for row in self.rows if row.declared is PANEL), None)
         return found if isinstance(found, Interval) else None
 
     @property
@@ -150,7 +145,7 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         for section in results.file.sections
     )
     if judgement and judgement.panel:
-        sections += (TableSection("Human ceiling", None, (_panel(judgement),)),)
+        sections += (TableSection(PANEL.section, None, (_panel(judgement),)),)
     warning = warning_of(results)
     notes = {
         "Notes on rows": tuple(f"{row.label}: {row.note}" for row in results.file.rows if row.note),
@@ -193,8 +188,7 @@ def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, jud
 
 def _panel(judgement: Judgement) -> TableRow:
     """How well another panel of as many raters would score the clips: a row without seeds."""
-    declared = Declared("human_panel", "Another panel of raters", "Human ceiling", ())
-    return TableRow(declared, judgement.panel, num_done=0)
+    return TableRow(PANEL, judgement.panel, num_done=0)
 
 
 def _contrasts(results: TableResults, judgement: Judgement) -> Iterator[str]:
