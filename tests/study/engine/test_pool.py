@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from helpers.clusters import started_cluster
 from helpers.controls import CONSTANT, ControlJobs, children, is_worker
+from helpers.searches import BACKBONE, shared_data
 
 from study.engine import Failure, Jobs, Pool, Task, Watch, Workspace, identify
 from study.engine.cluster import VERSIONS, check_versions
 from study.engine.tasks import failure_of
 from study.store import Database, Run
 from whisq_core.errors import InputError
-from whisq_core.spec import RunSpec, with_settings
+from whisq_core.spec import BackboneSpec, RunSpec, with_settings
 
 
 def test_one_worker_computes_in_this_process(workspace: Workspace, database: Database) -> None:
@@ -95,30 +96,24 @@ class OneTraining(Jobs):
         self.ended.append(failure)
 
 
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A corpus with the features of tiny encoders."""
+    data = shared_data(tmp_path_factory)
+    return Workspace(data / "corpus", data / "features")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_training_stops_at_the_report_at_which_it_is_told_to(
-    workspace: Workspace, database: Database, workers: int
+    encoded: Workspace, database: Database, workers: int
 ) -> None:
-    from study.engine import encode_backbones
-
-    spec = with_settings(
-        RunSpec(),
-        {
-            "backbone.audio": "untrained:whisper",
-            "backbone.text": "untrained:qwen3",
-            "data.score": ["dev"],
-            "model.feature_dim": 32,
-            "train.epochs": 9,
-            "train.device": "cpu",
-            "train.precision": "float32",
-        },
-    )
-    assert encode_backbones(workspace, [spec.backbone]) == {}
+    settings = {"train.epochs": 9, "train.device": "cpu", "train.precision": "float32", "data.score": ["dev"]}
+    spec = with_settings(RunSpec(backbone=BackboneSpec(**BACKBONE)), settings)
     watch = Watch("dev", ("ta.utterance.mse",), 3)
-    jobs = OneTraining(Task(identify(spec, workspace).run_id, "trial 0", spec, "search", "whisq", watch))
+    jobs = OneTraining(Task(identify(spec, encoded).run_id, "trial 0", spec, "search", "whisq", watch))
 
     with Pool(workers) as pool:
-        pool.run(jobs, workspace, database, "test", 1)
+        pool.run(jobs, encoded, database, "test", 1)
 
     assert jobs.reports == [(3, ["ta.utterance.mse"]), (6, ["ta.utterance.mse"])]
     assert jobs.ended == [Failure("stopped", "enough", 6)]

@@ -69,6 +69,7 @@ def wait_for(
     raise AssertionError("the search has not begun")
 
 
+@pytest.mark.slow
 def test_killed_workers_cost_no_trial(data: Path, tmp_path: Path) -> None:
     asked = replace(request(data, tmp_path, sampler="random", pruner="none", train={"epochs": 30}), trials=6)
     process, choose = start(asked, workers=2), random.Random(3)
@@ -107,6 +108,7 @@ def test_a_search_whose_coordinator_was_killed_goes_on_to_exactly_its_total(
         assert [(trial.params, trial.value) for trial in found] == trained(straight)
 
 
+@pytest.mark.slow
 def test_ctrl_c_closes_the_running_trial_and_the_search_goes_on_with_it(data: Path, tmp_path: Path) -> None:
     asked = request(data, tmp_path, train={"epochs": 200})
     process = start(asked)
@@ -122,6 +124,7 @@ def test_ctrl_c_closes_the_running_trial_and_the_search_goes_on_with_it(data: Pa
     assert counted(asked)[0].params == running.params
 
 
+@pytest.mark.slow
 def test_a_search_killed_on_its_held_out_seeds_trains_only_those_that_are_left(data: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -24,6 +24,7 @@ from helpers.faults import (
 from helpers.studies import Place, beginning_in
 
 
+@pytest.mark.slow
 def test_a_killed_encode_goes_on_to_the_same_features(finished_study: Place, tmp_path: Path) -> None:
     choose = random.Random(1)
     place = beginning_in(tmp_path / "study", finished_study, tmp_path / "features")
@@ -38,6 +39,7 @@ def test_a_killed_encode_goes_on_to_the_same_features(finished_study: Place, tmp
     assert leftovers(place.features) == []
 
 
+@pytest.mark.slow
 def test_a_killed_ablate_goes_on_to_the_same_tables(finished_study: Place, tmp_path: Path) -> None:
     choose = random.Random(3)
     place = beginning_in(tmp_path, finished_study)
@@ -63,7 +65,8 @@ def test_a_killed_worker_of_an_ablate_is_not_seen_in_its_tables(finished_study: 
     check_whole(place, finished_study)
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n < 1 else pytest.mark.slow) for n in range(8)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(8))
 def test_a_killed_worker_of_a_started_scheduler_is_not_seen_in_the_tables(
     finished_study: Place, tmp_path: Path, number: int
 ) -> None:
