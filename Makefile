@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo         the main job: Table II's rows on a built-in corpus, with real encoders (a quarter of an hour cold)"
-	@echo "make test         lint, types, import contracts and all tests (under 10 minutes)"
+	@echo "make test         lint, types, import contracts and all tests (about a quarter of an hour)"
 	@echo "make test-long    tests that take minutes each"
 	@echo "make faults       every malformed input, kill, failed write and outage (hours); rewrites results/faults.csv"
 	@echo "make fuzz         random inputs at every door that reads, ten minutes each"
