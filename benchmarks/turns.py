@@ -73,7 +73,8 @@ def _checked_out(revision: str) -> Iterator[Path]:
             ["git", "worktree", "add", "--detach", tree, revision], cwd=ROOT, check=True, capture_output=True
         )
         try:
-            build = [sys.executable, "-c", "from setuptools import setup; setup()", "build_ext", "--inplace"]
+            script = ["setup.py"] if (tree / "setup.py").exists() else ["-c", "from setuptools import setup; setup()"]
+            build = [sys.executable, *script, "build_ext", "--inplace"]
             subprocess.run(build, cwd=tree, check=True, capture_output=True)
             yield tree
         finally:
