@@ -110,8 +110,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
         with collect_errors(mistakes):
             check_splits(inputs.file, inputs.rows, workspace)
         with collect_errors(mistakes):
-            for plugin in {plugin for row in inputs.rows for plugin in used(row.spec.settings()).values()}:
-                plugin.load()
+            _load_plugins(inputs.rows)
         with collect_errors(mistakes):
             _ = workspace.audio_digests  # looks at every sound file that is new or has changed
         raise_all(mistakes)
@@ -234,3 +233,9 @@ def _unwritable(folder: Path) -> str | None:
             return f"{path} is a file"
         return None if os.access(path, os.W_OK | os.X_OK) else f"{path} is read-only or not yours"
     return "it is no path"
+
+
+def _load_plugins(rows: Sequence[Row]) -> None:
+    """See that the plug-ins of these rows can be imported."""
+    for plugin in {plugin for row in rows for plugin in used(row.spec.settings()).values()}:
+        plugin.load()

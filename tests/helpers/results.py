@@ -3,6 +3,8 @@
 Everything in it is simulated and its corpus says so.
 """
 
+import csv
+import io
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,10 @@ import yaml
 import study
 from study.config import AblationFile, Row, read_ablation_file
 from study.results import TableResults
+from study.stats import Judgement
 from study.store.records import StoredCorpus
+from study.tables import table_frame
+from study.tables.formats import wide_csv
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 
 TABLE_II = Path(study.__file__).with_name("config") / "ablations.yaml"
@@ -174,3 +179,13 @@ def _curve(generator: np.random.Generator, num_epochs: int) -> list[dict[str, fl
         }
         for epoch, part in zip(epochs, fall, strict=True)
     ]
+
+
+def lines_of(text: str) -> list[dict[str, str]]:
+    """The lines of a CSV by column."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def wide(results: TableResults, judgement: Judgement | None = None) -> dict[str, dict[str, str]]:
+    """The lines of table.csv by row."""
+    return {line["row"]: line for line in lines_of(wide_csv(table_frame(results, judgement)))}

@@ -10,7 +10,7 @@ import pytest
 from helpers import browser
 from helpers.command import run
 from helpers.dashboards import dashboard, get_json
-from helpers.searches import SPACE, options, request, runs_of, search, shared_data, trained, trials, write_file
+from helpers.searches import SPACE, options, request, runs_of, search, trained, trials, write_file
 from optuna.trial import TrialState
 
 from study.config import read_ablation_file
@@ -19,16 +19,6 @@ from study.search import tune_rows
 from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, mean_and_sd
 from study.search.importance import MIN_TRIALS
 from whisq_core.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_data(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_a_search_ends_in_a_best_yaml_that_base_accepts(data: Path, tmp_path: Path) -> None:

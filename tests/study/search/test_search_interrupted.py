@@ -17,7 +17,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from helpers.controls import children, is_worker
-from helpers.searches import database_of, request, runs_of, search, shared_data, start, trained, trials
+from helpers.searches import database_of, request, runs_of, search, start, trained, trials
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -25,16 +25,6 @@ from study.dashboard import open_storage
 from study.search import OptimizeRequest
 from study.search.held_out import HELD_OUT_SEEDS
 from study.search.study import finished_trials
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_data(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def study_of(asked: OptimizeRequest) -> optuna.Study:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pytest
-from helpers.searches import request, runs_of, search, shared_data, trials
+from helpers.searches import request, runs_of, search, trials
 from optuna.trial import TrialState
 
 from study.engine import Failure, Pool, execute, preflight
@@ -13,16 +12,6 @@ from study.search import OptimizeRequest
 from study.search.jobs import SearchJobs
 from study.search.optimize import plan_search
 from study.search.study import close_interrupted, open_search
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_data(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def finished_at(asked: OptimizeRequest, table: str) -> dict[str, float]:

@@ -7,23 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.searches import SPACE, request, search, shared_data, trials, write_file
+from helpers.searches import SPACE, request, search, trials, write_file
 from optuna.trial import TrialState
 
 from whisq_core.errors import InputError
 
 TOO_WIDE = 65_536  # one matrix of an attention's weights takes 17 GB
 ATTENTION = {"model.attention": {"choices": ["sequence", "cross"]}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_data(tmp_path_factory)
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_a_diverged_trial_is_reported_as_nan_and_pruned_with_the_reason(data: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """What only HTML and LaTeX have: exact numbers under the pointer, bold, escaped text, a page that compiles."""
 
-import csv
-import io
 import math
 import shutil
 import subprocess
@@ -10,12 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from helpers.results import synthetic_results, untrained, with_cell
+from helpers.results import synthetic_results, untrained, wide, with_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.tables import judge_table
-from study.tables.formats import wide_csv
 from study.tables.frame import table_frame
 from study.tables.html import html
 from study.tables.latex import bold_rows, escape, latex
@@ -24,14 +21,6 @@ from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
 JUDGEMENT = judge_table(RESULTS)
-
-
-def lines_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def wide(results, judgement=None):
-    return {line["row"]: line for line in lines_of(wide_csv(table_frame(results, judgement)))}
 
 
 def test_bold_stands_only_where_a_verdict_supports_it():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.evidence import closed_bonferroni
-from helpers.results import synthetic_results, untrained, with_cell
+from helpers.results import lines_of, synthetic_results, untrained, wide, with_cell
 from scipy import stats
 
 from study.published import PUBLISHED
@@ -25,14 +25,6 @@ from whisq_core.metrics import EXTRA, METRICS
 
 RESULTS = synthetic_results(num_seeds=8)
 JUDGEMENT = judge_table(RESULTS)
-
-
-def lines_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def wide(results, judgement=None):
-    return {line["row"]: line for line in lines_of(wide_csv(table_frame(results, judgement)))}
 
 
 def all_texts(results, judgement=None):
