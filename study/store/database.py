@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from study.store.lines import chunks, insert_run, read_corpus, read_header, read_run, read_scored
 from study.store.lock import StorageLock
 from study.store.records import CellEntry, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
-from study.store.retry import with_retry
+from study.store.retry import tried_for, with_retry
 from study.store.schema import (
     SCHEMA_VERSION,
     cells,
@@ -33,6 +33,7 @@ from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
 _FIRST_WITH_DECLARATIONS = 3  # schema version
+_SECONDS_TO_OPEN = 1.0  # a connection may be cut while it is made; a server that is not there is told soon
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,7 @@ class Database:
         self._file = sqlite_path(url)
         self._lock = StorageLock(url, self.engine)
         try:
-            self._version = self._read_version()
+            self._version = tried_for(_SECONDS_TO_OPEN, self._read_version)
         except (DBAPIError, OSError) as error:
             raise open_error(url, error) from None
 

@@ -11,13 +11,7 @@ from whisq_core.errors import InputError
 
 _PATIENCE = 3600.0  # seconds that a database may be away
 _PASSING = ("locked", "busy")  # what SQLite says while another program writes
-_PASSING_STATES = (
-    "08",
-    "40",
-    "57",
-    "53300",
-    "55P03",
-)  # PostgreSQL: no connection, conflict, shutdown, too many, locked
+_PASSING_STATES = ("08", "40", "57", "53300", "55P03")  # PostgreSQL: no connection, conflict, shutdown, too many, locked
 
 Result = TypeVar("Result")
 
@@ -33,18 +27,26 @@ def with_retry(action: Callable[[], Result]) -> Result:
         When it stays away for an hour, or fails for a reason that waiting does not mend (disk full, read-only).
     """
     ending = isinstance(sys.exception(), KeyboardInterrupt)
-    pause, deadline = 0.1, time.monotonic() + _PATIENCE
+    try:
+        return tried_for(0.0 if ending else _PATIENCE, action)
+    except DBAPIError as error:
+        if ending:
+            raise KeyboardInterrupt from error
+        raise InputError(
+            f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}. What was stored before "
+            "is safe. Mend that, then run the same command again."
+        ) from error
+
+
+def tried_for(patience: float, action: Callable[[], Result]) -> Result:
+    """As `with_retry`, for so many seconds; then the driver's own error."""
+    pause, deadline = 0.1, time.monotonic() + patience
     while True:
         try:
             return action()
         except DBAPIError as error:
-            if ending:
-                raise KeyboardInterrupt from error
             if not _passes(error) or time.monotonic() + pause > deadline:
-                raise InputError(
-                    f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}. What was stored before "
-                    "is safe. Mend that, then run the same command again."
-                ) from error
+                raise
             if pause > 1.0:
                 print(f"the database does not answer, trying again: {error.orig}", file=sys.stderr)
             time.sleep(pause)

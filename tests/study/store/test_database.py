@@ -1,10 +1,12 @@
 """Runs are stored whole or not at all, once, and come back as they went in."""
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from study.store import CellEntry, Database, Run, Scored, StoredCorpus, masked
 from study.store.schema import SCHEMA_VERSION
@@ -244,3 +247,25 @@ def test_no_form_of_a_storage_url_shows_its_password(url: str) -> None:
         said += str(error)
 
     assert "s3cr3t" not in said
+
+
+def test_a_connection_that_is_cut_while_a_storage_is_opened_is_made_again(postgresql_url: str, tmp_path: Path) -> None:
+    url = sa.make_url(postgresql_url)
+    behind = Path(str(url.query["host"])) / f".s.PGSQL.{url.port or 5432}"
+    before = tmp_path / behind.name
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(str(before))
+    door.listen()
+
+    def cut_once() -> None:
+        door.accept()[0].close()
+        before.unlink()
+        before.symlink_to(behind)
+
+    cutting = threading.Thread(target=cut_once)
+    cutting.start()
+    opened = Database(url.set(query={"host": str(tmp_path)}).render_as_string(hide_password=False))
+    cutting.join()
+    door.close()
+
+    assert opened.count_runs() == 0
