@@ -11,7 +11,8 @@ from whisq_core.errors import InputError
 
 _PATIENCE = 3600.0  # seconds that a database may be away
 _PASSING = ("locked", "busy")  # what SQLite says while another program writes
-_PASSING_STATES = ("08", "40", "57", "53300", "55P03")  # PostgreSQL: no connection, conflict, shutdown, too many, locked
+# PostgreSQL: no connection, conflict, shutdown, too many, locked
+_PASSING_STATES = ("08", "40", "57", "53300", "55P03")
 
 Result = TypeVar("Result")
 
