@@ -4,6 +4,7 @@ It is the only process that writes the database. One worker computes in this ver
 local Dask cluster, or the workers of a running one (`cluster`).
 """
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +21,7 @@ from study.store import Database, Run
 from study.terminal import Event, Show, task_progress
 from whisq_core.device import default_workers, resolve_auto
 from whisq_core.errors import InputError
-from whisq_core.files import TEXT_BYTES, check_regular
+from whisq_core.files import read_regular
 from whisq_core.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class Pool:
             raise InputError(f"--workers: found {workers}, allowed: 1 to 1024 on one machine.")
         try:
             if scheduler is not None and "://" not in scheduler:
-                check_regular(Path(scheduler), TEXT_BYTES)
-        except OSError as error:
+                _ = json.loads(read_regular(Path(scheduler)))["address"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise InputError(
-                f"--scheduler {scheduler}: {error.strerror}. Give the --scheduler-file of `dask scheduler`, or an "
-                "address such as tcp://HOST:8786."
+                f"--scheduler {scheduler}: {getattr(error, 'strerror', None) or 'it names no address'}. Give the "
+                "--scheduler-file of `dask scheduler`, or an address such as tcp://HOST:8786."
             ) from None
         self._scheduler = scheduler
         self.workers = 1 if scheduler else workers or default_workers()

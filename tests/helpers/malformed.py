@@ -3,7 +3,9 @@
 import os
 import shutil
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,10 @@ def write_good(folder: Path) -> Path:
     )
     finished = run(folder, *ABLATE.split())
     assert finished.status == 0, finished.err
+    with closing(sqlite3.connect(folder / "whisq.db")) as connection:  # a journal would make a spoilt file whole again
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for journal in folder.glob("whisq.db-*"):
+        journal.unlink()
     return folder
 
 

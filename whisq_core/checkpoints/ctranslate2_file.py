@@ -58,7 +58,7 @@ def whisper_settings(path: Path) -> dict[str, Any]:
     with _explained(path):
         variables = _variables(path)
         dim, num_mel_bins, _ = variables["encoder/conv1/weight"].shape
-        return {
+        found = {
             "d_model": dim,
             "num_mel_bins": num_mel_bins,
             "encoder_layers": _num_layers(variables),
@@ -66,6 +66,9 @@ def whisper_settings(path: Path) -> dict[str, Any]:
             "encoder_ffn_dim": variables["encoder/layer_0/ffn/linear_0/weight"].shape[0],
             "max_source_positions": variables["encoder/position_encodings/encodings"].shape[0],
         }
+        if 0 in found.values():
+            raise ValueError(f"a size of 0: {', '.join(name for name, size in found.items() if not size)}")
+        return found
 
 
 def whisper_weights(path: Path) -> "dict[str, torch.Tensor]":

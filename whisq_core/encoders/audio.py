@@ -125,6 +125,11 @@ def _extractor(
     if checkpoint.has_file(*_PREPROCESSORS):
         with quiet(), warnings.catch_warnings(action="ignore"):  # of filters that hear nothing at another rate
             extractor = kind.from_pretrained(checkpoint.folder, local_files_only=True)
+        if methods := [name for name in vars(extractor) if callable(getattr(kind, name, None))]:
+            raise InputError(
+                f"checkpoint '{checkpoint.name}': '{methods[0]}' in its {_PREPROCESSORS[0]} is a method's name and no "
+                "setting. Fetch the folder again."
+            )
         if extractor.sampling_rate != sample_rate:
             raise InputError(
                 f"checkpoint '{checkpoint.name}': 'sampling_rate' in its {_PREPROCESSORS[0]} is "

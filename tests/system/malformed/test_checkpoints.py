@@ -183,9 +183,9 @@ CASES |= {
 TOKENIZER = f"{BERT}/tokenizer.json"
 CASES |= {
     "tokenizer: a number beyond the weights": in_json(
-        TOKENIZER, lambda data: data["model"]["vocab"].update({"<s>": 10**6})
+        TOKENIZER, lambda data: data["model"]["vocab"].update(tone=10**6)
     ),
-    "tokenizer: a negative number": in_json(TOKENIZER, lambda data: data["model"]["vocab"].update(piano=-1)),
+    "tokenizer: a negative number": in_json(TOKENIZER, lambda data: data["model"]["vocab"].update(tone=-1)),
     "tokenizer: no model": in_json(TOKENIZER, lambda data: data.pop("model")),
     "tokenizer: an unknown model": in_json(TOKENIZER, lambda data: data["model"].update(type="Evil")),
     "tokenizer: no words": in_json(

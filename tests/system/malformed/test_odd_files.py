@@ -59,6 +59,7 @@ FINE = {  # what may be empty, and what is made anew
     ("corpus/system_mos/system_mos_phase1.csv", "an empty file"),
     ("whisq.db", "a link to nothing"),
     ("whisq.db", "an empty file"),
+    ("features/audio*/store.json", "a link to nothing"),
 }
 
 
@@ -75,7 +76,7 @@ def test_what_stands_where_results_belong_is_replaced_or_named(
 
     answer = commands.run(tmp_path, *WRITTEN[place].split())
 
-    assert answer.status == 0 or not trouble(answer, place.split("/")[-1]), answer
+    assert answer.status == 0 or not trouble(answer, place.split("/")[-1].lstrip("*")), answer
 
 
 @pytest.mark.parametrize("kind", ODD_FILES)
