@@ -8,7 +8,7 @@ from study.results import TableResults
 from study.store import Database
 from study.terminal import log
 from whisq_core.errors import InputError
-from whisq_core.files import write_atomically
+from whisq_core.files import read_regular, write_atomically
 from whisq_core.spec import digest
 
 _STAMP = ".published.json"  # which table the files in a folder show, and what they were made from
@@ -81,7 +81,7 @@ def _stamp(results: TableResults) -> dict[str, str]:
 
 def _read_stamp(out: Path) -> dict[str, str]:
     try:
-        stamp = json.loads((out / _STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stamp = json.loads(read_regular(out / _STAMP))
+    except (OSError, ValueError, RecursionError):
         return {}
     return stamp if isinstance(stamp, dict) else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from study.results import TableResults
 from whisq_core.errors import InputError, did_you_mean
+from whisq_core.files import read_regular
 
 RESULTS = Path("results")
 _NAME = re.compile(r"(?P<row>.+)-seed(?P<seed>\d+)")
@@ -27,8 +28,8 @@ def is_saved(out: Path, row: str, seed: int, run_id: str | None) -> bool:
 
 def _run_of(folder: Path) -> Any:
     try:
-        config = json.loads((folder / _CONFIG).read_bytes())
-    except (OSError, ValueError):
+        config = json.loads(read_regular(folder / _CONFIG))
+    except (OSError, ValueError, RecursionError):
         return None
     return config.get("run_id") if isinstance(config, dict) and (folder / _WEIGHTS).is_file() else None
 

@@ -55,7 +55,7 @@ class Model:
         folders = find_models(str(folder))
         configs = [read_config(path) for path in folders]
         encoders = {str(config.get("features")) for config in configs}
-        if "None" in encoders:
+        if not all(_names_encoders(config) for config in configs):
             raise InputError(f"model '{folder}': its config.json does not say what its encoders were. Save it again.")
         if len(encoders) > 1:
             raise InputError(f"model '{folder}': its seeds were trained with different encoders. Give one of them.")
@@ -163,3 +163,9 @@ class Model:
             frame[["omq_sd", "ta_sd"]] = values.std(axis=0, ddof=1)
             frame["seeds"] = len(values)
         return frame.assign(warning=self.warning) if self.warning else frame
+
+
+def _names_encoders(config: dict[str, Any]) -> bool:
+    """Whether a model says which encoders it was trained on."""
+    found = config.get("features")
+    return isinstance(found, dict) and all(isinstance(found.get(kind), str) for kind in ("audio", "text"))

@@ -16,11 +16,13 @@ from study.scoring.corpus_scores import Mistakes, answer_content, labelled_clips
 from study.scoring.meanings import SEED_AT_END, long_form, meanings_of, nouns_of
 from study.scoring.predictions import Predictions, Where, read_frame
 from whisq_core.errors import InputError, raise_all
+from whisq_core.files import TEXT_BYTES, open_regular
 from whisq_core.metrics import TARGETS
 
 _LAST_NUMBER = re.compile(r"[-_.]?\d+$")
 _GENERIC = {"answer", "answers", "prediction", "predictions", "preds", "pred", "output", "outputs", "result", "results"}
 _SEPARATORS = (",", ";", "\t")
+_HEADER_BYTES = 2**20
 
 
 def read_files(
@@ -77,8 +79,9 @@ def wants_scores(paths: Sequence[Path], pattern: str | None, to: str | None, met
     """Whether it is one answer file, whose metrics are asked for: a table of rows has a column for them."""
     if len(paths) > 1 or pattern or to or metric:
         return False
-    with suppress(OSError, UnicodeDecodeError), paths[0].open(encoding="utf-8-sig") as file:
-        return "row" not in meanings_of([name.strip() for name in file.readline().split(",")], None)
+    with suppress(OSError, UnicodeDecodeError), open_regular(paths[0], TEXT_BYTES) as file:
+        header = file.readline(_HEADER_BYTES).decode("utf-8-sig")
+        return "row" not in meanings_of([name.strip() for name in header.split(",")], None)
     return True
 
 

@@ -73,7 +73,7 @@ def write_good(folder: Path) -> Path:
             for index, split in enumerate(["train"] * 4 + ["dev"] * 4)
         )
     )
-    finished = run(folder, *ABLATE.split())
+    finished = run(folder, *ABLATE.split(), "--save-models")
     assert finished.status == 0, finished.err
     with closing(sqlite3.connect(folder / "whisq.db")) as connection:  # a journal would make a spoilt file whole again
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -4,22 +4,24 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_as_bytes
 
 from whisq_core.errors import InputError
-from whisq_core.files import write_atomically
+from whisq_core.files import read_regular, write_atomically
 from whisq_core.model import WhisQ
-from whisq_core.plugins import used
+from whisq_core.plugins import is_plugin, used
 from whisq_core.spec import RunSpec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _KIND, _FORMAT = "whisq", 1
+_LARGEST = 2**34  # bytes of weights
+_Size = TypeAdapter(Annotated[int, Field(ge=1, le=65_536)])
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_regular(path))
     except FileNotFoundError:
         found = "no such folder" if not folder.is_dir() else f"found no {CONFIG}"
         raise InputError(f"{folder}: {found}, allowed: the folder of a model that --save-models wrote.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}). Save or fetch the model again.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read ({reason}). Save or fetch the model again.") from None
     if not isinstance(config, dict) or config.get("model_type") != _KIND:
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise InputError(
@@ -89,7 +92,9 @@ def load(folder: Path) -> TrainedModel:
     config, path = read_config(folder), folder / WEIGHTS
     try:
         spec = RunSpec.model_validate(config["spec"])
-        network = WhisQ(spec.model, int(config["audio_dim"]), int(config["text_dim"]), spec.seed)
+        if not spec.uses_features or not {"model", "backbone"} <= config["spec"].keys():
+            raise ValueError("its spec is not that of a trained network")
+        sizes = {name: _Size.validate_python(config[name]) for name in ("audio_dim", "text_dim")}
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / CONFIG}: not a configuration that this version knows ({reason}).") from None
@@ -97,14 +102,22 @@ def load(folder: Path) -> TrainedModel:
     if here != (made := config.get("plugins", {})):
         raise InputError(f"{folder / CONFIG}: made with plug-ins {made}, found {here}. Install the same versions.")
     try:
-        network.load_state_dict(read_tensors(path.read_bytes()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Save or fetch the model again.") from None
+        weights = read_tensors(read_regular(path, _LARGEST))
+        if not is_plugin(spec.model.attention):  # sizes that do not fit are found before memory is filled with them
+            with torch.device("meta"):
+                WhisQ(spec.model, **sizes, seed=spec.seed).load_state_dict(weights, assign=True)
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise RuntimeError("some are not finite numbers")
+        network = WhisQ(spec.model, **sizes, seed=spec.seed)
+        network.load_state_dict(weights)
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(f"{path}: {reason}. Save or fetch the model again.") from None
     except SafetensorError as error:
         raise InputError(f"{path}: truncated or corrupt ({error}). Save or fetch the model again.") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: its weights do not fit {CONFIG} ({reason}). Fetch both files again.") from None
+        raise InputError(f"{path}: weights that do not fit {CONFIG} ({reason}). Fetch both files again.") from None
     is_there: dict[str, Callable[[], bool]] = {
         "cuda": torch.cuda.is_available,
         "mps": torch.backends.mps.is_available,
