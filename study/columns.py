@@ -1,6 +1,7 @@
 """Columns of other people's tables: found under the names that people give them, or under those that are given here."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from whisq_core.errors import InputError, did_you_mean
@@ -60,9 +61,9 @@ def check_header(where: str, header: Sequence[str]) -> None:
     InputError
         Naming the first of them.
     """
-    twice = [name for place, name in enumerate(header) if name in header[:place]]
+    twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
-        raise InputError(f"{where}: column '{twice[0]}' is there twice. Rename one.")
+        raise InputError(f"{where}: column '{twice[0][:100]}' is there twice. Rename one.")
 
 
 def read_choices(text: str | None) -> dict[str, str]:

@@ -145,7 +145,9 @@ def _gathered(
             if state == "done" and run is not None:
                 done.setdefault(row.id, []).append((seed, run))
             lines.append(_line(row, seed, position, state, reason, run, scoring))
-    return pd.DataFrame(lines), done
+    cells = pd.DataFrame(lines)
+    cells["run_id"] = pd.Series([line["run_id"] for line in lines], dtype=object)  # else None would become NaN
+    return cells, done
 
 
 def _ratings(clips: pd.DataFrame) -> tuple[np.ndarray, ...] | None:

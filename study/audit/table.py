@@ -126,6 +126,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}:{line}: not UTF-8. Save the table as UTF-8.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. Check the path.") from None
+    if "\0" in text:
+        raise InputError(f"{path}: is no text: it holds a NUL. Save the table as CSV.")
     header = text.lstrip().partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
     if delimiter != ",":

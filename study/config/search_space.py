@@ -82,7 +82,9 @@ class Search(BaseModel):
     )
     sampler: Literal["tpe", "random", "gp"] = Field(default="tpe", description="how trials are proposed")
     pruner: Literal["median", "hyperband", "none"] = Field(default="median", description="how bad trials are stopped")
-    trials: StrictInt = Field(default=100, ge=1, description="trials of each search; --trials goes before it")
+    trials: StrictInt = Field(
+        default=100, ge=1, le=1_000_000, description="trials of each search; --trials goes before it"
+    )
     top: StrictInt = Field(default=5, ge=1, description="so many of the best are trained again on held-out seeds")
     space: dict[str, Range] = Field(default=DEFAULT_SPACE, min_length=1, description="where each setting is searched")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from study.config import AblationFile, Row, read_ablation_file
@@ -231,7 +232,11 @@ def _unwritable(folder: Path) -> str | None:
             return f"{error.strerror}"
         if not is_folder:
             return f"{path} is a file"
-        return None if os.access(path, os.W_OK | os.X_OK) else f"{path} is read-only or not yours"
+        try:
+            with TemporaryFile(dir=path):  # what may be written is not always what the permissions say
+                return None
+        except OSError:
+            return f"{path} is read-only or not yours"
     return "it is no path"
 
 

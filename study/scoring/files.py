@@ -79,9 +79,9 @@ def wants_scores(paths: Sequence[Path], pattern: str | None, to: str | None, met
     """Whether it is one answer file, whose metrics are asked for: a table of rows has a column for them."""
     if len(paths) > 1 or pattern or to or metric:
         return False
-    with suppress(OSError, UnicodeDecodeError), open_regular(paths[0], TEXT_BYTES) as file:
+    with suppress(OSError, UnicodeDecodeError, InputError), open_regular(paths[0], TEXT_BYTES) as file:
         header = file.readline(_HEADER_BYTES).decode("utf-8-sig")
-        return "row" not in meanings_of([name.strip() for name in header.split(",")], None)
+        return "row" not in meanings_of([name.strip() for name in header.split(",")], None)  # refuses a line of data
     return True
 
 

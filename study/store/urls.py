@@ -46,9 +46,10 @@ def parse(url: str) -> URL:
         raise InputError(f"storage '{masked(url)}': found '{parsed.drivername}'. {_ALLOWED}")
     if parsed.drivername == "sqlite":
         _check_file(url, parsed)
-    elif "=" in "".join(part or "" for part in (parsed.username, parsed.host, parsed.database)):
-        raise InputError(  # which the driver's errors would repeat, and it may be a password
-            f"storage '{masked(url)}': '=' stands where a user, host or database is named. {_ALLOWED}"
+    elif re.search("=", parsed.username or "") or re.search("[=@]", f"{parsed.host}{parsed.database}"):
+        raise InputError(  # what the driver's errors would repeat, and it may be a password
+            f"storage '{masked(url)}': '=' or '@' stands where a user, host or database is named: in a password write "
+            f"%3D and %40. {_ALLOWED}"
         )
     return parsed
 
@@ -56,8 +57,10 @@ def parse(url: str) -> URL:
 def _check_file(url: str, parsed: URL) -> None:
     if parsed.database in (None, "", ":memory:") or parsed.host or parsed.password:
         raise InputError(f"storage '{masked(url)}': it must name a file: sqlite:///FILE.db (three slashes).")
-    if "\0" in str(parsed.database) or parsed.query:
+    if re.search(r"[\0?]", url) or parsed.query:
         raise InputError(f"storage '{masked(url)}': not a file name. {_ALLOWED}")
+    if re.search(":[^/]*@", str(parsed.database)):
+        raise InputError(f"storage '{masked(url)}': what may be a password stands in a file's name. {_ALLOWED}")
     path = Path(str(parsed.database))
     try:
         check_regular(path, _LARGEST)

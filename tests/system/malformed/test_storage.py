@@ -168,7 +168,7 @@ SECRET_URLS = [
     f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/db\0",
     f"sqlite://me:{SECRET}@/x.db",
     f"sqlite:///x.db?password={SECRET}",
-    f"sqlite:////nowhere/{SECRET}@x:{SECRET}@h/x.db",
+    f"sqlite:////dev/null/{SECRET}@x:{SECRET}@h/x.db",
     f"postgres://me:{SECRET}@[::1/db",
     f"//me:{SECRET}@h/db",
     f"me:{SECRET}@h/db",
