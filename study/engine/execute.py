@@ -105,21 +105,18 @@ def _mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
     """Metrics of predictions on some clips of the corpus."""
-    clips = workspace.corpus.clips.iloc[clip_indices]
-    truth, systems = clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"])
+    systems = workspace.systems[clip_indices].tolist()
     published = system_truth(workspace.corpus, spec.data.system_truth, systems)
-    metrics = evaluate(predicted, truth, systems, published)
+    metrics = evaluate(predicted, workspace.labels[clip_indices], systems, published)
     return Scored(np.asarray(clip_indices), predicted, metrics)
 
 
 def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:
     name = spec.model.predictor
     assert name != "whisq", "a control is not trained"
-    fitted = workspace.corpus.clips.iloc[parts.fit]
-    labels = fitted[["omq", "ta"]].to_numpy(np.float64)
-    systems = workspace.corpus.clips["system"]
+    labels, systems = workspace.labels[parts.fit], workspace.systems
     return {
-        part: predict_control(name, labels, list(fitted["system"]), list(systems.iloc[indices]))
+        part: predict_control(name, labels, systems[parts.fit].tolist(), systems[indices].tolist())
         for part, indices in parts.score.items()
     }
 

@@ -62,6 +62,16 @@ class Workspace:
         """The digest of the corpus: ids, audio, prompts, labels, split."""
         return corpus_digest(self.corpus, self.audio_digests)
 
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """OMQ and TA of each clip, [clips, 2]; NaN where there are none."""
+        return self.corpus.clips[["omq", "ta"]].to_numpy(np.float64)
+
+    @cached_property
+    def systems(self) -> np.ndarray:
+        """The system of each clip."""
+        return self.corpus.clips["system"].to_numpy(dtype=object)
+
     def _scratch(self) -> Path:
         """A folder that goes with this object, with what is remembered so far."""
         folder = Path(tempfile.mkdtemp(prefix="whisq-plan-"))

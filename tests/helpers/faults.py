@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,24 @@ FAULTY = {
     "optimize": f"optimize table.yaml {_WHERE} --storage sqlite:///whisq.db --out out --trials 6 --workers 1",
     "report": "report table.yaml --storage sqlite:///whisq.db --out out",
 }
+ABLATE_BY_TWO = FAULTY["ablate"].replace("--workers 1", "--workers 2").split()
+
+
+def stored(folder: Path) -> int:
+    """How many runs are stored."""
+    try:
+        with sqlite3.connect(f"file:{folder}/whisq.db?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM whisq_runs").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def wait_until(folder: Path, number: int) -> None:
+    """Until so many runs are stored."""
+    deadline = time.monotonic() + 300
+    while stored(folder) < number:
+        assert time.monotonic() < deadline, "the command hangs"
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

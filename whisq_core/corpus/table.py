@@ -148,8 +148,10 @@ def split(corpus: Corpus, data: DataSpec) -> Split:
     rows: dict[str, np.ndarray] = {
         name: np.flatnonzero(splits == name) for name in (data.fit, *data.score) if name != "inner"
     }
-    has = ", ".join(f"{name} ({count} clips)" for name, count in corpus.clips["split"].value_counts(sort=False).items())
-    raise_all([f"corpus '{corpus.name}' has no split '{name}'; it has {has}." for name in rows if not len(rows[name])])
+    if absent := [name for name in rows if not len(rows[name])]:
+        found = corpus.clips["split"].value_counts(sort=False).items()
+        has = ", ".join(f"{name} ({count} clips)" for name, count in found)
+        raise InputError(*(f"corpus '{corpus.name}' has no split '{name}'; it has {has}." for name in absent))
     fit = rows[data.fit]
     if "inner" in data.score:
         fit, rows["inner"] = inner_split(corpus, fit, data)

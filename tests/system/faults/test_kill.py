@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from helpers.clusters import started_cluster
 from helpers.command import run, started_script
-from helpers.controls import children, is_worker
 from helpers.faults import (
+    ABLATE_BY_TWO,
+    FAULTY,
     NUM_CELLS,
+    Outcome,
     check_whole,
     features,
     kill_at,
@@ -19,8 +21,11 @@ from helpers.faults import (
     living,
     num_features,
     num_runs,
+    outcome_of,
     wait_for,
+    wait_until,
 )
+from helpers.forked import Commands
 from helpers.studies import Place, beginning_in
 
 
@@ -54,17 +59,6 @@ def test_a_killed_ablate_goes_on_to_the_same_tables(finished_study: Place, tmp_p
     check_whole(place, finished_study)
 
 
-def test_a_killed_worker_of_an_ablate_is_not_seen_in_its_tables(finished_study: Place, tmp_path: Path) -> None:
-    place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate, "--workers", 2) as process:
-        wait_for(process, lambda: num_runs(place), 4)
-        os.kill(next(pid for pid in children(process.pid) if is_worker(pid)), signal.SIGKILL)
-        _, err = process.communicate()
-
-    assert process.returncode == 0, err
-    check_whole(place, finished_study)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
 def test_a_killed_worker_of_a_started_scheduler_is_not_seen_in_the_tables(
@@ -87,19 +81,20 @@ def test_a_killed_worker_of_a_started_scheduler_is_not_seen_in_the_tables(
     check_whole(place, finished_study)
 
 
-def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_study: Place, tmp_path: Path) -> None:
-    place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate, "--workers", 2) as process:
-        wait_for(process, lambda: num_runs(place), 3)
-        process.kill()
+def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(
+    commands: Commands, beginning: Path, undisturbed: dict[str, Outcome]
+) -> None:
+    pid = commands.start(beginning, *ABLATE_BY_TWO)
+    wait_until(beginning, 3)
+    os.kill(pid, signal.SIGKILL)
+    commands.wait(pid)
 
     deadline = time.monotonic() + 10
-    while living(process.pid):
+    while living(pid):
         assert time.monotonic() < deadline, "workers live on without their coordinator"
         time.sleep(0.05)
-    finished = run(place.folder, *place.ablate)
-    assert finished.status == 0, finished.err
-    check_whole(place, finished_study)
+    assert commands.run(beginning, *FAULTY["ablate"].split()).status == 0
+    assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
 @pytest.mark.parametrize(
@@ -107,35 +102,35 @@ def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(finished_s
     [(1, 1), (2, 2), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
 )
 def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(
-    finished_study: Place, tmp_path: Path, workers: int, times: int
+    commands: Commands, beginning: Path, workers: int, times: int
 ) -> None:
-    place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate, "--workers", workers) as process:
-        wait_for(process, lambda: num_runs(place), 3)
-        asked = time.monotonic()
-        for _ in range(times):  # the second one by somebody impatient
-            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
-            time.sleep(0.2)
-        _, err = process.communicate()
+    pid = commands.start(beginning, *FAULTY["ablate"].replace("--workers 1", f"--workers {workers}").split())
+    wait_until(beginning, 3)
+    asked = time.monotonic()
+    for _ in range(times):  # the second one by somebody impatient
+        os.killpg(pid, signal.SIGINT)  # a terminal sends it to every process of the command
+        time.sleep(0.2)
+    answer = commands.wait(pid)
 
-    assert process.returncode == 130
+    assert answer.status == 130, answer
     assert time.monotonic() - asked < 30
-    assert err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
-    assert "Traceback" not in err
-    assert not living(process.pid)
+    assert answer.err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
+    assert "Traceback" not in answer.err
+    assert not living(pid)
 
 
-def test_a_second_command_on_the_same_storage_is_told_who_writes(finished_study: Place, tmp_path: Path) -> None:
-    place = beginning_in(tmp_path, finished_study)
-    with started_script(place.folder, *place.ablate) as process:
-        wait_for(process, lambda: num_runs(place), 1)
-        second = run(place.folder, *place.ablate)
-        _, err = process.communicate()
+def test_a_second_command_on_the_same_storage_is_told_who_writes(
+    commands: Commands, beginning: Path, undisturbed: dict[str, Outcome]
+) -> None:
+    pid = commands.start(beginning, *FAULTY["ablate"].split())
+    wait_until(beginning, 1)
+    second = commands.run(beginning, *FAULTY["ablate"].split())
+    first = commands.wait(pid)
 
     assert second.status == 2
-    assert f"whisq-study ablate, process {process.pid} on " in second.errors[0]
-    assert process.returncode == 0, err
-    check_whole(place, finished_study)
+    assert f"whisq-study ablate, process {pid} on " in second.errors[0]
+    assert first.status == 0, first
+    assert outcome_of(beginning, "ablate") == undisturbed["ablate"]
 
 
 @pytest.mark.slow

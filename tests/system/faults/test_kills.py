@@ -42,7 +42,7 @@ def test_a_command_killed_at_any_moment_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("number", [pytest.param(n, marks=() if n < 1 else pytest.mark.slow) for n in range(6)])
-@pytest.mark.parametrize("victim", also_long(["worker", "coordinator", "group"], 0))
+@pytest.mark.parametrize("victim", also_long(["worker", "coordinator", "group"]))
 @pytest.mark.parametrize("command", ["ablate", pytest.param("optimize", marks=pytest.mark.slow)])
 def test_processes_killed_at_any_moment_are_not_seen_in_the_results(
     commands: Commands, beginning: Path, undisturbed: dict[str, Outcome], command: str, victim: str, number: int

@@ -11,29 +11,12 @@ from pathlib import Path
 
 import pytest
 from helpers.controls import children, is_worker
-from helpers.faults import FAULTY, Outcome, outcome_of
+from helpers.faults import ABLATE_BY_TWO as BY_TWO
+from helpers.faults import FAULTY, Outcome, outcome_of, wait_until
 from helpers.forked import Commands
 from helpers.malformed import also_long
 
 ABLATE = FAULTY["ablate"].split()
-BY_TWO = FAULTY["ablate"].replace("--workers 1", "--workers 2").split()
-
-
-def stored(folder: Path) -> int:
-    """How many runs are stored."""
-    try:
-        with sqlite3.connect(f"file:{folder}/whisq.db?mode=ro", uri=True) as connection:
-            return int(connection.execute("SELECT count(*) FROM whisq_runs").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
-def wait_until(folder: Path, number: int) -> None:
-    """Until so many runs are stored."""
-    deadline = time.monotonic() + 300
-    while stored(folder) < number:
-        assert time.monotonic() < deadline, "the command hangs"
-        time.sleep(0.01)
 
 
 def a_worker(pid: int) -> int:
