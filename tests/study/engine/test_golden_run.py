@@ -124,7 +124,7 @@ def test_each_kind_of_run_has_numbers_of_its_own(dataset: Dataset) -> None:
 
 def test_a_whole_run_gives_the_committed_predictions(tmp_path: Path) -> None:
     """From sound files through untrained encoders and an inner split, so that those are guarded too."""
-    corpus = write_official_corpus(tmp_path / "corpus", num_train=15, num_dev=6, num_systems=3, seconds=0.4)
+    corpus = write_official_corpus(tmp_path / "corpus", num_train=8, num_dev=2, num_systems=2, seconds=0.4)
     workspace = Workspace(corpus, tmp_path / "features")
     spec = Pool(1).resolved(with_settings(RunSpec(), BASE | WHOLE))
     assert encode_backbones(workspace, [spec.backbone]) == {}
