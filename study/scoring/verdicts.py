@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from study.judgement import Evidence, Judgement
+from study.judgement import judge as judge_evidence
 from study.scoring.predictions import Predictions, read_frame
-from study.stats import Evidence, Interval, Judgement
-from study.stats import judge as judge_evidence
+from study.stats import Interval
 from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import write_atomically

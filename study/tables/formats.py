@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from study.judgement import Judgement
 from study.results import TableResults
-from study.stats import Interval, Judgement
+from study.stats import Interval
 from study.tables.frame import TableFrame, TableRow, table_frame
 from study.tables.html import html
 from study.tables.latex import latex

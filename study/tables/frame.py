@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from study.config import Row
+from study.judgement import Decision, Judgement
 from study.published import PUBLISHED, PublishedRow
 from study.results import TableResults
-from study.stats import Comparison, Decision, Interval, Judgement, summarise
+from study.stats import Comparison, Interval, summarise
 from study.tables.method import Mark, marks, row_marks, sentences, warning_of
 from study.tables.numbers import number
 from whisq_core.metrics import EXTRA, METRICS

@@ -3,8 +3,8 @@
 from threadpoolctl import threadpool_limits
 
 from study.config import Row
+from study.judgement import Evidence, Judgement, judge
 from study.results import TableResults
-from study.stats import Evidence, Judgement, judge
 from study.tables.method import searched_settings
 from whisq_core.spec import heads
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from study.stats.influence import Array
+from study.stats import Array
 from whisq_core.metrics import MEAN, TARGETS, higher_is_better, metrics_of
 
 

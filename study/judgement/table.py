@@ -6,15 +6,25 @@ from functools import cache
 
 import numpy as np
 
-from study.stats.contrasts import contrast
-from study.stats.controls import alarms, flags, omq_difference
-from study.stats.evidence import Evidence
-from study.stats.influence import Array, influence
-from study.stats.items import MIN_GROUPS, UNKNOWN, Items
-from study.stats.panel import MIN_RATINGS, moved_by_raters, panel_scores
-from study.stats.power import design
-from study.stats.uncertainty import Comparison, Interval, compare, summarise
-from study.stats.verdicts import Decision, decide
+from study.judgement.controls import alarms, flags, omq_difference
+from study.judgement.evidence import Evidence
+from study.judgement.verdicts import Decision, decide
+from study.stats import (
+    MIN_GROUPS,
+    MIN_RATINGS,
+    UNKNOWN,
+    Array,
+    Comparison,
+    Interval,
+    Items,
+    compare,
+    contrast,
+    design,
+    influence,
+    moved_by_raters,
+    panel_scores,
+    summarise,
+)
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.metrics import MEAN, evaluate, title
 
