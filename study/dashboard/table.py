@@ -17,6 +17,7 @@ from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
 from study.results import TableResults
 from study.store import Database, Run
+from whisq_core.metrics import brought
 
 _KIND = "ablation"
 _SHOWS = "shows"  # study attribute: metric, split, rows, seeds; a study of an older version has none
@@ -48,7 +49,8 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     metric, split = results.file.metric, results.split
     study = open_study(storage, results.file.name, _KIND, metric)
     before, trials = study.user_attrs.get(_SHOWS), study.get_trials()
-    comparable = before is not None and before[:2] == [metric, split]
+    version = [*brought([metric]).values()]  # another one of a plug-in gives other values
+    comparable = before is not None and [*before[:2], *before[4:]] == [metric, split, *version]
     cells = results.cells[results.cells["state"] != "missing"]
     current = {(cell.row, cell.seed): cell for cell in cells.itertuples()}
     kept = {_key(trial): trial for trial in trials if comparable and _is_current(trial, current)}
@@ -65,7 +67,7 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     rows = list(dict.fromkeys([*(row.id for row in results.file.rows), *(_key(trial)[0] for trial in old)]))
     seeds = [*results.cells["seed"].tolist(), *(_key(trial)[1] for trial in old)]
     columns: Columns = {"row": CategoricalDistribution(rows), "seed": IntDistribution(min(seeds), max(seeds))}
-    shows = [metric, split, rows, [min(seeds), max(seeds)]]
+    shows = [metric, split, rows, [min(seeds), max(seeds)], *version]
     marked = [trial for trial in old if _SUPERSEDED in trial.user_attrs]
     if before != shows or len(kept) + len(marked) < len(trials):
         for trial in trials:
@@ -83,10 +85,14 @@ def _add(
 ) -> None:  # fmt: skip
     """Add a trial with its files for each of some cells."""
     metric, split, clips = results.file.metric, results.split, results.corpus.clips
+    values = results.cells.set_index("run_id")[metric].to_dict()
     for start in range(0, len(cells), _BATCH):
         batch = cells[start : start + _BATCH]
         runs = database.runs([cell.run_id for cell in batch if cell.run_id])
-        study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)
+        study.add_trials(
+            _begun(cell, runs.get(cell.run_id or ""), split, {metric: values.get(cell.run_id)}, columns)
+            for cell in batch
+        )
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # only these can be given files
             run = runs.get(trial.user_attrs["run_id"])
             if run is not None and run.state == "done":
@@ -95,7 +101,7 @@ def _add(
                 study.tell(trial.number, state=TrialState.FAIL)
             else:
                 assert run is not None, "what has no run has a reason"
-                study.tell(trial.number, run.scored[split].metrics[metric])
+                study.tell(trial.number, values[run.run_id])
 
 
 def _superseded(trial: FrozenTrial, results: TableResults, columns: Columns) -> FrozenTrial:
@@ -171,12 +177,13 @@ def _is_current(trial: FrozenTrial, cells: Mapping[Key, Any]) -> bool:
     return (cell.run_id, cell.state) == (shown["run_id"], shown["state"])
 
 
-def _begun(cell: Any, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
+def _begun(cell: Any, run: Run | None, split: str, primary: Mapping[str, float], columns: Columns) -> FrozenTrial:
     """A running trial with all that is known of a cell of `TableResults` but files and value."""
-    metrics = run.scored[split].metrics if run is not None and cell.state == "done" else {}
+    metrics = {**run.scored[split].metrics, **primary} if run is not None and cell.state == "done" else {}
     reason = cell.reason
-    if metrics and math.isnan(metrics[metric]):
-        reason = f"{metric} is undefined for constant predictions"
+    for metric in primary:
+        if metrics and math.isnan(metrics[metric]):
+            reason = f"{metric} is undefined for constant predictions"
     attributes = {"run_id": cell.run_id, "state": cell.state, **({"reason": reason} if reason else {})}
     return optuna.create_trial(
         state=TrialState.RUNNING,

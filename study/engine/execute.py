@@ -1,8 +1,8 @@
 """One `RunSpec` to one `Run`: features -> fit -> predictions -> metrics. The same for a table's cell and a trial."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from whisq_core.corpus import Split, inner_split, splits, system_truth, used_cli
 from whisq_core.encoders import Backbone
 from whisq_core.errors import InputError
 from whisq_core.features import Dataset, FeatureStore, StoreMeta
-from whisq_core.metrics import evaluate
+from whisq_core.metrics import EXTRA, METRICS
 from whisq_core.spec import RunSpec
 
 Show = Callable[[int, str], None]
@@ -104,12 +104,16 @@ def _mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 
 
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
-    """Metrics of predictions on some clips of the corpus."""
-    clips = workspace.corpus.clips.iloc[clip_indices]
-    truth, systems = clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"])
-    published = system_truth(workspace.corpus, spec.data.system_truth, systems)
-    metrics = evaluate(predicted, truth, systems, published)
-    return Scored(np.asarray(clip_indices), predicted, metrics)
+    """Predictions on some clips of the corpus, with our metrics."""
+    found = Scored(np.asarray(clip_indices), predicted, {})
+    return replace(found, metrics=metrics_of(found, METRICS + EXTRA, workspace, spec))
+
+
+def metrics_of(scored: Scored, names: Sequence[str], workspace: Workspace, spec: RunSpec) -> dict[str, float]:
+    """The stored metrics and those of these `names`, by the labels and the convention of a run."""
+    clips = workspace.corpus.clips
+    truth = system_truth(workspace.corpus, spec.data.system_truth, list(clips["system"].iloc[scored.clip_indices]))
+    return scored.measured(names, clips, truth)
 
 
 def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:
@@ -203,8 +207,8 @@ class _Follow:
         if watch is None or (record.epoch % watch.every and not last):
             return self.show(record.epoch, f"loss {record.loss:.4f}")
         assert predicted is not None, "the scored split is watched"
-        metrics = score(self.parts.score[watch.split], predicted, self.workspace, spec).metrics
-        chosen = {name: metrics[name] for name in watch.metrics}
+        found = Scored(self.parts.score[watch.split], predicted, {})
+        chosen = metrics_of(found, watch.metrics, self.workspace, spec)
         self.watched[record.epoch] = chosen
         self.show(record.epoch, ", ".join(f"{name} {value:.4f}" for name, value in chosen.items()))
         reason = self.report(record.epoch, chosen)

@@ -111,9 +111,3 @@ def identify(spec: RunSpec, workspace: Workspace) -> Identity:
 def distributions(spec: RunSpec) -> dict[str, str]:
     """Who brought each plug-in that this run uses, as ``name==version``, by setting."""
     return {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
-
-
-def brought_by(spec: RunSpec) -> dict[str, str]:
-    """The distributions of this run's plug-ins, and their versions."""
-    found = (distribution.partition("==") for distribution in distributions(spec).values())
-    return {name: version for name, _, version in found}
