@@ -127,9 +127,14 @@ def known_metrics(targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
 
 def unknown_metric(name: str, known: Iterable[str] | None = None) -> str:
     """What to say of a name that is none of the `known` metrics, by default of all."""
-    wants_plugin = name.count(".") > 2 or plugins.installed("metric")
-    more = f" {plugins.listed('metric')}" if wants_plugin else ""
-    return f"unknown metric '{name}'. {did_you_mean(name, known_metrics() if known is None else known)}{more}"
+    metrics = {each: parsed(each) for each in (known_metrics() if known is None else known)}
+    before = name.split(".")[-2:-1]
+    if not before or before[0] in (*LEVELS, WITHIN, *(each.target for each in metrics.values())):
+        more = f" {plugins.listed('metric')}" if plugins.installed("metric") else ""
+        return f"unknown metric '{name}'. {did_you_mean(name, metrics)}{more}"
+    foreign = [each for each, parts in metrics.items() if plugins.is_plugin(parts.statistic)]
+    near = f"{did_you_mean(name, foreign)} " if foreign else ""
+    return f"unknown metric '{name}'. {near}{plugins.listed('metric')} Install its package."
 
 
 def statistic(name: str) -> Statistic:

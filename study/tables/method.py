@@ -147,10 +147,10 @@ def _plugins(file: AblationFile) -> tuple[str, ...]:
 
 def plugin_metric(metric: str) -> Iterator[str]:
     """Who brought the primary metric, and how its errors are found, where it is none of ours."""
-    for name, distribution in brought([metric]).items():
-        points = "system" if parsed(metric).level == "system" else "item"
+    for distribution in brought([metric]).values():
+        points = "system's mean" if parsed(metric).level == "system" else "item"
         yield (
-            f"{title(metric)} is {name} of {distribution}, a package other than this one; its errors are those of the "
+            f"{title(metric)} comes from {distribution}, a package other than this one; its errors are those of the "
             f"jackknife, which leaves out one {points} at a time."
         )
 
