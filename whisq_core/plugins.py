@@ -76,7 +76,7 @@ class Plugin:
             yield
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = " ".join(str(error).split())
             if isinstance(error, MemoryError) or "out of memory" in text or "DefaultCPUAllocator" in text:
                 raise

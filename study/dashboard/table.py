@@ -51,7 +51,7 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     before, trials = study.user_attrs.get(_SHOWS), study.get_trials()
     version = [*brought([metric]).values()]  # another one of a plug-in gives other values
     comparable = before is not None and [*before[:2], *before[4:]] == [metric, split, *version]
-    cells = results.cells[results.cells["state"] != "missing"]
+    cells = results.cells[results.cells["state"] != "missing"].assign(value=results.cells[metric])
     current = {(cell.row, cell.seed): cell for cell in cells.itertuples()}
     kept = {_key(trial): trial for trial in trials if comparable and _is_current(trial, current)}
     shown = {trial.number for trial in kept.values()}
@@ -85,14 +85,11 @@ def _add(
 ) -> None:  # fmt: skip
     """Add a trial with its files for each of some cells."""
     metric, split, clips = results.file.metric, results.split, results.corpus.clips
-    values = results.cells.set_index("run_id")[metric].to_dict()
     for start in range(0, len(cells), _BATCH):
         batch = cells[start : start + _BATCH]
         runs = database.runs([cell.run_id for cell in batch if cell.run_id])
-        study.add_trials(
-            _begun(cell, runs.get(cell.run_id or ""), split, {metric: values.get(cell.run_id)}, columns)
-            for cell in batch
-        )
+        study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)
+        values = {cell.run_id: cell.value for cell in batch}
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # only these can be given files
             run = runs.get(trial.user_attrs["run_id"])
             if run is not None and run.state == "done":
@@ -177,13 +174,12 @@ def _is_current(trial: FrozenTrial, cells: Mapping[Key, Any]) -> bool:
     return (cell.run_id, cell.state) == (shown["run_id"], shown["state"])
 
 
-def _begun(cell: Any, run: Run | None, split: str, primary: Mapping[str, float], columns: Columns) -> FrozenTrial:
+def _begun(cell: Any, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
     """A running trial with all that is known of a cell of `TableResults` but files and value."""
-    metrics = {**run.scored[split].metrics, **primary} if run is not None and cell.state == "done" else {}
+    metrics = run.scored[split].metrics | {metric: cell.value} if run is not None and cell.state == "done" else {}
     reason = cell.reason
-    for metric in primary:
-        if metrics and math.isnan(metrics[metric]):
-            reason = f"{metric} is undefined for constant predictions"
+    if metrics and math.isnan(metrics[metric]):
+        reason = f"{metric} is undefined for constant predictions"
     attributes = {"run_id": cell.run_id, "state": cell.state, **({"reason": reason} if reason else {})}
     return optuna.create_trial(
         state=TrialState.RUNNING,

@@ -185,8 +185,9 @@ def _metrics(predictions: Predictions, primary: str) -> tuple[str, ...]:
 
 
 def _possible(predictions: Predictions, names: Sequence[str]) -> list[str]:
-    """Those without a level of groups, where there are none."""
-    return [name for name in names if predictions.groups is not None or parsed(name).level == "utterance"]
+    """Those without a level of groups, where there are none; without truth nothing but its lack is told."""
+    every = predictions.groups is not None or predictions.truth is None
+    return [name for name in names if every or parsed(name).level == "utterance"]
 
 
 def _metric_named(predictions: Predictions, metric: str | None) -> str:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.evidence import evidence
 from helpers.plugins import METRICS, forget, install
 
+import study
 from study.judgement import judge
 from whisq_core.errors import InputError
 from whisq_core.metrics import evaluate, higher_is_better, known_metrics, statistic, title, unknown_metric
@@ -66,6 +68,7 @@ MISTAKES = {
     "return '1'": "returns str instead of a number",
     "return True": "returns bool instead of a number",
     "return 10 ** 400": "OverflowError",
+    "raise SystemExit('no more')": "SystemExit: no more",
 }
 
 
@@ -133,6 +136,31 @@ def test_names_of_plug_ins_are_known_shown_in_full_and_suggested(site: Path) -> 
         "unknown metric 'ta.utterance.their-metric.lcc'. Did you mean 'ta.utterance.their-metrics.lcc'? "
         "Installed metric plug-ins: their-metrics.lcc. Install its package."
     )
+
+
+def test_anybodys_predictions_are_judged_on_a_plug_in_by_any_of_its_names(site: Path) -> None:
+    install(site, METRICS, lcc="lcc")
+    generator = np.random.default_rng(0)
+    lines = pd.MultiIndex.from_product((["ours", "base"], range(3), range(40)), names=["row", "seed", "item"])
+    frame = lines.to_frame(index=False).assign(group=lambda table: table["item"] % 8)
+    frame["truth"] = frame["item"].map(dict(enumerate(generator.normal(size=40))))
+    frame["prediction"] = frame["truth"] + generator.normal(0, np.where(frame["row"] == "ours", 0.3, 1.0))
+
+    ours, *found = (
+        study.judge(frame, to="base", metric=name)
+        for name in ("lcc", "their-metrics.lcc", "utterance.their-metrics.lcc", "U-their-metrics.lcc")
+    )
+
+    for table in found:
+        assert table.judgement.metric.endswith(".utterance.their-metrics.lcc")
+        np.testing.assert_allclose(table.verdicts["mean"], ours.verdicts["mean"])
+        assert "U-their-metrics.lcc comes from their-metrics==1.0, a package other than this one" in table.text()
+    with pytest.raises(
+        InputError, match=r"Did you mean '.*their-metrics\.lcc'\? Installed metric plug-ins: their"
+    ):
+        study.judge(frame, metric="their-metrics.lc")
+    with pytest.raises(InputError, match=r"^metric 'their-metrics\.lcc' needs a column truth"):
+        study.judge(frame.drop(columns="truth"), metric="their-metrics.lcc")
 
 
 def test_a_plug_in_that_is_not_installed_is_told_so() -> None:
