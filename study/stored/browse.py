@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.engine import Task, Workspace, execute, identify, open_database
 from study.store import Database, Run, RunLine, Scored, StoredCorpus, list_runs, stored_tables
-from study.terminal import task_progress
+from study.terminal import log, task_progress
 from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.metrics import brought, known_metrics, unknown_metric
@@ -176,7 +176,8 @@ def as_json(frame: pd.DataFrame) -> str:
 def _values(database: Database, metric: str, lines: Sequence[RunLine]) -> list[float]:
     """The metric of each run; that of a plug-in, which is never stored, from its predictions."""
     found = {line.run_id: line.value for line in lines}
-    if brought([metric]):
+    for distribution in brought([metric]).values():
+        log(f"{metric}: computed now, from stored predictions, by {distribution}")
         corpus_of = cache(database.corpus)
         for run_id, run in database.runs(list(found)).items():
             values = [_measured(run, part, metric, corpus_of) for part in run.scored.values()]

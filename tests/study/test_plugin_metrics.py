@@ -155,9 +155,7 @@ def test_anybodys_predictions_are_judged_on_a_plug_in_by_any_of_its_names(site: 
         assert table.judgement.metric.endswith(".utterance.their-metrics.lcc")
         np.testing.assert_allclose(table.verdicts["mean"], ours.verdicts["mean"])
         assert "U-their-metrics.lcc comes from their-metrics==1.0, a package other than this one" in table.text()
-    with pytest.raises(
-        InputError, match=r"Did you mean '.*their-metrics\.lcc'\? Installed metric plug-ins: their"
-    ):
+    with pytest.raises(InputError, match=r"Did you mean '.*their-metrics\.lcc'\? Installed metric plug-ins: their"):
         study.judge(frame, metric="their-metrics.lc")
     with pytest.raises(InputError, match=r"^metric 'their-metrics\.lcc' needs a column truth"):
         study.judge(frame.drop(columns="truth"), metric="their-metrics.lcc")

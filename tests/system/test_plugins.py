@@ -92,7 +92,8 @@ def test_rows_with_plug_ins_are_planned_trained_named_and_tied_to_a_version(
     written = (place.out / "table.md").read_text(encoding="utf-8")
     assert "model.attention my-ablation-parts.gated of my-ablation-parts==1.0" in written
     looked_at = run(place.folder, "doctor", place.file, "--storage", place.storage, "--features", place.features)
-    assert "ok  plug-in: encoder my-ablation-parts.loudness of my-ablation-parts==1.0" in looked_at.out
+    for part in ("encoder my-ablation-parts.loudness", "metric my-ablation-parts.ccc"):
+        assert f"ok  plug-in: {part} of my-ablation-parts==1.0" in looked_at.out
 
     assert " done: " not in run(place.folder, *place.ablate).err, "nothing trains twice"
     update(site, "1.1")
@@ -176,6 +177,7 @@ def test_a_metric_is_compared_listed_and_named_with_its_version_and_nothing_trai
     found = numbers(place)
 
     assert (done.status, lines.status) == (0, 0), done.err + lines.err
+    assert "by my-ablation-parts==1.0" in lines.err
     assert " done: " not in done.err
     table = study.load(place.storage).table()
     own = table.results.predictions["whisq"][0, :, 1], table.results.truth[:, 1]
@@ -259,6 +261,7 @@ def test_the_schema_of_init_offers_installed_plug_ins(site: Path, tmp_path: Path
     schema = json.loads((tmp_path / "new/ablations.schema.json").read_text(encoding="utf-8"))
     (own, _) = schema["$defs"]["ModelSpec"]["properties"]["attention"]["anyOf"]
     assert own["enum"] == ["sequence", "pooled", "pooled_query", "cross", "none", "my-ablation-parts.gated"]
+    assert CCC in schema["$defs"]["Metric"]["anyOf"][0]["enum"]
 
 
 def test_a_worker_with_another_version_of_a_plug_in_is_refused(site: Path) -> None:
