@@ -51,7 +51,7 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     before, trials = study.user_attrs.get(_SHOWS), study.get_trials()
     version = [*brought([metric]).values()]  # another one of a plug-in gives other values
     comparable = before is not None and [*before[:2], *before[4:]] == [metric, split, *version]
-    cells = results.cells[results.cells["state"] != "missing"].assign(value=results.cells[metric])
+    cells = results.cells[results.cells["state"] != "missing"].assign(value=lambda frame: frame[metric])
     current = {(cell.row, cell.seed): cell for cell in cells.itertuples()}
     kept = {_key(trial): trial for trial in trials if comparable and _is_current(trial, current)}
     shown = {trial.number for trial in kept.values()}
