@@ -128,13 +128,15 @@ def known_metrics(targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
 def unknown_metric(name: str, known: Iterable[str] | None = None) -> str:
     """What to say of a name that is none of the `known` metrics, by default of all."""
     metrics = {each: parsed(each) for each in (known_metrics() if known is None else known)}
-    before = name.split(".")[-2:-1]
-    if not before or before[0] in (*LEVELS, WITHIN, *(each.target for each in metrics.values())):
+    _, before, last = ("", "", *name.split("."))[-3:]
+    if before in {"", *LEVELS, WITHIN, *(each.target for each in metrics.values())} or (
+        last in STATISTICS and name.count(".") < 3
+    ):  # the level may be misspelt
         more = f" {plugins.listed('metric')}" if plugins.installed("metric") else ""
         return f"unknown metric '{name}'. {did_you_mean(name, metrics)}{more}"
     foreign = [each for each, parts in metrics.items() if plugins.is_plugin(parts.statistic)]
-    near = f"{did_you_mean(name, foreign)} " if foreign else ""
-    return f"unknown metric '{name}'. {near}{plugins.listed('metric')} Install its package."
+    near = f" {did_you_mean(name, foreign)}" if foreign else ""
+    return f"unknown metric '{name}'.{near} {plugins.listed('metric')} Install its package."
 
 
 def statistic(name: str) -> Statistic:

@@ -162,7 +162,7 @@ def test_anybodys_predictions_are_judged_on_a_plug_in_by_any_of_its_names(site: 
 
 
 def test_a_plug_in_that_is_not_installed_is_told_so() -> None:
-    for name in ("ta.utterance.their-metrics.lcc", "their-metrics.lcc"):
+    for name in ("ta.utterance.their-metrics.lcc", "their-metrics.ccc"):
         assert unknown_metric(name) == (
             f"unknown metric '{name}'. Installed metric plug-ins: none. Install its package."
         )
