@@ -121,17 +121,18 @@ def metrics_of(target: str) -> tuple[str, ...]:
 def known_metrics(targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
     """Every metric that can be named: ours, then those of installed packages."""
     own = (name for target in targets for name in metrics_of(target))
-    others = plugins.installed("metric")
-    return (*own, *(f"{target}.{level}.{name}" for target in targets for level in LEVELS for name in others))
+    return (
+        *own,
+        *(f"{of}.{level}.{name}" for of in targets for level in LEVELS for name in plugins.installed("metric")),
+    )
 
 
 def unknown_metric(name: str, known: Iterable[str] | None = None) -> str:
     """What to say of a name that is none of the `known` metrics, by default of all."""
     metrics = {each: parsed(each) for each in (known_metrics() if known is None else known)}
     _, before, last = ("", "", *name.split("."))[-3:]
-    if before in {"", *LEVELS, WITHIN, *(each.target for each in metrics.values())} or (
-        last in STATISTICS and name.count(".") < 3
-    ):  # the level may be misspelt
+    ours = {"", *LEVELS, WITHIN, *(each.target for each in metrics.values())}
+    if before in ours or (last in STATISTICS and name.count(".") < 3):  # the level may be misspelt
         more = f" {plugins.listed('metric')}" if plugins.installed("metric") else ""
         return f"unknown metric '{name}'. {did_you_mean(name, metrics)}{more}"
     foreign = [each for each, parts in metrics.items() if plugins.is_plugin(parts.statistic)]
