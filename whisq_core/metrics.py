@@ -121,10 +121,8 @@ def metrics_of(target: str) -> tuple[str, ...]:
 def known_metrics(targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
     """Every metric that can be named: ours, then those of installed packages."""
     own = (name for target in targets for name in metrics_of(target))
-    return (
-        *own,
-        *(f"{of}.{level}.{name}" for of in targets for level in LEVELS for name in plugins.installed("metric")),
-    )
+    others = (f"{of}.{level}.{name}" for of in targets for level in LEVELS for name in plugins.installed("metric"))
+    return (*own, *others)
 
 
 def unknown_metric(name: str, known: Iterable[str] | None = None) -> str:
@@ -146,8 +144,7 @@ def statistic(name: str) -> Statistic:
     Raises
     ------
     InputError
-        When the package is not installed, cannot be imported, or brings something else; from ``compute`` when it
-        raises or returns what is no number.
+        When it is not installed or brings something else; from ``compute`` when it raises or returns no number.
     """
     if name in STATISTICS:
         return STATISTICS[name]
