@@ -20,6 +20,7 @@ from whisq_core.encoders import Backbone, missing
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureStore
 from whisq_core.kernels import SWITCH, chosen
+from whisq_core.metrics import statistic
 from whisq_core.spec import BackboneSpec
 
 _STORAGE_ADVICE = "start its server, restore its file from a copy, or give another --storage"
@@ -120,7 +121,7 @@ def _plugins() -> Iterator[Finding]:
     for kind in plugins.KINDS:
         for plugin in plugins.installed(kind).values():
             try:
-                plugin.load()
+                statistic(plugin.name) if kind == "metric" else plugin.load()
                 yield Finding(f"plug-in: {kind} {plugin.name} of {plugin.distribution}")
             except InputError as error:
                 yield Finding(

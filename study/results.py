@@ -1,7 +1,7 @@
 """What the database knows of one ablation file, as plain values: the input of statistics, tables and figures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from study.config import AblationFile, Row
 from study.store import CellEntry, Conditions, Database, Run, StoredCorpus
 from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError
-from whisq_core.metrics import EXTRA, METRICS, evaluate
 from whisq_core.spec import differences
 
 RESOLVED = ("train.device", "train.precision")
@@ -24,10 +23,10 @@ class TableResults:
 
     `cells` has one line per (row, seed) in file order: row, seed, position (0..), state ("done", "failed", "missing"),
     reason, run_id, seconds, num_trainable, num_total, macs, audio_dim, untrained (an encoder without pretrained
-    weights), and the 16 + 2 metric columns (NaN unless done). `predictions[row]` is float64 [seeds done, clips, 2] in
-    the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search, when the
-    file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and devices
-    that `auto` became where the runs were trained. `declared` says whether `compare` was there before the runs.
+    weights), and a column for each of `file.metrics` (NaN unless done). `predictions[row]` is float64 [seeds done,
+    clips, 2] in the order of `seeds_done[row]`; columns are (OMQ, TA). `trials[row]` is the size of a row's own search,
+    when the file asks for tuned rows; `file` then holds what the searches chose. `computed_in` are the precisions and
+    devices that `auto` became where the runs were trained. `declared` says whether `compare` was there before the runs.
     `ratings[i]` are those of single raters, [raters, 2].
     """
 
@@ -172,7 +171,7 @@ class _Scoring:
     """The split and the convention of system truth that a table is scored with."""
 
     def __init__(self, file: AblationFile, corpus: StoredCorpus) -> None:
-        self.split, self._corpus = file.base.data.scored[0], corpus
+        self.split, self._corpus, self.names = file.base.data.scored[0], corpus, file.metrics
         data = file.base.data
         self._convention, self._splits = data.system_truth, {data.fit, *data.score} if data.folds else {self.split}
         self.truth = system_truth(corpus, self._convention, self.clips(None)["system"])
@@ -194,13 +193,12 @@ class _Scoring:
         return found.clip_indices
 
     def metrics(self, run: Run) -> dict[str, float]:
-        """The stored metrics; computed anew where they are of the other convention or of an older program."""
-        indices, scored = self._indices(run), run.scored[self.split]
-        if run.details.get("system_truth") == self._convention and set(METRICS + EXTRA) <= set(scored.metrics):
-            return scored.metrics
-        clips = self._corpus.clips.iloc[indices]
-        truth = clips[["omq", "ta"]].to_numpy(np.float64)
-        return evaluate(scored.predicted, truth, list(clips["system"]), self.truth)
+        """The metrics of the table; computed anew where they were stored under the other convention."""
+        self._indices(run)  # are those of clips that there are
+        scored = run.scored[self.split]
+        if run.details.get("system_truth") != self._convention:
+            scored = replace(scored, metrics={})
+        return scored.measured(self.names, self._corpus.clips, self.truth)
 
 
 def _computed_in(run: Run) -> set[str]:
@@ -282,7 +280,7 @@ def _line(
         "seconds": run.seconds if run is not None else float("nan"),
         **{name: details.get(name) for name in ("num_trainable", "num_total", "macs", "audio_dim")},
         "untrained": bool(details.get("untrained", False)),
-        **{name: metrics.get(name, float("nan")) for name in METRICS + EXTRA},
+        **{name: metrics.get(name, float("nan")) for name in scoring.names},
     }
 
 

@@ -1,5 +1,8 @@
 """The 16 numbers of Table II, pure and in float64: MSE, LCC, SRCC and KTAU of OMQ and TA, by utterance and by system.
 
+A metric is named ``TARGET.LEVEL.STATISTIC``, such as ``ta.system.srcc``; the statistic may be an installed package's
+(`whisq_core.plugins`).
+
 Conventions (the official scorer's formulas; values equal SciPy's, without its import and p-values):
 
 * LCC is Pearson's r, SRCC Pearson's r of average ranks, KTAU Kendall's tau-b. Predictions are not clipped to [1, 5].
@@ -14,17 +17,27 @@ Conventions (the official scorer's formulas; values equal SciPy's, without its i
 """
 
 import math
+import re
+import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+
+from whisq_core import plugins
+from whisq_core.errors import did_you_mean
 
 Values = Float64[np.ndarray, " points"]
 
 TARGETS = ("omq", "ta")  # the columns of predictions and labels
 LEVELS = ("utterance", "system")
+WITHIN = "within_system"  # a level of its own, of the SRCC alone
+_NAME = re.compile(rf"(.+)\.({'|'.join((*LEVELS, WITHIN))})\.(.+)", re.DOTALL)
 _MEAN_DECIMALS = 12
 _MIN_WITHIN = 3  # clips a system needs for a rank correlation inside it
 
@@ -80,29 +93,106 @@ STATISTICS: dict[str, Statistic] = {
 }
 MEAN = "mean"  # of the predictions themselves: accuracies and scores of a table without labels
 METRICS: tuple[str, ...] = tuple(f"{t}.{level}.{name}" for t in TARGETS for level in LEVELS for name in STATISTICS)
-EXTRA: tuple[str, ...] = tuple(f"{target}.within_system.srcc" for target in TARGETS)
+EXTRA: tuple[str, ...] = tuple(f"{target}.{WITHIN}.srcc" for target in TARGETS)
+
+
+class Metric(NamedTuple):
+    """The parts of a metric's name."""
+
+    target: str
+    level: str
+    statistic: str
+
+
+@cache
+def parsed(name: str) -> Metric:
+    """The parts of a name that is one; the names of targets and of plug-ins may have dots."""
+    found = _NAME.fullmatch(name)
+    assert found, f"'{name}' names no metric"
+    return Metric(*found.groups())
 
 
 def metrics_of(target: str) -> tuple[str, ...]:
     """The names of everything `evaluate` says about one target: those like `METRICS`, then that like `EXTRA`."""
     names = tuple(f"{target}.{level}.{name}" for level in LEVELS for name in STATISTICS)
-    return (*names, f"{target}.within_system.srcc")
+    return (*names, f"{target}.{WITHIN}.srcc")
+
+
+def known_metrics(targets: Sequence[str] = TARGETS) -> tuple[str, ...]:
+    """Every metric that can be named: ours, then those of installed packages."""
+    own = (name for target in targets for name in metrics_of(target))
+    others = (f"{of}.{level}.{name}" for of in targets for level in LEVELS for name in plugins.installed("metric"))
+    return (*own, *others)
+
+
+def unknown_metric(name: str, known: Iterable[str] | None = None) -> str:
+    """What to say of a name that is none of the `known` metrics, by default of all."""
+    metrics = {each: parsed(each) for each in (known_metrics() if known is None else known)}
+    _, before, last = ("", "", *name.split("."))[-3:]
+    ours = {"", *LEVELS, WITHIN, *(each.target for each in metrics.values())}
+    if before in ours or (last in STATISTICS and name.count(".") < 3):  # the level may be misspelt
+        more = f" {plugins.listed('metric')}" if plugins.installed("metric") else ""
+        return f"unknown metric '{name}'. {did_you_mean(name, metrics)}{more}"
+    foreign = [each for each, parts in metrics.items() if plugins.is_plugin(parts.statistic)]
+    near = f" {did_you_mean(name, foreign)}" if foreign else ""
+    return f"unknown metric '{name}'.{near} {plugins.listed('metric')} Install its package."
+
+
+def statistic(name: str) -> Statistic:
+    """One of `STATISTICS`, or that of an installed package.
+
+    Raises
+    ------
+    InputError
+        When it is not installed or brings something else; from ``compute`` when it raises or returns no number.
+    """
+    if name in STATISTICS:
+        return STATISTICS[name]
+    plugin = plugins.find("metric", name)
+    function = plugin.load()
+    with plugin.blamed():
+        higher = getattr(function, "higher_is_better", None)
+    if not callable(function) or isinstance(function, type):
+        raise plugin.error(f"is {_kind(function)} instead of a function of two arrays")
+    if not isinstance(higher, bool | np.bool_):
+        raise plugin.error("has no attribute higher_is_better, which is True or False")
+    return Statistic(partial(_foreign, plugin, function), bool(higher))
+
+
+def _foreign(plugin: plugins.Plugin, function: Callable[..., Any], predicted: Values, truth: Values) -> float:
+    with plugin.blamed(), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of undefined numbers, such as a correlation with a constant
+        value = function(predicted.copy(), truth.copy())
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+    raise plugin.error(f"returns {_kind(value)} instead of a number")
+
+
+def _kind(found: object) -> str:
+    shape = getattr(found, "shape", None)
+    return f"{'a class' if isinstance(found, type) else type(found).__name__}{f' of shape {shape}' if shape else ''}"
+
+
+def brought(names: Iterable[str]) -> dict[str, str]:
+    """The statistics of these metrics that plug-ins brought, and the distribution of each, as ``name==version``."""
+    found = (parsed(name).statistic for name in names)
+    return {each: plugins.find("metric", each).distribution for each in found if plugins.is_plugin(each)}
 
 
 def higher_is_better(name: str) -> bool:
     """The direction of a metric such as `ta.system.srcc`, of any target; a mean's is that of scores."""
-    statistic = name.rpartition(".")[2]
-    return statistic == MEAN or STATISTICS[statistic].higher_is_better
+    found = parsed(name).statistic
+    return found == MEAN or statistic(found).higher_is_better
 
 
 def title(name: str) -> str:
     """How a metric is shown: `ta.system.srcc` as "TA S-SRCC", `ta.within_system.srcc` as "TA within-system SRCC"."""
-    target, level, statistic = name.rsplit(".", 2)
+    target, level, found = parsed(name)
     shown = target.upper() if target in TARGETS else target
-    if statistic == MEAN:
+    if found == MEAN:
         return f"{shown} mean"
-    prefix = {"utterance": "U-", "system": "S-", "within_system": "within-system "}[level]
-    return f"{shown} {prefix}{statistic.upper()}"
+    prefix = {"utterance": "U-", "system": "S-", WITHIN: "within-system "}[level]
+    return f"{shown} {prefix}{found if plugins.is_plugin(found) else found.upper()}"
 
 
 def evaluate(
@@ -111,16 +201,19 @@ def evaluate(
     systems: Sequence[str],
     system_truth: Mapping[str, tuple[float, ...]] | None = None,
     targets: Sequence[str] = TARGETS,
+    names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """The numbers of `metrics_of` each target, for (OMQ, TA) `METRICS` and `EXTRA`; columns are the targets.
+    """The metrics of these `names`; by default `metrics_of` each target, for (OMQ, TA) `METRICS` and `EXTRA`.
 
-    `system_truth` is the csv convention's table. Systems are compared by name, so the order of the clips is free.
-    `truth` must be finite, and `system_truth` must hold every system.
+    Columns are the targets. `system_truth` is the csv convention's table. Systems are compared by name, so the order of
+    the clips is free. `truth` must be finite, and `system_truth` must hold every system.
     """
     assert predicted.shape == truth.shape == (len(systems), len(targets)), (predicted.shape, truth.shape, len(systems))
     assert len(systems), "no clips to evaluate"
     assert np.isfinite(truth).all(), "every evaluated clip has labels"
-    names, member = np.unique(np.asarray(systems, dtype=str), return_inverse=True)
+    if names is None:
+        names = METRICS + EXTRA if tuple(targets) == TARGETS else [name for of in targets for name in metrics_of(of)]
+    groups, member = np.unique(np.asarray(systems, dtype=str), return_inverse=True)
     values: dict[str, float] = {}
     for column, target in enumerate(targets):
         x, y = predicted[:, column].astype(np.float64), truth[:, column].astype(np.float64)
@@ -128,13 +221,15 @@ def evaluate(
             continue
         by_system = group_means(y, member)
         if system_truth is not None:
-            by_system = np.array([system_truth[str(name)][column] for name in names], dtype=np.float64)
+            by_system = np.array([system_truth[str(name)][column] for name in groups], dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # of predictions near the largest float
-            for level, sides in (("utterance", (x, y)), ("system", (group_means(x, member), by_system))):
-                values |= {f"{target}.{level}.{name}": each.compute(*sides) for name, each in STATISTICS.items()}
-        values[f"{target}.within_system.srcc"] = within_group_srcc(x, y, member)
-    wanted = METRICS + EXTRA if tuple(targets) == TARGETS else [name for each in targets for name in metrics_of(each)]
-    return {name: value if math.isfinite(value := values.get(name, math.nan)) else math.nan for name in wanted}
+            sides = {"utterance": (x, y), "system": (group_means(x, member), by_system)}
+            for name, (of, level, found) in zip(names, map(parsed, names), strict=True):
+                if of == target and level == WITHIN:
+                    values[name] = within_group_srcc(x, y, member)
+                elif of == target:
+                    values[name] = statistic(found).compute(*sides[level])
+    return {name: value if math.isfinite(value := values.get(name, math.nan)) else math.nan for name in names}
 
 
 def group_means(values: Values, member: Int64[np.ndarray, " points"]) -> Float64[np.ndarray, " groups"]:

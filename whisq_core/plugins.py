@@ -1,4 +1,4 @@
-"""Parts of a run that other packages bring: found by their installed entry points; an ablation file never names code.
+"""Parts of a run, and metrics, that other packages bring; an ablation file never names code.
 
 A package declares an entry point in a group ``whisq_study.KIND``. In a file the part is called ``DISTRIBUTION.ENTRY``,
 such as ``my-parts.gated``: none of our own names has a dot, and no two distributions share a name. The distribution
@@ -12,6 +12,12 @@ and its version are part of a run's identity (`used`). What each kind is called 
   training makes small, differentiable, times ``loss.ot_weight``. It draws nothing.
 * ``encoder``: ``make(kind: "audio" | "text")`` returns an object with ``dim``, for audio also ``sample_rate``, and
   ``encode(wave or prompt) -> float32 array [frames, dim]``: the same array whenever it gets the same input.
+* ``metric``: ``metric(predicted, truth) -> float`` of two float64 arrays [items], with an attribute
+  ``higher_is_better``. It is a metric ``TARGET.LEVEL.DISTRIBUTION.ENTRY`` of each target, ``utterance`` (the items) or
+  ``system`` (means of each system's items). NaN says that it is undefined, as of constant predictions. Draws nothing:
+  it is computed from stored predictions whenever it is read, and no part of a run's identity. How much an item moves it
+  is found by leaving it out (the jackknife), which wants a smooth metric: of a median or a share of items above a bound
+  the errors over systems are rough.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +31,7 @@ from packaging.utils import canonicalize_name
 
 from whisq_core.errors import InputError
 
-KINDS = ("attention", "objective", "encoder")
+KINDS = ("attention", "objective", "encoder", "metric")
 PATTERN = r"^[a-z0-9][a-z0-9-]*\.[^\s.].*$"
 ENCODER_SCHEME = "plugin:"  # before the name of an encoder, where folders and hub ids may have dots too
 _SETTINGS = {
@@ -70,7 +76,7 @@ class Plugin:
             yield
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = " ".join(str(error).split())
             if isinstance(error, MemoryError) or "out of memory" in text or "DefaultCPUAllocator" in text:
                 raise
@@ -96,7 +102,7 @@ def versions() -> dict[str, str]:
 
 
 def is_plugin(name: str) -> bool:
-    """Whether the value of an attention or an objective names a plug-in, installed or not."""
+    """Whether the value of an attention or an objective, or a statistic, names a plug-in, installed or not."""
     return "." in name
 
 

@@ -46,3 +46,12 @@ class Loudness:
         frames = np.resize(wave, (max(1, len(wave) // length), length))
         power = np.abs(np.fft.rfft(frames, axis=1)[:, 1:801]) ** 2
         return 10 * np.log10(power.reshape(len(frames), self.dim, -1).mean(axis=2) + 1e-6).astype(np.float32)
+
+
+def ccc(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Lin's concordance correlation coefficient: agreement in order and in scale (Biometrics 1989)."""
+    spread = predicted.var() + truth.var() + (predicted.mean() - truth.mean()) ** 2
+    return 2 * np.mean((predicted - predicted.mean()) * (truth - truth.mean())) / spread
+
+
+ccc.higher_is_better = True

@@ -21,6 +21,7 @@ from study.engine import (
     collect_errors,
     encode_backbones,
     identify,
+    metrics_of,
     plan,
     preflight,
 )
@@ -209,13 +210,12 @@ class _CellJobs(Jobs):
         cells = {str(cell.run_id): cell for cell in todo}
         stored = prepared.database.runs(list(cells)) if prepared.request.save_models else {}
         super().__init__(_task(cell, prepared, stored.get(run_id)) for run_id, cell in cells.items())
-        self._prepared, self._file = prepared, prepared.file
-        self._written = time.monotonic()
+        self._prepared, self._file, self._written = prepared, prepared.file, time.monotonic()
 
     def done(self, task: Task, run: Run) -> str:
         self._rewrite()
-        value = run.scored[self._file.base.data.scored[0]].metrics[self._file.metric]
-        return f"{self._file.metric} {value:.4f}"
+        name, scored = self._file.metric, run.scored[self._file.base.data.scored[0]]
+        return f"{name} {metrics_of(scored, [name], self._prepared.inputs.workspace, task.spec)[name]:.4f}"
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._prepared.database.save_run(

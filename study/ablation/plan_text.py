@@ -8,6 +8,8 @@ from study.ablation.cost import CostModel
 from study.config import AblationFile, Row, seeds_text
 from study.engine import Cell, State
 from study.stats import design, power_curve
+from whisq_core.metrics import parsed
+from whisq_core.plugins import is_plugin
 from whisq_core.spec import RunSpec
 
 _STATES = get_args(State)
@@ -51,10 +53,11 @@ def plan_text(
 
 def _design_lines(file: AblationFile, num_systems: int) -> Iterator[str]:
     """What the declared comparisons can find, as far as that is known before the first run."""
-    if file.compare is None or file.metric.rpartition(".")[0].partition(".")[2] != "utterance":
+    _, level, name = parsed(file.metric)
+    if file.compare is None or level != "utterance" or name == "mse" or is_plugin(name):
         return
     size = len(file.compare.rows), len(file.row(file.compare.to).seeds), num_systems
-    if curve := power_curve(*size) if not file.metric.endswith("mse") else []:
+    if curve := power_curve(*size):
         yield from ("", *design(*size), *curve)
 
 

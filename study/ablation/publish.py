@@ -9,6 +9,7 @@ from study.store import Database
 from study.terminal import log
 from whisq_core.errors import InputError
 from whisq_core.files import read_regular, write_atomically
+from whisq_core.metrics import brought
 from whisq_core.spec import digest
 
 _STAMP = ".published.json"  # which table the files in a folder show, and what they were made from
@@ -76,6 +77,7 @@ def _stamp(results: TableResults) -> dict[str, str]:
     text = results.file.path.read_text(encoding="utf-8")
     ratings = [of_clip.tolist() for of_clip in results.ratings or ()]
     made_from = [_VERSION, text, results.corpus.digest, results.split, cells, results.trials, ratings]
+    made_from += brought([results.file.metric]).values()
     return {"table": results.file.name, "made_from": digest(made_from)}
 
 

@@ -88,7 +88,10 @@ _Truth = Annotated[
     SystemTruth, typer.Option("--system-truth", help="Of one file. clips: mean of scored clips; csv: system_mos.")
 ]
 _To = Annotated[str | None, typer.Option("--to", help="Row to compare the others with. Default: the first.")]
-_Metric = Annotated[str | None, typer.Option("--metric", help="srcc, lcc, ktau, mse, system.srcc, mean, accuracy, ...")]
+_Metric = Annotated[
+    str | None,
+    typer.Option("--metric", help="srcc, lcc, ktau, mse, system.srcc, mean, accuracy, a plug-in's, ..."),
+]
 _Margin = Annotated[float, typer.Option("--margin", help="Difference that counts as none, in the metric's unit.")]
 _Lower = Annotated[bool, typer.Option("--lower-is-better", help="For the mean of costs or errors.")]
 _Pattern = Annotated[

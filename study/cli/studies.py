@@ -116,7 +116,8 @@ def ablate(
 
     The table comes as CSV, Markdown, LaTeX and HTML, beside the paper's numbers. Run it again and nothing retrains;
     change a row and only its cells run. Runs of another base, corpus or precision, or of fewer seeds, never replace
-    those of a table: they are another one, with a name and folder of its own.
+    those of a table: they are another one, with a name and folder of its own. A file may name attentions, objectives,
+    encoders and metrics of installed packages; `whisq-study doctor` lists them.
 
     Exit status: 0 all cells are there, 1 some failed (the table says which), 2 the input is wrong (nothing was
     started).

@@ -9,7 +9,7 @@ from study.config.schema import Compare, Contrast
 from study.published import PUBLISHED
 from study.stats import seeds_needed, smallest_p
 from whisq_core.errors import did_you_mean
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.metrics import known_metrics, unknown_metric
 from whisq_core.spec import SETTINGS, RunSpec, effect
 
 Mistakes = Iterator[tuple[Position, str]]
@@ -53,8 +53,8 @@ def compare_mistakes(
     """Rows and metrics of `compare:` that do not exist, and comparisons that cannot be made."""
     if compare.to not in by_id:
         yield ("compare", "to"), _unknown("row", compare.to, by_id)
-    if compare.metric not in (*METRICS, *EXTRA):
-        yield ("compare", "metric"), _unknown("metric", compare.metric, (*METRICS, *EXTRA))
+    if compare.metric not in known_metrics():
+        yield ("compare", "metric"), unknown_metric(compare.metric)
     for index, name in enumerate(compare.rows):
         if name in compare.rows[:index]:
             text = f"row '{name}' is duplicated. Remove one."

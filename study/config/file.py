@@ -10,6 +10,7 @@ import yaml
 from study.config.schema import Compare, Contrast
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
+from whisq_core.metrics import EXTRA, METRICS, brought
 from whisq_core.spec import RunSpec, differences, digest, nested, with_settings
 
 
@@ -90,8 +91,13 @@ class AblationFile:
         return self.compare.metric if self.compare else PRIMARY_METRIC
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the table shows: our metrics, and the primary one where another package brought it."""
+        return tuple(dict.fromkeys((*METRICS, *EXTRA, self.metric)))
+
+    @property
     def declaration(self) -> tuple[str, str]:
-        """The digest of what `compare` declares, and the same in words.
+        """The digest of what `compare` declares, and the same in words; of a plug-in's metric with its version.
 
         Rows count by their settings and not by their names; what their own searches choose is left out.
         """
@@ -105,9 +111,10 @@ class AblationFile:
             return digest({name: value for name, value in settings if name not in {"seed", *searched}})
 
         rows = sorted(map(identity, compare.rows))
-        what = [identity(compare.to), rows, compare.metric, compare.equivalence_margin]
+        metric = " of ".join((compare.metric, *brought([compare.metric]).values()))
+        what = [identity(compare.to), rows, metric, compare.equivalence_margin]
         count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
-        text = f"{count} against '{compare.to}' on {compare.metric} with margin {compare.equivalence_margin:g}"
+        text = f"{count} against '{compare.to}' on {metric} with margin {compare.equivalence_margin:g}"
         return digest(what), text
 
     def row(self, row_id: str) -> Row:

@@ -9,7 +9,8 @@ from typing import Any
 
 from study.config.schema import FileKeys
 from study.config.search_space import PRIMARY_METRIC
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.metrics import LEVELS, TARGETS, known_metrics
+from whisq_core.plugins import PATTERN
 from whisq_core.spec import RunSpec
 
 SCHEMA_FILE = Path(__file__).with_name("ablations.schema.json")
@@ -32,7 +33,10 @@ def json_schema() -> dict[str, Any]:
             fields = definitions[reference.rpartition("/")[2]]["properties"]
             flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
     definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
-    metrics = {"enum": [*METRICS, *EXTRA]}
+    levels = f"^({'|'.join(TARGETS)})\\.({'|'.join(LEVELS)})\\."
+    own = {"enum": list(known_metrics())}
+    definitions["Metric"] = {"type": "string", "anyOf": [own, {"pattern": levels + PATTERN.removeprefix("^")}]}
+    metrics = {"$ref": "#/$defs/Metric"}
     keys, compare, search = (definitions[name]["properties"] for name in ("RowKeys", "Compare", "Search"))
     keys["set"] = {"$ref": "#/$defs/Settings", "description": keys["set"]["description"]}
     compare["metric"] = {**metrics, "default": PRIMARY_METRIC, "description": compare["metric"]["description"]}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from whisq_core.errors import did_you_mean
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.metrics import known_metrics, unknown_metric
 from whisq_core.spec import SETTINGS, RunSpec, kind, searchable, setting_mistakes
 
 PRIMARY_METRIC = "ta.utterance.srcc"
@@ -102,9 +102,7 @@ class Search(BaseModel):
 
 def search_mistakes(search: Search, base: RunSpec) -> list[tuple[tuple[str, ...], str]]:
     """Everything that is wrong with `search` for rows over `base`: (place inside `search:`, what and what to do)."""
-    metrics = (*METRICS, *EXTRA)
-    unknown = [name for name in search.objective if name not in metrics]
-    mistakes = [f"unknown metric '{name}'. {did_you_mean(name, metrics)}" for name in unknown]
+    mistakes = [unknown_metric(name) for name in search.objective if name not in known_metrics()]
     if len(set(search.objective)) < len(search.objective):
         mistakes.append("a metric is duplicated. Name each once.")
     found: list[tuple[tuple[str, ...], str]] = [(("objective",), text) for text in mistakes]

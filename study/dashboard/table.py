@@ -17,6 +17,7 @@ from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
 from study.results import TableResults
 from study.store import Database, Run
+from whisq_core.metrics import brought
 
 _KIND = "ablation"
 _SHOWS = "shows"  # study attribute: metric, split, rows, seeds; a study of an older version has none
@@ -48,8 +49,9 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     metric, split = results.file.metric, results.split
     study = open_study(storage, results.file.name, _KIND, metric)
     before, trials = study.user_attrs.get(_SHOWS), study.get_trials()
-    comparable = before is not None and before[:2] == [metric, split]
-    cells = results.cells[results.cells["state"] != "missing"]
+    version = [*brought([metric]).values()]  # another one of a plug-in gives other values
+    comparable = before is not None and [*before[:2], *before[4:]] == [metric, split, *version]
+    cells = results.cells[results.cells["state"] != "missing"].assign(value=lambda frame: frame[metric])
     current = {(cell.row, cell.seed): cell for cell in cells.itertuples()}
     kept = {_key(trial): trial for trial in trials if comparable and _is_current(trial, current)}
     shown = {trial.number for trial in kept.values()}
@@ -65,7 +67,7 @@ def _reconcile(database: Database, storage: RDBStorage, results: TableResults) -
     rows = list(dict.fromkeys([*(row.id for row in results.file.rows), *(_key(trial)[0] for trial in old)]))
     seeds = [*results.cells["seed"].tolist(), *(_key(trial)[1] for trial in old)]
     columns: Columns = {"row": CategoricalDistribution(rows), "seed": IntDistribution(min(seeds), max(seeds))}
-    shows = [metric, split, rows, [min(seeds), max(seeds)]]
+    shows = [metric, split, rows, [min(seeds), max(seeds)], *version]
     marked = [trial for trial in old if _SUPERSEDED in trial.user_attrs]
     if before != shows or len(kept) + len(marked) < len(trials):
         for trial in trials:
@@ -87,6 +89,7 @@ def _add(
         batch = cells[start : start + _BATCH]
         runs = database.runs([cell.run_id for cell in batch if cell.run_id])
         study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)
+        values = {cell.run_id: cell.value for cell in batch}
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # only these can be given files
             run = runs.get(trial.user_attrs["run_id"])
             if run is not None and run.state == "done":
@@ -95,7 +98,7 @@ def _add(
                 study.tell(trial.number, state=TrialState.FAIL)
             else:
                 assert run is not None, "what has no run has a reason"
-                study.tell(trial.number, run.scored[split].metrics[metric])
+                study.tell(trial.number, values[run.run_id])
 
 
 def _superseded(trial: FrozenTrial, results: TableResults, columns: Columns) -> FrozenTrial:
@@ -173,7 +176,7 @@ def _is_current(trial: FrozenTrial, cells: Mapping[Key, Any]) -> bool:
 
 def _begun(cell: Any, run: Run | None, metric: str, split: str, columns: Columns) -> FrozenTrial:
     """A running trial with all that is known of a cell of `TableResults` but files and value."""
-    metrics = run.scored[split].metrics if run is not None and cell.state == "done" else {}
+    metrics = run.scored[split].metrics | {metric: cell.value} if run is not None and cell.state == "done" else {}
     reason = cell.reason
     if metrics and math.isnan(metrics[metric]):
         reason = f"{metric} is undefined for constant predictions"

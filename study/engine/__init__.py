@@ -4,7 +4,7 @@
 """
 
 from study.engine.encode import encode_backbones
-from study.engine.execute import execute, score
+from study.engine.execute import execute, metrics_of, score
 from study.engine.plan import Cell, State, plan
 from study.engine.pool import Pool
 from study.engine.preflight import (
@@ -43,6 +43,7 @@ __all__ = [
     "identify",
     "make_folder",
     "manifest",
+    "metrics_of",
     "open_database",
     "output_folder",
     "plan",

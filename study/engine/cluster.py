@@ -23,8 +23,8 @@ from distributed.scheduler import KilledWorker
 
 from study.engine.pool import compute
 from study.engine.provenance import package_versions
-from study.engine.tasks import MAX_DEATHS, Jobs, Outcome, Outcomes, Task, died, failure_of
-from study.engine.workspace import Workspace, brought_by, identify
+from study.engine.tasks import MAX_DEATHS, Jobs, Outcome, Outcomes, Task, brought_by, died, failure_of
+from study.engine.workspace import Workspace, identify
 from study.terminal import Event, Show, log
 from whisq_core import plugins
 from whisq_core.device import resolve_auto
@@ -145,7 +145,7 @@ class Cluster:
         while len(flights) < (1 + jobs.ahead) * self._workers and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
             future = self._client.submit(
-                _compute, task, *places, self._topic, key, VERSIONS | brought_by(task.spec), key=key
+                _compute, task, *places, self._topic, key, VERSIONS | brought_by(task), key=key
             )
             future.add_done_callback(lambda future: self._inbox.put((future.key, "ended")))
             flights[key] = _Flight(task, future)

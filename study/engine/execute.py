@@ -1,7 +1,7 @@
 """One `RunSpec` to one `Run`: features -> fit -> predictions -> metrics. The same for a table's cell and a trial."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,11 +104,19 @@ def _mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 
 
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
-    """Metrics of predictions on some clips of the corpus."""
+    """Predictions on some clips of the corpus, with our metrics."""
     systems = workspace.systems[clip_indices].tolist()
     published = system_truth(workspace.corpus, spec.data.system_truth, systems)
     metrics = evaluate(predicted, workspace.labels[clip_indices], systems, published)
     return Scored(np.asarray(clip_indices), predicted, metrics)
+
+
+def metrics_of(scored: Scored, names: Sequence[str], workspace: Workspace, spec: RunSpec) -> dict[str, float]:
+    """The stored metrics and those of these `names`, by the labels and the convention of a run."""
+    if scored.metrics.keys() >= set(names):
+        return scored.metrics
+    truth = system_truth(workspace.corpus, spec.data.system_truth, workspace.systems[scored.clip_indices].tolist())
+    return scored.measured(names, workspace.corpus.clips, truth)
 
 
 def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:
@@ -200,8 +208,8 @@ class _Follow:
         if watch is None or (record.epoch % watch.every and not last):
             return self.show(record.epoch, f"loss {record.loss:.4f}")
         assert predicted is not None, "the scored split is watched"
-        metrics = score(self.parts.score[watch.split], predicted, self.workspace, spec).metrics
-        chosen = {name: metrics[name] for name in watch.metrics}
+        found = Scored(self.parts.score[watch.split], predicted, {})
+        chosen = metrics_of(found, watch.metrics, self.workspace, spec)
         self.watched[record.epoch] = chosen
         self.show(record.epoch, ", ".join(f"{name} {value:.4f}" for name, value in chosen.items()))
         reason = self.report(record.epoch, chosen)

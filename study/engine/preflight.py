@@ -11,11 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import numpy as np
+
 from study.config import AblationFile, Row, read_ablation_file
 from study.engine.workspace import Workspace
 from study.store import Database, masked, sqlite_path
 from whisq_core import kernels
 from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.metrics import brought, statistic
 from whisq_core.plugins import used
 
 
@@ -112,6 +115,8 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
             check_splits(inputs.file, inputs.rows, workspace)
         with collect_errors(mistakes):
             _load_plugins(inputs.rows)
+        with collect_errors(mistakes):
+            _try_metrics(inputs.file, workspace)
         with collect_errors(mistakes):
             _ = workspace.audio_digests  # looks at every sound file that is new or has changed
         raise_all(mistakes)
@@ -244,3 +249,11 @@ def _load_plugins(rows: Sequence[Row]) -> None:
     """See that the plug-ins of these rows can be imported."""
     for plugin in {plugin for row in rows for plugin in used(row.spec.settings()).values()}:
         plugin.load()
+
+
+def _try_metrics(file: AblationFile, workspace: Workspace) -> None:
+    """See that the metrics of other packages measure these labels, also for constant predictions, before any runs."""
+    labels = workspace.corpus.clips["ta"].dropna().to_numpy(np.float64)
+    for name in brought((file.metric, *(file.search.objective if file.search else ()))):
+        for predicted in (labels[::-1], np.full_like(labels, labels.mean())):
+            statistic(name).compute(predicted, labels)

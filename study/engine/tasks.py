@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from study.engine.workspace import distributions
 from study.store import Run
 from whisq_core.errors import InputError
+from whisq_core.metrics import brought
 from whisq_core.spec import RunSpec
 
 MAX_DEATHS = 3  # a task whose worker was killed so often is failed: it is what kills them
@@ -41,6 +43,13 @@ class Task:
     watch: Watch | None = None
     models: Path | None = None
     stored: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def brought_by(task: Task) -> dict[str, str]:
+    """The distributions of the plug-ins that a task needs, and their versions."""
+    of_metrics = brought(task.watch.metrics if task.watch else ())
+    found = (each.partition("==") for each in (*distributions(task.spec).values(), *of_metrics.values()))
+    return {name: version for name, _, version in found}
 
 
 class Stopped(Exception):

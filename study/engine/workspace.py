@@ -65,12 +65,14 @@ class Workspace:
     @cached_property
     def labels(self) -> np.ndarray:
         """OMQ and TA of each clip, [clips, 2]; NaN where there are none."""
-        return self.corpus.clips[["omq", "ta"]].to_numpy(np.float64)
+        labels: np.ndarray = self.corpus.clips[["omq", "ta"]].to_numpy(np.float64)
+        return labels
 
     @cached_property
     def systems(self) -> np.ndarray:
         """The system of each clip."""
-        return self.corpus.clips["system"].to_numpy(dtype=object)
+        systems: np.ndarray = self.corpus.clips["system"].to_numpy(dtype=object)
+        return systems
 
     def _scratch(self) -> Path:
         """A folder that goes with this object, with what is remembered so far."""
@@ -121,9 +123,3 @@ def identify(spec: RunSpec, workspace: Workspace) -> Identity:
 def distributions(spec: RunSpec) -> dict[str, str]:
     """Who brought each plug-in that this run uses, as ``name==version``, by setting."""
     return {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
-
-
-def brought_by(spec: RunSpec) -> dict[str, str]:
-    """The distributions of this run's plug-ins, and their versions."""
-    found = (distribution.partition("==") for distribution in distributions(spec).values())
-    return {name: version for name, _, version in found}

@@ -1,6 +1,6 @@
 """What a table says, in one sentence: which of the declared rows are better, worse, equivalent or inconclusive."""
 
-from study.stats import Judgement
+from study.judgement import Judgement
 from study.tables import TableFrame, TableRow
 from whisq_core.metrics import title
 

@@ -9,10 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.audit import place_row, why_not_comparable
+from study.judgement import Judgement
 from study.published import NUM_SYSTEMS
 from study.report.conclusion import conclusion
 from study.results import TableResults
-from study.stats import Interval, Judgement
+from study.stats import Interval
 from study.tables import STYLE, Placed, TableFrame, html_tables, listed, number, table_frame, warnings
 from whisq_core.files import write_atomically
 from whisq_core.metrics import title

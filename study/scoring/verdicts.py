@@ -1,6 +1,6 @@
 """Anybody's rows, judged: the verdict table of `Predictions`, in every format."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from study.judgement import Evidence, Judgement
+from study.judgement import judge as judge_evidence
 from study.scoring.predictions import Predictions, read_frame
-from study.stats import Evidence, Interval, Judgement
-from study.stats import judge as judge_evidence
-from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection
+from study.stats import Interval
+from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection, plugin_metric
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import write_atomically
-from whisq_core.metrics import MEAN, STATISTICS, metrics_of, title
+from whisq_core.metrics import MEAN, known_metrics, metrics_of, parsed, title, unknown_metric
 
 MARGIN = 0.01
 _PREFERRED = "ta"  # the target that is judged where nobody says which: textual alignment
@@ -122,7 +123,8 @@ def judge(
         The row that the others are compared with; by default the first.
     metric
         What is compared: ``"srcc"``, ``"system.mse"``, ``"ta.utterance.srcc"``; ``"mean"`` of the predictions, for
-        accuracies and scores; ``"accuracy"``, the share of predictions that are the truth. By default srcc over items
+        accuracies and scores; ``"accuracy"``, the share of predictions that are the truth; ``"my-parts.ccc"`` of an
+        installed package (`whisq_core.plugins`). By default srcc over items
         where there is a truth, else the mean.
     margin
         What difference counts as none, in the metric's unit.
@@ -179,9 +181,13 @@ def _metrics(predictions: Predictions, primary: str) -> tuple[str, ...]:
     if predictions.truth is None:
         return tuple(f"{target}.utterance.{MEAN}" for target in predictions.targets)
     names = [name for target in predictions.targets for name in metrics_of(target)]
-    if predictions.groups is None:
-        names = [name for name in names if name.rsplit(".", 2)[1] == "utterance"]
-    return tuple(dict.fromkeys([*names, primary]))
+    return tuple(dict.fromkeys([*_possible(predictions, names), primary]))
+
+
+def _possible(predictions: Predictions, names: Sequence[str]) -> list[str]:
+    """Those without a level of groups, where there are none; without truth nothing but its lack is told."""
+    every = predictions.groups is not None or predictions.truth is None
+    return [name for name in names if every or parsed(name).level == "utterance"]
 
 
 def _metric_named(predictions: Predictions, metric: str | None) -> str:
@@ -190,20 +196,20 @@ def _metric_named(predictions: Predictions, metric: str | None) -> str:
     target = _PREFERRED if _PREFERRED in targets else targets[0]
     if metric in (None, "accuracy"):
         return f"{target}.utterance.{MEAN if predictions.truth is None else 'srcc'}"
-    known = {*_metrics(predictions, f"{target}.utterance.{MEAN}"), *(f"{each}.utterance.{MEAN}" for each in targets)}
-    for name in (metric, f"{target}.{metric}", f"{target}.utterance.{metric}"):
-        if name in known:
-            return name
+    means = [f"{each}.utterance.{MEAN}" for each in targets]
+    known = [*_possible(predictions, known_metrics(targets)), *means]
     titled = {title(name).lower(): name for name in known}
     wanted = str(metric).lower()
-    for text in (wanted, f"{target} {wanted}"):
-        if text in titled:
-            return titled[text]
-    if str(metric).rpartition(".")[2] in STATISTICS and predictions.truth is None:
+    named = (metric, f"{target}.{metric}", f"{target}.utterance.{metric}")
+    titles = (titled.get(text) for text in (wanted, f"{target} {wanted}"))
+    found = next((name for name in (*named, *titles) if name in known), None)
+    if found is None:
+        raise InputError(unknown_metric(str(metric), known if predictions.truth is not None else means))
+    if predictions.truth is None and found not in means:
         raise InputError(
             f"metric '{metric}' needs a column truth. Without one 'mean' of the predictions can be judged."
         )
-    raise InputError(f"unknown metric '{metric}'. {did_you_mean(str(metric), known)}")
+    return str(found)
 
 
 def _frame(predictions: Predictions, evidence: Evidence, judgement: Judgement, name: str, chosen: bool) -> TableFrame:
@@ -264,5 +270,6 @@ def _protocol(predictions: Predictions, evidence: Evidence, judgement: Judgement
         f"Verdicts: {title(judgement.metric)} against '{evidence.reference}'{default}; margin ±{evidence.margin:g}. "
         "They confirm something only if row, metric and margin were fixed before the results were seen."
     )
+    yield from plugin_metric(judgement.metric)
     yield judgement.procedure
     yield "Shown are mean ± standard deviation over runs; every number but the verdicts is exploratory. Undefined is –."

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from study.engine import Jobs, Pool, Task, Workspace, identify
+from study.engine import Jobs, Pool, Task, Workspace, identify, metrics_of
 from study.search.objective import objective_name, objective_value
 from study.search.params import to_settings
 from study.search.study import SearchPlan, best_first
@@ -115,20 +115,21 @@ def _trained(
     if todo:
         what = f"{len(settings)} configuration(s) on {kind} seeds {seeds[0]} to {seeds[-1]}"
         log(f"search '{plan.name}': {what}, {len(tasks) - len(todo)} of {len(tasks)} runs found")
-        pool.run(_PlainRuns(todo, plan), workspace, database, f"{plan.name}: {kind} seeds", len(todo))
+        pool.run(_PlainRuns(todo, plan, workspace), workspace, database, f"{plan.name}: {kind} seeds", len(todo))
     runs = database.runs([task.run_id for task in tasks.values()])
-    values = {run_id: _value(run, plan) for run_id, run in runs.items() if run.state == "done"}
+    values = {run_id: _value(run, plan, workspace) for run_id, run in runs.items() if run.state == "done"}
     return {number: tuple(values.get(tasks[number, seed].run_id, math.nan) for seed in seeds) for number in settings}
 
 
 class _PlainRuns(Jobs):
-    def __init__(self, todo: Sequence[Task], plan: SearchPlan) -> None:
+    def __init__(self, todo: Sequence[Task], plan: SearchPlan, workspace: Workspace) -> None:
         super().__init__(todo)
-        self._plan = plan
+        self._plan, self._workspace = plan, workspace
 
     def done(self, task: Task, run: Run) -> str:
-        return f"{objective_name(self._plan.search.objective)} {_value(run, self._plan):.4f}"
+        return f"{objective_name(self._plan.search.objective)} {_value(run, self._plan, self._workspace):.4f}"
 
 
-def _value(run: Run, plan: SearchPlan) -> float:
-    return objective_value(run.scored[plan.search.score].metrics, plan.search.objective)
+def _value(run: Run, plan: SearchPlan, workspace: Workspace) -> float:
+    names = plan.search.objective
+    return objective_value(metrics_of(run.scored[plan.search.score], names, workspace, plan.spec), names)

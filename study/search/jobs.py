@@ -10,13 +10,14 @@ import optuna
 from optuna.trial import TrialState
 
 from study.dashboard import attach_run, retried, shown_metrics
-from study.engine import Failure, Jobs, Task, Watch, Workspace, identify
+from study.engine import Failure, Jobs, Task, Watch, Workspace, identify, metrics_of
 from study.search.objective import objective_name, objective_value, stride
 from study.search.params import shown_settings, suggest
 from study.search.sampler import fixed_sampler, make_sampler
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state, wanted_params
 from study.store import Database, Run
 from whisq_core.errors import InputError
+from whisq_core.metrics import brought
 from whisq_core.spec import with_settings
 
 MAX_FAILURES = 10  # in a row: the next would fail for the same reason
@@ -124,9 +125,10 @@ class SearchJobs(Jobs):
         """Complete a trial with a stored run; returns what to tell the user."""
         objective, name = self._search.objective, objective_name(self._search.objective)
         for line in run.curve:
-            if line["epoch"] > last_epoch and set(objective) <= set(line):  # trained for another trial
+            # Trained for another trial; a plug-in's values may be those of another version.
+            if line["epoch"] > last_epoch and set(objective) <= set(line) and not brought(objective):
                 retried(partial(trial.report, objective_value(line, objective), int(line["epoch"])))
-        metrics = run.scored[self._search.score].metrics
+        metrics = metrics_of(run.scored[self._search.score], objective, self._workspace, self._plan.spec)
         self._set(trial, **shown_metrics(metrics))
         retried(partial(attach_run, trial, run, self._workspace.corpus.clips, self._database.url))
         value = objective_value(metrics, objective)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from whisq_core.metrics import higher_is_better
+from whisq_core.metrics import brought, higher_is_better
 
 MAX_REPORTS = 25  # of the objective per trial: each is a transaction, and pruning needs no more
 
@@ -19,6 +19,12 @@ def objective_value(metrics: Mapping[str, float | None], names: Sequence[str]) -
     parts = [math.nan if (value := metrics[name]) is None else value for name in names]  # null: as JSON keeps NaN
     value = sum(part if _agrees(name, names) else -part for name, part in zip(names, parts, strict=True)) / len(parts)
     return value if math.isfinite(value) else math.nan
+
+
+def brought_text(names: Sequence[str]) -> str:
+    """Which of these metrics other packages brought, with their versions: ``(a of b==1.0)``, or nothing."""
+    found = ", ".join(f"{name} of {distribution}" for name, distribution in brought(names).items())
+    return f" ({found})" if found else ""
 
 
 def stride(epochs: int) -> int:

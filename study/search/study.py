@@ -15,6 +15,7 @@ from study.search.objective import objective_name
 from study.search.params import param_name, to_params, to_settings
 from study.store import Database
 from whisq_core.errors import InputError, did_you_mean, raise_all
+from whisq_core.metrics import brought
 from whisq_core.spec import RunSpec, differences
 
 KIND = "search"
@@ -42,7 +43,8 @@ class SearchPlan:
         searched = tuple(self.search.space)
         if any(name.startswith("backbone.") for name in searched):
             searched += ("features.audio", "features.text")
-        return {name: value for name, value in self.identity.parts.items() if name not in searched}
+        plugins = {f"plugin.{name}": distribution for name, distribution in brought(self.search.objective).items()}
+        return {name: value for name, value in self.identity.parts.items() if name not in searched} | plugins
 
     @property
     def first_guess(self) -> dict[str, Any]:

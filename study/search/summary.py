@@ -11,13 +11,13 @@ from study.config import settings_yaml
 from study.dashboard import MIN_TRIALS
 from study.search.held_out import HELD_OUT_SEEDS, REPORT_SEEDS, TRIAL_SEED, Candidate, mean_and_sd
 from study.search.importance import Importances
-from study.search.objective import objective_name
+from study.search.objective import brought_text, objective_name
 from study.search.params import shown_settings
 from study.search.study import SearchPlan, finished_trials, settings_of, trials_by_state
 from whisq_core.corpus import Corpus, splits
 from whisq_core.errors import inert
 from whisq_core.files import write_atomically
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.metrics import EXTRA, METRICS, parsed
 
 _SMALL_ERROR = 0.05  # of a correlation: 200 clips
 
@@ -72,7 +72,7 @@ def best_yaml(result: SearchResult) -> str:
 
 def trials_frame(result: SearchResult) -> pd.DataFrame:
     """One line per trial: number, state, value, reason, run id, settings, seconds, and the metrics of complete ones."""
-    lines = {}
+    lines, names = {}, dict.fromkeys((*METRICS, *EXTRA, *result.plan.search.objective))
     for state, trials in trials_by_state(result.study).items():
         for trial in trials:
             lines[trial.number] = {
@@ -83,7 +83,7 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
                 "run_id": trial.user_attrs.get("run_id"),
                 "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **settings_of(trial, result.plan.search),
-                **{name: trial.user_attrs[name] for name in METRICS + EXTRA if name in trial.user_attrs},
+                **{name: trial.user_attrs[name] for name in names if name in trial.user_attrs},
             }
     return pd.DataFrame([lines[number] for number in sorted(lines)])
 
@@ -101,7 +101,8 @@ def summary(result: SearchResult, found: Importances | None) -> str:
 
 
 def _objective(plan: SearchPlan) -> str:
-    return f"objective: {objective_name(plan.search.objective)} on split '{plan.search.score}'"
+    names = plan.search.objective
+    return f"objective: {objective_name(names)}{brought_text(names)} on split '{plan.search.score}'"
 
 
 def _warnings(result: SearchResult) -> list[str]:
@@ -118,7 +119,7 @@ def _warnings(result: SearchResult) -> list[str]:
 def split_warning(plan: SearchPlan, corpus: Corpus) -> str:
     """Why the clips that trials are judged on are too few to choose on; empty where there are enough."""
     scored = corpus.clips.iloc[splits(corpus, plan.spec.data, 0)[0].score[plan.search.score]]
-    what = "systems" if any(".system." in name for name in plan.search.objective) else "clips"
+    what = "systems" if any(parsed(name).level == "system" for name in plan.search.objective) else "clips"
     number = scored["system"].nunique() if what == "systems" else len(scored)
     error = (1 - 0.6**2) * math.sqrt((1 + 0.6**2 / 2) / max(1, number - 3))  # of Spearman's, Bonett and Wright (2000)
     if error <= _SMALL_ERROR:

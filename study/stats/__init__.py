@@ -1,15 +1,13 @@
-"""From predictions to verdicts. Pure: arrays in, values out; it knows neither files nor databases nor settings.
+"""Statistics of arrays: influences, errors over groups of items, comparisons of two rows, power, panels of raters.
 
-`judge` takes a table's `Evidence`, of any targets, groups and metrics, and gives its `Judgement`. Its parts:
-`influence` (what each item moves), `Items` (errors over groups of items), `compare` (errors and tests of one pair of
-rows), `decide` (verdicts of all declared rows), `design` and `power_curve` (what a table can decide at all).
+Pure: it knows neither rows nor declarations, files nor settings. `study.judgement` makes verdicts of these.
 """
 
-from study.stats.evidence import Evidence
-from study.stats.influence import influence
-from study.stats.items import Error, Items
-from study.stats.judgement import Judgement, RowJudgement, judge
-from study.stats.power import design, power_curve
+from study.stats.contrasts import contrast
+from study.stats.influence import Array, influence
+from study.stats.items import MIN_GROUPS, UNKNOWN, Error, Items
+from study.stats.panel import MIN_RATINGS, moved_by_raters, panel_scores
+from study.stats.power import MANY, design, more_seeds, more_systems, power_curve
 from study.stats.uncertainty import (
     ALPHA,
     LEVEL,
@@ -21,28 +19,30 @@ from study.stats.uncertainty import (
     smallest_p,
     summarise,
 )
-from study.stats.verdicts import Decision, decide, words
 
 __all__ = [
     "ALPHA",
     "LEVEL",
+    "MANY",
+    "MIN_GROUPS",
+    "MIN_RATINGS",
+    "UNKNOWN",
+    "Array",
     "Comparison",
-    "Decision",
     "Error",
-    "Evidence",
     "Interval",
     "Items",
-    "Judgement",
-    "RowJudgement",
     "compare",
-    "decide",
+    "contrast",
     "design",
     "holm",
     "influence",
-    "judge",
+    "more_seeds",
+    "more_systems",
+    "moved_by_raters",
+    "panel_scores",
     "power_curve",
     "seeds_needed",
     "smallest_p",
     "summarise",
-    "words",
 ]

@@ -3,17 +3,20 @@
 The influence of an item is the derivative of the statistic by the item's weight, times the number of items: a mean's is
 the item minus the mean. Sums over the items of a group say what the statistic owes to that group, so one pass over the
 items gives the error over systems, over prompts and over both. Ties are midranks and tau-b, as in `whisq_core.metrics`;
-the tests compare each function with what scipy's statistics change by when an item counts a little more.
+the tests compare each function with what scipy's statistics change by when an item counts a little more. Of a plug-in's
+statistic nothing is known but its values: its influences are those of the jackknife.
 
 Source: Hampel, J. Am. Stat. Assoc. 1974; for Spearman's rho Croux and Dehon, Stat. Methods Appl. 2010.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisq_core.metrics import group_means
+from whisq_core.metrics import MEAN, WITHIN, group_means, parsed, statistic
+from whisq_core.plugins import is_plugin
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
@@ -44,21 +47,49 @@ def influence(
         [seeds], equal to those of `whisq_core.metrics` but for rounding, and [seeds, items], or [seeds, groups] of a
         metric of group means, whose sums are 0; NaN where the metric is undefined.
     """
-    _, level, statistic = metric.rsplit(".", 2)
-    if statistic == "mean":
+    _, level, name = parsed(metric)
+    if name == MEAN:
         return _mean(predicted)
     assert truth is not None, f"{metric} needs the truth"
-    truth = np.atleast_2d(truth)
-    if level == "system":
-        predicted = np.stack([group_means(one, member) for one in predicted])
-        truth = np.stack([group_means(one, member) for one in truth]) if group_truth is None else group_truth[None]
+    predicted, truth = _at_level(level, predicted, np.atleast_2d(truth), member, group_truth)
+    compute = _STATISTICS.get(name) or partial(_jackknifed, name)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        values, moved = (
-            _within(predicted, truth, member) if level == "within_system" else _STATISTICS[statistic](predicted, truth)
-        )
+        values, moved = _within(predicted, truth, member) if level == WITHIN else compute(predicted, truth)
     undefined = ~np.isfinite(predicted).all(axis=1) | ~np.isfinite(moved).all(axis=1)
     values[undefined], moved[undefined] = np.nan, np.nan
     return values, moved
+
+
+def values_alone(metric: str, predicted: Array, truth: Array, member: Groups) -> Array:
+    """The values that `influence` gives; of a plug-in's metric without the many calls that its influences take."""
+    _, level, name = parsed(metric)
+    if not is_plugin(name):
+        return influence(metric, predicted, truth, member)[0]
+    return _each(name, *_at_level(level, predicted, truth, member, None))
+
+
+def _at_level(level: str, predicted: Array, truth: Array, member: Groups, group_truth: Array | None) -> Moved:
+    """Predictions and truth of the items, or of their groups: means, or the group's own truth."""
+    if level != "system":
+        return predicted, truth
+    of_groups = np.stack([group_means(one, member) for one in truth]) if group_truth is None else group_truth[None]
+    return np.stack([group_means(one, member) for one in predicted]), of_groups
+
+
+def _each(name: str, predicted: Array, truth: Array) -> Array:
+    """A statistic of each line, NaN where a prediction is not finite."""
+    sides, compute = zip(*np.broadcast_arrays(predicted, truth), strict=True), statistic(name).compute
+    return np.array([compute(x, y) if np.isfinite(x).all() else np.nan for x, y in sides])
+
+
+def _jackknifed(name: str, predicted: Array, truth: Array) -> Moved:
+    """Any statistic, and how far each item takes it from its mean over all ways to leave one item out."""
+    count = predicted.shape[1]
+    if count < 2:
+        return _each(name, predicted, truth), np.full(predicted.shape, np.nan)
+    without = [_each(name, np.delete(predicted, at, axis=1), np.delete(truth, at, axis=1)) for at in range(count)]
+    moved = np.stack(without, axis=1)
+    return _each(name, predicted, truth), (count - 1) * (moved.mean(axis=1, keepdims=True) - moved)
 
 
 def _mean(values: Array) -> Moved:

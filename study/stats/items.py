@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.stats.influence import Array, Groups
+from whisq_core.metrics import WITHIN, parsed
 
 MIN_GROUPS = 5  # fewer systems say nothing about other systems
 
@@ -102,13 +103,13 @@ class Items:
         """
         if self.num_groups < MIN_GROUPS or not np.isfinite(moved).all():
             return ItemError(UNKNOWN, 0.0)
-        level = metric.split(".")[-2]
-        if level == "within_system":  # groups that are too small for it have no part in it
+        level = parsed(metric).level
+        if level == WITHIN:  # groups that are too small for it have no part in it
             counted = np.isin(self.groups.codes, self.groups.codes[(moved != 0).any(axis=0)]) | ~moved.any()
             if not counted.all():
                 second = None if self.second is None else self.second.codes[counted]
                 part = Items.of(self.groups.codes[counted], second)
-                return part.error("utterance.srcc", moved[:, counted] * counted.mean())
+                return part.error("items.utterance.srcc", moved[:, counted] * counted.mean())
         num_seeds, mean = len(moved), moved.mean(axis=0)
         variances, freedom = self._variances(np.vstack([mean, moved - mean]), level)
         noise = float(variances[1:].sum() / (num_seeds * (num_seeds - 1))) if num_seeds > 1 else 0.0

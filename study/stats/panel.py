@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from study.stats import student
-from study.stats.influence import Array, Groups, influence
+from study.stats.influence import Array, Groups, influence, values_alone
 from study.stats.items import Error, Items
 from study.stats.uncertainty import LEVEL, Interval
+from whisq_core.metrics import parsed
 
 NUM_SPLITS = 50
 SEED = 20_250_401
@@ -37,7 +38,7 @@ def panel_scores(
     items
         The groups of the items.
     targets, metrics
-        As the evidence of a table names them; a mean of predictions has no such score.
+        As the evidence of a table names them; a mean of predictions and a plug-in's metric have no such score.
 
     Returns
     -------
@@ -50,11 +51,11 @@ def panel_scores(
     noise = np.stack([2 * of_item.var(axis=0, ddof=1) / len(of_item) for of_item in ratings])
     found = {}
     for metric in metrics:
-        target, level, statistic = metric.rsplit(".", 2)
+        target, level, statistic = parsed(metric)
         at = list(targets).index(target)
         if statistic == "mse":
             found[metric] = _squared(noise[:, at], level, metric, items)
-        elif statistic != "mean":
+        elif statistic in _AS_NORMAL:
             found[metric] = _correlation(halves[..., at], metric, items, longer)
     return found
 
@@ -82,7 +83,7 @@ def moved_by_raters(
     labels = np.concatenate([truth + noise, truth - noise])
 
     def between_panels(row: str) -> Array:
-        values, _ = influence(metric, rows[row][None], labels, member)
+        values = values_alone(metric, rows[row][None], labels, member)
         return np.subtract(*np.split(values, 2))
 
     base = between_panels(reference)
@@ -107,7 +108,7 @@ def _correlation(halves: Array, metric: str, items: Items, longer: float) -> Int
     values, moved = influence(metric, halves[0], halves[1], items.groups.codes)
     half = float(values.mean())
     error = items.error(metric, moved.mean(axis=0, keepdims=True)).error
-    whole, slope = _stepped_up(half, longer, metric.rsplit(".", 1)[1])
+    whole, slope = _stepped_up(half, longer, parsed(metric).statistic)
     found = _interval(whole, Error(error.value * slope, error.freedom))
     return Interval(whole, np.nan, 0, max(found.low, -1.0), min(found.high, 1.0))
 

@@ -1,10 +1,13 @@
 """What the database keeps, as values: corpora, runs with predictions, cells, what a table's cells share, tuned rows."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from whisq_core.metrics import evaluate
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,21 @@ class Scored:
     clip_indices: np.ndarray
     predicted: np.ndarray
     metrics: dict[str, float]
+
+    def measured(
+        self, names: Sequence[str], clips: pd.DataFrame, system_truth: Mapping[str, tuple[float, ...]] | None
+    ) -> dict[str, float]:
+        """The stored metrics and, of these `names`, those that are not stored, from the predictions.
+
+        A plug-in's never are: another version of it may give another number. `clips` are those of the corpus;
+        without `system_truth` a system's is the mean of its clips.
+        """
+        lacking = [name for name in names if name not in self.metrics]
+        if not lacking:
+            return self.metrics
+        own = clips.iloc[self.clip_indices]
+        labels, systems = own[["omq", "ta"]].to_numpy(np.float64), list(own["system"])
+        return self.metrics | evaluate(self.predicted, labels, systems, system_truth, names=lacking)
 
 
 @dataclass(frozen=True)

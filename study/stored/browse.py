@@ -1,9 +1,10 @@
 """`whisq-study runs`: what is stored, in lists; one run with all that belongs to it; and one run trained again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from study.engine import Task, Workspace, execute, identify, open_database
-from study.store import Database, Run, RunLine, list_runs, stored_tables
-from study.terminal import task_progress
+from study.store import Database, Run, RunLine, Scored, StoredCorpus, list_runs, stored_tables
+from study.terminal import log, task_progress
+from whisq_core.corpus import system_truth
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.metrics import EXTRA, METRICS
+from whisq_core.metrics import brought, known_metrics, unknown_metric
 from whisq_core.spec import RunSpec, differences, nested
 
 
@@ -45,8 +47,8 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
     InputError
         When nothing of that name is stored.
     """
-    if metric not in (*METRICS, *EXTRA):
-        raise InputError(f"--metric: unknown metric '{metric}'. {did_you_mean(metric, (*METRICS, *EXTRA))}")
+    if metric not in known_metrics():
+        raise InputError(f"--metric: {unknown_metric(metric)}")
     if what is None and state is None:
         return _tables_frame(database)
     names = [table.name for table in stored_tables(database)]
@@ -71,7 +73,7 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
             "row": [line.row for line in lines],
             "seed": [line.seed for line in lines],
             "state": [line.state for line in lines],
-            metric: [_value(line) for line in lines],
+            metric: _values(database, metric, lines),
             "seconds": [round(line.seconds, 1) for line in lines],
             "finished": [_time(line.finished_at) for line in lines],
         }
@@ -171,8 +173,23 @@ def as_json(frame: pd.DataFrame) -> str:
     return text
 
 
-def _value(line: RunLine) -> float:
-    return float("nan") if line.value is None else round(line.value, 4)
+def _values(database: Database, metric: str, lines: Sequence[RunLine]) -> list[float]:
+    """The metric of each run; that of a plug-in, which is never stored, from its predictions."""
+    found = {line.run_id: line.value for line in lines}
+    for distribution in brought([metric]).values():
+        log(f"{metric}: computed now, from stored predictions, by {distribution}")
+        corpus_of = cache(database.corpus)
+        for run_id, run in database.runs(list(found)).items():
+            values = [_measured(run, part, metric, corpus_of) for part in run.scored.values()]
+            found[run_id] = min(values, default=None)  # as `list_runs`
+    return [float("nan") if value is None else round(value, 4) for value in found.values()]
+
+
+def _measured(run: Run, part: Scored, metric: str, corpus_of: Callable[[str], StoredCorpus]) -> float:
+    corpus = corpus_of(run.identity["corpus"])
+    systems = corpus.clips["system"].iloc[part.clip_indices]
+    truth = system_truth(corpus, run.details.get("system_truth", "clips"), systems)
+    return part.measured([metric], corpus.clips, truth)[metric]
 
 
 def _time(seconds: float) -> str:

@@ -7,7 +7,7 @@ draws or loads a plotting library: tables are written anew after every cell.
 from study.tables.formats import FORMATS, write_tables
 from study.tables.frame import Declared, TableFrame, TableRow, TableSection, table_frame
 from study.tables.html import STYLE, Placed, html_tables, listed, warnings
-from study.tables.method import UNTRAINED_MARK, marks, row_marks, sentences, untrained_rows, warning_of
+from study.tables.method import UNTRAINED_MARK, marks, plugin_metric, row_marks, sentences, untrained_rows, warning_of
 from study.tables.numbers import number
 from study.tables.verdicts import judge_table
 
@@ -25,6 +25,7 @@ __all__ = [
     "listed",
     "marks",
     "number",
+    "plugin_metric",
     "row_marks",
     "sentences",
     "table_frame",

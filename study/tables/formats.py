@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from study.judgement import Judgement
 from study.results import TableResults
-from study.stats import Interval, Judgement
+from study.stats import Interval
 from study.tables.frame import TableFrame, TableRow, table_frame
 from study.tables.html import html
 from study.tables.latex import latex
@@ -22,7 +23,6 @@ from study.tables.method import searched_rows, untrained_rows
 from study.tables.views import Column, columns
 from whisq_core.errors import inert
 from whisq_core.files import write_atomically
-from whisq_core.metrics import EXTRA, METRICS
 
 
 def write_tables(results: TableResults, judgement: Judgement | None, out: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _fields(column: Column, row: TableRow) -> Iterable[Any]:
 
 def long_csv(results: TableResults) -> str:
     """One line per row, seed and metric; `value` is empty where undefined or without a result, `state` says which."""
-    names = METRICS + EXTRA
+    names = results.file.metrics
     searched = searched_rows(results)
     warned = {"untrained": untrained_rows(results)} | ({"search_not_nested": searched} if searched else {})
     simulated = _yes_no(results.corpus.simulated)

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from study.config import Row
+from study.judgement import Decision, Judgement
 from study.published import PUBLISHED, PublishedRow
 from study.results import TableResults
-from study.stats import Comparison, Decision, Interval, Judgement, summarise
+from study.stats import Comparison, Interval, summarise
 from study.tables.method import Mark, marks, row_marks, sentences, warning_of
 from study.tables.numbers import number
-from whisq_core.metrics import EXTRA, METRICS
 
 _SIZES = ("num_trainable", "num_total", "macs")
 
@@ -103,9 +103,9 @@ class TableFrame:
     warning: str
     marks: tuple[Mark, ...]
     metric: str
+    metrics: tuple[str, ...]
     sections: tuple[TableSection, ...]
     notes: dict[str, tuple[str, ...]]
-    metrics: tuple[str, ...] = METRICS + EXTRA
     lower_is_better: bool = False
     group_noun: str = "systems"
     trained_here: bool = True
@@ -161,19 +161,20 @@ def table_frame(results: TableResults, judgement: Judgement | None) -> TableFram
         warning=warning,
         marks=marks(results),
         metric=results.file.metric,
+        metrics=results.file.metrics,
         sections=sections,
         notes={heading: texts for heading, texts in notes.items() if texts},
     )
 
 
 def _row(results: TableResults, row: Row, cells: pd.DataFrame, symbols: str, judgement: Judgement | None) -> TableRow:
-    done = cells[cells["state"] == "done"]
-    values = done[list(METRICS + EXTRA)].to_numpy(np.float64).T
+    done, names = cells[cells["state"] == "done"], results.file.metrics
+    values = done[list(names)].to_numpy(np.float64).T
     judged = judgement.rows.get(row.id) if judgement else None
     compare = results.file.compare
     return TableRow(
         declared=Declared(row.id, row.label, row.section, row.seeds),
-        values=dict(zip(METRICS + EXTRA, map(summarise, values), strict=True)) if len(done) else {},
+        values=dict(zip(names, map(summarise, values), strict=True)) if len(done) else {},
         num_done=len(done),
         num_failed=int((cells["state"] == "failed").sum()),
         marks=symbols,

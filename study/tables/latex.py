@@ -1,6 +1,7 @@
 """The table as LaTeX: booktabs, siunitx columns, bold only where a verdict supports it, protocol as notes."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from study.stats import Interval
@@ -31,6 +32,7 @@ _NUMBERS: dict[Kind, str] = {
     "published": "S[table-format=-1.4]",
     "difference": "S[table-format=+1.3]",
 }
+_DISTRIBUTION = re.compile(r"(?<=[US]-)[a-z0-9-]+\.")  # of a plug-in's metric: the protocol names it
 _HEADINGS = {
     "label": "Configuration",
     "interval": "Interval of both errors",
@@ -124,7 +126,8 @@ def _tabular(frame: TableFrame, columns: Mapping[str, Column], headings: Mapping
 
 
 def _heading(column: Column) -> str:
-    heading = escape(column.heading.replace("within-system ", "W-").replace(" ↑", "↑").replace(" ↓", "↓"))
+    short = _DISTRIBUTION.sub("", column.heading).replace("within-system ", "W-")
+    heading = escape(short.replace(" ↑", "↑").replace(" ↓", "↓"))
     return f"{{{heading}}}" if column.kind in _NUMBERS else heading
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from study.config import AblationFile, Row
 from study.published import PUBLISHED
 from study.results import TableResults
-from whisq_core.metrics import title
+from whisq_core.metrics import brought, parsed, title
 from whisq_core.plugins import used
 
 _HYPERPARAMETERS = ("train.learning_rate", "train.momentum", "train.batch_size")
@@ -85,8 +85,7 @@ def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
     """The protocol, one fact a sentence, in the order in which a reviewer asks for it."""
     return (
         _data(results),
-        _backbone(results.file),
-        *_plugins(results.file),
+        " ".join((_backbone(results.file), *_plugins(results.file))),
         _training(results),
         _seeds(results),
         *_tuned_settings(results),
@@ -94,6 +93,7 @@ def sentences(results: TableResults, procedure: str) -> tuple[str, ...]:
         _system_truth(results),
         "MSE is a mean of squares, LCC Pearson's, SRCC Spearman's and KTAU Kendall's tau-b; predictions are not "
         "clipped. System level compares the means over a system's clips. An undefined number is shown as –.",
+        *plugin_metric(results.file.metric),
         _comparison(results, procedure),
         *_published(results),
     )
@@ -143,6 +143,16 @@ def _plugins(file: AblationFile) -> tuple[str, ...]:
         for setting, plugin in used(row.spec.settings()).items()
     }
     return (f"Plug-ins, from packages other than this one: {'; '.join(sorted(found))}.",) if found else ()
+
+
+def plugin_metric(metric: str) -> Iterator[str]:
+    """Who brought the primary metric, and how its errors are found, where it is none of ours."""
+    for distribution in brought([metric]).values():
+        points = "system's mean" if parsed(metric).level == "system" else "item"
+        yield (
+            f"{title(metric)} comes from {distribution}, a package other than this one; its errors are those of the "
+            f"jackknife, which leaves out one {points} at a time."
+        )
 
 
 def _training(results: TableResults) -> str:

@@ -3,8 +3,8 @@
 from threadpoolctl import threadpool_limits
 
 from study.config import Row
+from study.judgement import Evidence, Judgement, judge
 from study.results import TableResults
-from study.stats import Evidence, Judgement, judge
 from study.tables.method import searched_settings
 from whisq_core.spec import heads
 
@@ -42,6 +42,7 @@ def evidence(results: TableResults) -> Evidence:
         reference=reference.id if reference else None,
         compared=compare.rows if compare else (),
         metric=file.metric,
+        metrics=file.metrics,
         margin=compare.equivalence_margin if compare else 0.0,
         aa=tuple(row.id for row in shown if reference and _repeats(row, reference, searched_settings(file))),
         placeholders=frozenset(row.id for section in file.sections if section.stand_in for row in section.rows),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from study.stats import LEVEL, Interval
 from study.tables.frame import TableFrame, TableRow
 from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, percent, signed
-from whisq_core.metrics import MEAN, higher_is_better, title
+from whisq_core.metrics import MEAN, higher_is_better, parsed, title
 
 Kind = Literal[
     "text",
@@ -155,7 +155,7 @@ def views(frame: TableFrame) -> list[View]:
     primary = replace(all_columns[frame.metric], heading=title(frame.metric), below=None)
     of_targets: dict[str, list[str]] = {}
     for metric in frame.metrics:
-        of_targets.setdefault(metric.rsplit(".", 2)[0], []).append(metric)
+        of_targets.setdefault(parsed(metric).target, []).append(metric)
     shown = [replace(verdicts, columns={**verdicts.columns, frame.metric: primary})]
     shown += [
         view(target, TARGETS.get(target, target), "label", "seeds", *metrics)
@@ -189,8 +189,8 @@ def _declared(row: TableRow) -> str | None:
 
 def _metric(frame: TableFrame, metric: str) -> dict[str, Column]:
     """Our estimate, with its heading under one that names the target, and the published number."""
-    higher = not frame.lower_is_better if metric.endswith(f".{MEAN}") else higher_is_better(metric)
-    target = metric.rsplit(".", 2)[0]
+    higher = not frame.lower_is_better if parsed(metric).statistic == MEAN else higher_is_better(metric)
+    target = parsed(metric).target
     heading = f"{title(metric)[len(target) + 1 :]} {'↑' if higher else '↓'}"
     fields = (metric, f"{metric}.sd", f"{metric}.low", f"{metric}.high")
     if not frame.trained_here:

@@ -6,7 +6,8 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from study.stats import Comparison, Error, Evidence, compare
+from study.judgement import Evidence
+from study.stats import Comparison, Error, compare
 from study.stats.influence import Array
 
 METRIC = "ta.utterance.srcc"

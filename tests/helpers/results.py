@@ -15,8 +15,8 @@ import yaml
 
 import study
 from study.config import AblationFile, Row, read_ablation_file
+from study.judgement import Judgement
 from study.results import TableResults
-from study.stats import Judgement
 from study.store.records import StoredCorpus
 from study.tables import table_frame
 from study.tables.formats import wide_csv

@@ -2,33 +2,30 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from helpers.command import run
-from helpers.studies import Place, beginning_in, changed
+from helpers.plugins import forget
+from helpers.studies import Place, beginning_in, changed, copied_to
 from system.test_install import python
 
+import study
 from study.engine.cluster import VERSIONS, check_versions
-from whisq_core import plugins
 from whisq_core.errors import InputError
 
 SOURCE = Path(__file__).parents[2] / "examples/plugin"
 MODULE = "my_ablation_parts"
+CCC = "ta.utterance.my-ablation-parts.ccc"
 ROWS = {
     "gated": {"model.attention": "my-ablation-parts.gated"},
     "cosine": {"loss.alignment": "my-ablation-parts.cosine", "loss.ot_weight": 0.5},
     "loudness": {"backbone.audio": "plugin:my-ablation-parts.loudness"},
 }
-
-
-def forget() -> None:
-    """As in a new process, which looks for plug-ins once."""
-    plugins.installed.cache_clear()
-    sys.modules.pop(MODULE, None)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +43,9 @@ def site(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     folder = tmp_path / "site"
     shutil.copytree(installed, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.syspath_prepend(folder)
-    forget()
+    forget(MODULE)
     yield folder
-    forget()
+    forget(MODULE)
 
 
 def update(site: Path, version: str, **replaced: str) -> None:
@@ -60,7 +57,7 @@ def update(site: Path, version: str, **replaced: str) -> None:
         assert old in module.read_text()
         module.write_text(module.read_text().replace(old, new))
     shutil.rmtree(site / "__pycache__", ignore_errors=True)
-    forget()
+    forget(MODULE)
 
 
 def study_of(folder: Path, finished_study: Place, **rows: dict[str, object]) -> Place:
@@ -95,7 +92,8 @@ def test_rows_with_plug_ins_are_planned_trained_named_and_tied_to_a_version(
     written = (place.out / "table.md").read_text(encoding="utf-8")
     assert "model.attention my-ablation-parts.gated of my-ablation-parts==1.0" in written
     looked_at = run(place.folder, "doctor", place.file, "--storage", place.storage, "--features", place.features)
-    assert "ok  plug-in: encoder my-ablation-parts.loudness of my-ablation-parts==1.0" in looked_at.out
+    for part in ("encoder my-ablation-parts.loudness", "metric my-ablation-parts.ccc"):
+        assert f"ok  plug-in: {part} of my-ablation-parts==1.0" in looked_at.out
 
     assert " done: " not in run(place.folder, *place.ablate).err, "nothing trains twice"
     update(site, "1.1")
@@ -152,6 +150,95 @@ def test_a_plug_in_that_fails_is_named_in_one_line(
     assert "Traceback" not in failed.err
 
 
+def comparing(folder: Path, finished_study: Place, metric: str = CCC) -> Place:
+    """A copy of the finished study whose verdicts and search are about a metric of the package."""
+    place = copied_to(folder, finished_study)
+
+    def change(content: dict[str, dict[str, object]]) -> None:
+        content["compare"]["metric"] = content["search"]["objective"] = metric
+
+    changed(place, change)
+    return place
+
+
+def numbers(place: Place) -> pd.Series:
+    """The metric of the package in table_long.csv, by row and seed."""
+    table = pd.read_csv(place.out / "table_long.csv")
+    return table[table["metric"] == CCC].set_index(["row", "seed"])["value"]
+
+
+def test_a_metric_is_compared_listed_and_named_with_its_version_and_nothing_trains(
+    site: Path, finished_study: Place, tmp_path: Path
+) -> None:
+    place = comparing(tmp_path / "study", finished_study)
+
+    done = run(place.folder, *place.ablate)
+    lines = run(place.folder, "runs", "table2/whisq", "--metric", CCC, "--storage", place.storage, "--json")
+    found = numbers(place)
+
+    assert (done.status, lines.status) == (0, 0), done.err + lines.err
+    assert "by my-ablation-parts==1.0" in lines.err
+    assert " done: " not in done.err
+    table = study.load(place.storage).table()
+    own = table.results.predictions["whisq"][0, :, 1], table.results.truth[:, 1]
+    spread = own[0].var() + own[1].var() + (own[0].mean() - own[1].mean()) ** 2
+    assert found["whisq", 0] == pytest.approx(2 * np.cov(*own, bias=True)[0, 1] / spread)
+    assert json.loads(lines.out)[0][CCC] == pytest.approx(found["whisq", 0], abs=6e-5)
+    assert table.judgement.metric == CCC
+    shown = pd.read_csv(place.out / "table.csv").set_index("row")
+    assert shown.loc["whisq", CCC] == pytest.approx(found["whisq"].mean())
+    assert shown.loc["no_ot", "difference"] == pytest.approx(shown.loc["no_ot", CCC] - shown.loc["whisq", CCC])
+    for name in ("table.md", "table.tex", "table.html", "report.html"):
+        assert "comes from my-ablation-parts==1.0" in (place.out / name).read_text(encoding="utf-8")
+
+    update(site, "1.1", **{"/ spread": "/ spread / 2"})
+    again = run(place.folder, *place.ablate)
+
+    assert again.status == 0, again.err
+    assert "comes from my-ablation-parts==1.1" in (place.out / "table.md").read_text(encoding="utf-8")
+    np.testing.assert_allclose(numbers(place), found / 2)
+    trials = optuna.load_study(study_name="table2", storage=place.storage).trials
+    shown_there = {(trial.params["row"], trial.params["seed"]): trial.value for trial in trials}
+    assert shown_there["whisq", 0] == pytest.approx(found["whisq", 0] / 2)
+
+
+def test_a_search_for_a_metric_goes_on_with_the_same_version_only(
+    site: Path, finished_study: Place, tmp_path: Path
+) -> None:
+    place = comparing(tmp_path / "study", finished_study)
+    space = {"loss.ot_weight": {"low": 0.01, "high": 1.0}}
+    changed(place, lambda content: content["search"].update(top=1, space=space))
+    search = ("optimize", *place.ablate[1:], "--trials")
+
+    first = run(place.folder, *search, 1)
+    update(site, "1.1")
+    refused = run(place.folder, *search, 2)
+
+    assert first.status == 0, first.err
+    assert f"objective: {CCC} (my-ablation-parts.ccc of my-ablation-parts==1.0) on split 'inner'" in first.out
+    (trial, *_) = optuna.load_study(study_name="table2-whisq", storage=place.storage).trials
+    assert trial.value == pytest.approx(trial.user_attrs[CCC], abs=1e-6)
+    assert refused.status == 2
+    assert "plugin.my-ablation-parts.ccc: my-ablation-parts==1.0 -> my-ablation-parts==1.1" in refused.err
+
+
+def test_a_metric_that_fails_or_is_not_installed_is_told_before_anything_trains(
+    site: Path, finished_study: Place, tmp_path: Path
+) -> None:
+    place = comparing(tmp_path / "study", finished_study)
+    update(site, "1.0", **{"    spread = predicted.var()": "    spread = 1 / 0"})
+    broken = run(place.folder, *place.ablate)
+    unknown = comparing(tmp_path / "other", finished_study, CCC.replace(".ccc", ".cc"))
+    named = run(unknown.folder, *unknown.ablate, "--plan")
+
+    assert broken.errors == [
+        "metric plug-in 'my-ablation-parts.ccc' of my-ablation-parts==1.0: ZeroDivisionError: division by zero. "
+        "Mend or update that package, or take another part."
+    ]
+    assert named.status == 2
+    assert f"compare: unknown metric '{CCC[:-1]}'. Did you mean '{CCC}'?" in named.err
+
+
 @pytest.mark.parametrize("row", sorted(ROWS))
 def test_a_plug_in_that_is_not_installed_is_refused_with_those_that_are(
     site: Path, finished_study: Place, tmp_path: Path, row: str
@@ -174,6 +261,7 @@ def test_the_schema_of_init_offers_installed_plug_ins(site: Path, tmp_path: Path
     schema = json.loads((tmp_path / "new/ablations.schema.json").read_text(encoding="utf-8"))
     (own, _) = schema["$defs"]["ModelSpec"]["properties"]["attention"]["anyOf"]
     assert own["enum"] == ["sequence", "pooled", "pooled_query", "cross", "none", "my-ablation-parts.gated"]
+    assert CCC in schema["$defs"]["Metric"]["anyOf"][0]["enum"]
 
 
 def test_a_worker_with_another_version_of_a_plug_in_is_refused(site: Path) -> None:

@@ -111,8 +111,10 @@ def load(folder: Path) -> TrainedModel:
         network = WhisQ(spec.model, **sizes, seed=spec.seed)
         network.load_state_dict(weights)
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InputError(f"{path}: {reason}. Save or fetch the model again.") from None
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(
+            f"{path}: {'no such file' if missing else error.strerror}. Save or fetch the model again."
+        ) from None
     except SafetensorError as error:
         raise InputError(f"{path}: truncated or corrupt ({error}). Save or fetch the model again.") from None
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,11 @@ def test_the_schema_knows_every_setting_under_its_dotted_name() -> None:
     assert known == sections | set(RunSpec().settings()) - {"seed"}
     described = schema["$defs"]["Settings"]["properties"]["train.momentum"]["description"]
     assert described == "momentum of sgd, beta 1 of adam and adamw"
-    assert set(METRICS) <= set(schema["$defs"]["Compare"]["properties"]["metric"]["enum"])
+    assert schema["$defs"]["Compare"]["properties"]["metric"]["$ref"] == "#/$defs/Metric"
+    named, foreign = schema["$defs"]["Metric"]["anyOf"]
+    assert set(METRICS) <= set(named["enum"])
+    assert re.search(foreign["pattern"], "ta.system.my-parts.ccc")
+    assert not re.search(foreign["pattern"], "ta.system.ccc")
 
 
 # ---- what a valid file means

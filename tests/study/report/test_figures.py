@@ -8,12 +8,13 @@ import pytest
 from helpers.results import synthetic_results, untrained, with_cell
 
 from study.config import Sweep
+from study.judgement import Judgement
 from study.report import figures
 from study.report.comparison_figures import paired_values
 from study.report.run_figures import TERMS, curves_data, scatter_data, system_errors_data
 from study.report.style import COLOURS, style_of, translucent
 from study.report.sweep_figure import positions
-from study.stats import Interval, Judgement, summarise
+from study.stats import Interval, summarise
 from study.tables import judge_table
 
 RESULTS = synthetic_results(num_seeds=4, num_epochs=6)

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 from helpers.results import synthetic_results, untrained, with_cell
 
+from study.judgement.verdicts import Verdict
 from study.report import write_report
 from study.report.conclusion import conclusion
 from study.report.page import facts, one_more_run
 from study.stats import summarise
-from study.stats.verdicts import Verdict
 from study.tables import judge_table, table_frame, write_tables
 from whisq_core.metrics import EXTRA, METRICS
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.evidence import evidence
 from scipy import stats
 
-from study.stats import judge
+from study.judgement import judge
 from study.stats.influence import influence
 from study.stats.items import Items
 from study.stats.panel import halves_of, moved_by_raters, panel_scores

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 NUM_TABLES = 60
 BOUND = 0.06  # of the rate of tables with a false verdict
 # Intervals that cover more than they say, which costs power alone; squares of t with 3 degrees have no variance.
@@ -24,37 +24,48 @@ def calibration() -> Iterator[ModuleType]:
         yield importlib.import_module("calibration")
 
 
-def test_in_sixty_tables_whose_prompts_carry_the_errors_hardly_any_verdict_is_false(calibration: ModuleType) -> None:
-    world = next(world for world in calibration.NULLS if world.prompt_share == 0.8)
+@pytest.fixture(scope="module")
+def worlds(calibration: ModuleType) -> ModuleType:
+    return importlib.import_module("calibration_worlds")
+
+
+def test_in_sixty_tables_whose_prompts_carry_the_errors_hardly_any_verdict_is_false(
+    calibration: ModuleType, worlds: ModuleType
+) -> None:
+    world = next(world for world in worlds.NULLS if world.prompt_share == 0.8)
     found = calibration.simulate_many(world, range(NUM_TABLES))
     for counts in found.values():
         assert counts.seeds_alone > 0.9 * NUM_TABLES  # so these tables can convict a procedure
         assert counts.false_verdicts <= 5
         assert counts.covered / NUM_TABLES == pytest.approx(0.95, abs=0.03)
-    assert found[calibration.U_MSE].one_way >= 5  # as errors over systems alone do
+    assert found[worlds.U_MSE].one_way >= 5  # as errors over systems alone do
     # Tables like those of MusicEval
-    assert found[calibration.U_SRCC].value / NUM_TABLES == pytest.approx(0.6, abs=0.06)
+    assert found[worlds.U_SRCC].value / NUM_TABLES == pytest.approx(0.6, abs=0.06)
 
 
-def test_a_row_that_is_much_worse_is_found_and_the_others_are_left_alone(calibration: ModuleType) -> None:
-    world = replace(calibration.ALIKE, effect=0.2)
+def test_a_row_that_is_much_worse_is_found_and_the_others_are_left_alone(
+    calibration: ModuleType, worlds: ModuleType
+) -> None:
+    world = replace(worlds.ALIKE, effect=0.2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "NUM_CORPORA", 10)
-        found = calibration.simulate_many(world, range(8))[calibration.U_SRCC]
+        patch.setattr(worlds, "NUM_CORPORA", 10)
+        found = calibration.simulate_many(world, range(8))[worlds.U_SRCC]
     assert found.found >= 7
     assert found.false_verdicts <= 1
 
 
-def test_counts_are_kept_and_a_run_goes_on_where_it_stopped(calibration: ModuleType, tmp_path: Path) -> None:
-    world = replace(calibration.SAME, num_seeds=6, num_systems=8)
+def test_counts_are_kept_and_a_run_goes_on_where_it_stopped(
+    calibration: ModuleType, worlds: ModuleType, tmp_path: Path
+) -> None:
+    world = replace(worlds.SAME, num_seeds=6, num_systems=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "CHUNK", 3)
         ((_, whole),) = calibration.run(((world, 1),), 6, 1, tmp_path / "whole")
         ((_, part),) = calibration.run(((world, 1),), 3, 1, tmp_path / "parts")
-        assert part.totals()[calibration.U_SRCC].tables == 3
+        assert part.totals()[worlds.U_SRCC].tables == 3
         ((_, rest),) = calibration.run(((world, 1),), 6, 1, tmp_path / "parts")
     assert rest.totals() == whole.totals()
-    assert rest.totals()[calibration.U_MSE].tables == 6
+    assert rest.totals()[worlds.U_MSE].tables == 6
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,18 @@ from typing import Literal
 
 import numpy as np
 
-from study.stats.influence import Array
-from study.stats.items import MIN_GROUPS
-from study.stats.power import MANY, more_seeds, more_systems
-from study.stats.uncertainty import ALPHA, Comparison, Interval, holm, seeds_needed
+from study.stats import (
+    ALPHA,
+    MANY,
+    MIN_GROUPS,
+    Array,
+    Comparison,
+    Interval,
+    holm,
+    more_seeds,
+    more_systems,
+    seeds_needed,
+)
 
 Verdict = Literal["better", "worse", "equivalent", "these systems only", "these runs only", "inconclusive", "undefined"]
 

@@ -5,7 +5,7 @@ import pytest
 from helpers.evidence import METRIC, evidence
 from scipy import stats
 
-from study.stats import Evidence, judge
+from study.judgement import Evidence, judge
 from whisq_core.errors import InputError
 from whisq_core.metrics import EXTRA, METRICS, evaluate
 

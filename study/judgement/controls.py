@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from study.stats.evidence import Evidence
-from study.stats.uncertainty import Interval
-from study.stats.verdicts import Decision
+from study.judgement.evidence import Evidence
+from study.judgement.verdicts import Decision
+from study.stats import Interval
 from whisq_core.metrics import higher_is_better, title
 
 Summaries = Mapping[str, Mapping[str, Interval]]

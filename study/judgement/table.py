@@ -6,17 +6,27 @@ from functools import cache
 
 import numpy as np
 
-from study.stats.contrasts import contrast
-from study.stats.controls import alarms, flags, omq_difference
-from study.stats.evidence import Evidence
-from study.stats.influence import Array, influence
-from study.stats.items import MIN_GROUPS, UNKNOWN, Items
-from study.stats.panel import MIN_RATINGS, moved_by_raters, panel_scores
-from study.stats.power import design
-from study.stats.uncertainty import Comparison, Interval, compare, summarise
-from study.stats.verdicts import Decision, decide
+from study.judgement.controls import alarms, flags, omq_difference
+from study.judgement.evidence import Evidence
+from study.judgement.verdicts import Decision, decide
+from study.stats import (
+    MIN_GROUPS,
+    MIN_RATINGS,
+    UNKNOWN,
+    Array,
+    Comparison,
+    Interval,
+    Items,
+    compare,
+    contrast,
+    design,
+    influence,
+    moved_by_raters,
+    panel_scores,
+    summarise,
+)
 from whisq_core.errors import InputError, did_you_mean
-from whisq_core.metrics import MEAN, evaluate, title
+from whisq_core.metrics import MEAN, evaluate, parsed, title
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,8 @@ def _seed_values(evidence: Evidence, row: str) -> dict[str, Array]:
         means = {f"{name}.utterance.{MEAN}": float(predicted[:, at].mean()) for at, name in enumerate(evidence.targets)}
         scores = {}
         if evidence.truth is not None:
-            scores = evaluate(predicted, evidence.truth, evidence.groups, evidence.group_truth, evidence.targets)
+            table = evidence.truth, evidence.groups, evidence.group_truth, evidence.targets
+            scores = evaluate(predicted, *table, [name for name in evidence.all_metrics if name not in means])
         of_seeds.append(means | scores)
     return {name: np.array([values[name] for values in of_seeds]) for name in evidence.all_metrics}
 
@@ -146,7 +157,7 @@ def _panel(evidence: Evidence) -> tuple[Mapping[str, Interval], Mapping[str, flo
     second = evidence.second_groups
     items = Items.of([evidence.groups[at] for at in rated], None if second is None else [second[at] for at in rated])
     ratings = [every[at] for at in rated]
-    target, level, statistic = evidence.metric.rsplit(".", 2)
+    target, level, statistic = parsed(evidence.metric)
     column, reference, moved = evidence.targets.index(target), evidence.reference or "", dict[str, float]()
     given = level == "system" and evidence.group_truth is not None  # true scores that no rating moves
     if reference in evidence.predictions and evidence.truth is not None and statistic != MEAN and not given:
@@ -209,7 +220,7 @@ def _influences(evidence: Evidence, items: Items) -> Callable[[str, str], Array]
 
     @cache  # the reference's serve every row
     def moved(metric: str, row: str) -> Array:
-        column = evidence.targets.index(metric.rsplit(".", 2)[0])
+        column = evidence.targets.index(parsed(metric).target)
         truth = None if evidence.truth is None else evidence.truth[:, column]
         of_groups = None
         if evidence.group_truth is not None:

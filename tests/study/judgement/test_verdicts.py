@@ -3,7 +3,8 @@ import pytest
 from helpers.evidence import METRIC, comparison, t_power
 from scipy import stats
 
-from study.stats import Comparison, Decision, Error, compare, decide, design, power_curve
+from study.judgement import Decision, decide
+from study.stats import Comparison, Error, compare, design, power_curve
 from study.stats.items import UNKNOWN
 
 MARGIN = 0.01

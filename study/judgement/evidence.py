@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from study.stats.influence import Array
-from whisq_core.metrics import MEAN, TARGETS, higher_is_better, metrics_of
+from study.stats import Array
+from whisq_core.metrics import MEAN, TARGETS, higher_is_better, metrics_of, parsed
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Evidence:
     @property
     def higher_is_better(self) -> bool:
         """The direction of the primary metric."""
-        return not self.lower_is_better if self.metric.endswith(f".{MEAN}") else higher_is_better(self.metric)
+        return not self.lower_is_better if parsed(self.metric).statistic == MEAN else higher_is_better(self.metric)
 
     def paired(self, row: str, reference: str) -> tuple[list[int], list[int], bool]:
         """Where common seeds stand in the predictions of both rows; all of each, unpaired, where none is common."""
