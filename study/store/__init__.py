@@ -5,7 +5,6 @@ Nothing here computes or trains. `Database` is the door.
 
 from study.store.database import Database
 from study.store.inventory import (
-    RunLine,
     StoredTable,
     conditions,
     done_cells,
@@ -15,7 +14,7 @@ from study.store.inventory import (
     shared_runs,
     stored_tables,
 )
-from study.store.records import CellEntry, Conditions, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.records import CellEntry, Conditions, Declaration, Run, RunHeader, RunLine, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
 from study.store.urls import DEFAULT_STORAGE, engine_options, full, masked, open_error, sqlite_path
 

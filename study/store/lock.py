@@ -47,10 +47,7 @@ class StorageLock:
     def held(self, command: str, wait: bool = False) -> Iterator[None]:
         """Hold the lock; `command` is what others are told about its holder.
 
-        Raises
-        ------
-        InputError
-            When another process holds it and `wait` is false: it names the holder.
+        Where another process holds it and `wait` is false, an `InputError` names that one.
         """
         if self._depth == 0:
             self._label = f"{command}, process {os.getpid()} on {socket.gethostname()}"[:63]
@@ -67,14 +64,8 @@ class StorageLock:
     def transaction(self) -> Iterator[sa.Connection]:
         """A transaction of the holder, on PostgreSQL in the very session that holds the lock: none goes in without it.
 
-        A session that was lost is opened again, and takes the lock again.
-
-        Raises
-        ------
-        InputError
-            When another process took it while the database was away.
-        sqlalchemy.exc.OperationalError
-            While the database is away.
+        A session that was lost is opened again, and takes the lock again: an `InputError` where another process has
+        taken it meanwhile. While the database is away, the driver's own error.
         """
         if self._depth == 0 or self._path is not None:
             with self._engine.begin() as connection:

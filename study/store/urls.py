@@ -1,6 +1,7 @@
 """Storage URLs: SQLite on a local disk or PostgreSQL; passwords never leave this module unmasked."""
 
 import atexit
+import os
 import re
 import shutil
 import sqlite3
@@ -24,18 +25,13 @@ _ALLOWED = f"Allowed: sqlite:///FILE.db or {POSTGRESQL_FORM}."
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
 _NETWORK_FILE_SYSTEMS |= {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "9p"}
 _SECRET = re.compile(r"(password|passwd|pwd|secret|token)", re.IGNORECASE)
+_HIDDEN = "(a storage URL with what may be a password, not shown)"
 _LARGEST = 2**40  # bytes of a database
 _WAIT_FOR_LOCK = 60  # seconds that SQLite waits for another writer, such as the dashboard's page
 
 
 def parse(url: str) -> URL:
-    """The parsed URL; plain `postgresql://` means the psycopg driver.
-
-    Raises
-    ------
-    InputError
-        For anything but SQLite and PostgreSQL, and for a SQLite file on a network file system.
-    """
+    """The parsed URL of SQLite, on no network file system, or PostgreSQL; plain `postgresql://` means psycopg's."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -79,13 +75,12 @@ def masked(url: str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return url if _is_harmless(url) else "(a storage URL with what may be a password, not shown)"
+        return url if _is_harmless(url) else _HIDDEN
     if parsed.drivername.startswith("sqlite"):
         return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
-    if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or "@" in (parsed.database or ""):
-        return "(a storage URL with what may be a password, not shown)"
-    if any(not _is_harmless(str(part)) for part in (parsed.username, parsed.host, parsed.database) if part):
-        return "(a storage URL with what may be a password, not shown)"
+    parts = (parsed.username, parsed.host, parsed.database)
+    if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or not all(_is_harmless(part or "") for part in parts):
+        return _HIDDEN
     shown = parsed.set(
         query={name: "***" if _SECRET.search(f"{name}={value}") else value for name, value in parsed.query.items()}
     )
@@ -122,13 +117,7 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine for our tables. Nothing is made on disk before the first write.
-
-    Raises
-    ------
-    InputError
-        When the driver is missing.
-    """
+    """An engine for our tables. Nothing is made on disk before the first write."""
     options = engine_options(url)
     try:
         engine = sa.create_engine(parse(url), **options)
@@ -158,8 +147,6 @@ def _whole(path: Path) -> Path:
 
 def _writable(path: Path) -> bool:
     """Whether SQLite can write: its journal lies beside the file."""
-    import os
-
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
