@@ -1,17 +1,16 @@
 """Trained models as folders: `model.safetensors` and, written last, `config.json`, as the Hugging Face hub has them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_as_bytes
 
+from whisq_core.device import resolve_device
 from whisq_core.errors import InputError
 from whisq_core.files import write_atomically
 from whisq_core.model import WhisQ
@@ -66,8 +65,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: {found}, allowed: the folder of a model that --save-models wrote.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}). Save or fetch the model again.") from None
-    if not isinstance(config, dict) or config.get("model_type") != _KIND:
-        kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != _KIND:
         raise InputError(
             f"{path}: found model_type '{kind}', allowed: '{_KIND}'. Give a model that --save-models wrote."
         )
@@ -90,7 +89,7 @@ def load(folder: Path) -> TrainedModel:
     try:
         spec = RunSpec.model_validate(config["spec"])
         network = WhisQ(spec.model, int(config["audio_dim"]), int(config["text_dim"]), spec.seed)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / CONFIG}: not a configuration that this version knows ({reason}).") from None
     here = {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
@@ -105,12 +104,9 @@ def load(folder: Path) -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: its weights do not fit {CONFIG} ({reason}). Fetch both files again.") from None
-    is_there: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }
-    if not is_there[spec.train.device]():
+    try:
+        resolve_device(spec.train.device, CONFIG)
+    except InputError:
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})
     return TrainedModel(network.to(spec.train.device), spec)
