@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from study.columns import find_columns
-from whisq_core.corpus import Corpus, decode_lines, read_bytes, read_records
+from whisq_core.corpus import Corpus, read_table
 from whisq_core.errors import InputError, raise_all
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
@@ -103,21 +103,16 @@ def _prompts(found: Sequence[tuple[str, Path, str | None]], prompt: str | Sequen
 def _listed(path: Path, mistakes: list[str]) -> list[tuple[str, Path, str | None]]:
     """The clips of a CSV: name as written, path, prompt (None where the CSV has no such column)."""
     before = len(mistakes)
-    records = list(read_records(decode_lines(read_bytes(path, mistakes) or b"", path, mistakes), mistakes))
+    header, lines = read_table(path, mistakes)
     if len(mistakes) > before:
         return []
-    header = [name.strip() for name in records[0][1]] if records else []
     columns = find_columns(f"{path}:1", header, _COLUMNS)
     if "audio" not in columns:
         mistakes.append(f"{path}:1: found the header '{','.join(header)}', allowed: audio and prompt. Add audio.")
         return []
-    audio, prompt = header.index(columns["audio"]), header.index(columns["prompt"]) if "prompt" in columns else None
     found: list[tuple[str, Path, str | None]] = []
-    for where, fields in records[1:]:
-        if len(fields) != len(header):
-            mistakes.append(f"{where}: found {len(fields)} fields, allowed: {len(header)}, as the header.")
-            continue
-        name, text = fields[audio].strip(), None if prompt is None else fields[prompt].strip()
+    for where, cells in lines:
+        name, text = cells[columns["audio"]], cells[columns["prompt"]] if "prompt" in columns else None
         if not name or text == "":
             mistakes.append(f"{where}: found no {'prompt' if name else 'audio'}, allowed: a text that is not empty.")
         found.append((name, path.parent / name, text))

@@ -67,9 +67,6 @@ def read_official(folder: Path) -> Corpus:
     """A MusicEval folder of either phase, or the parent of exactly one.
 
     When sets/test_mos_list.txt is there, sets/eval_list.txt names the same clips without labels and is not read.
-
-    Raises:
-        InputError: with every mistake of all lists, prompt files and the system csv.
     """
     root = _find_root(folder)
     seen = Seen()
@@ -191,10 +188,8 @@ def _read_system_mos(folder: Path, mistakes: list[str]) -> dict[str, tuple[float
     rows: dict[str, tuple[float, float]] = {}
     for line in read_lines(files[0], mistakes) or []:
         fields = _three_fields(line, "system,OMQ,TA", mistakes)
-        if not fields:
-            continue
-        if fields[0] in rows:
+        if fields and fields[0] in rows:
             mistakes.append(f"{line.where}: duplicate system '{fields[0]}', allowed: each system once.")
-        else:
+        elif fields:
             rows[fields[0]] = parse_labels(line.where, (fields[1], fields[2]), mistakes)
     return rows

@@ -96,7 +96,7 @@ def splits(corpus: Corpus, data: DataSpec, seed: int) -> list[Split]:
 
     Raises
     ------
-    InputError : as `split`; or fewer groups than folds.
+    InputError : a split that the corpus lacks, or that has no clips to hold out; or fewer groups than folds.
     """
     parts = [split(corpus, data)] if data.folds is None else _folds(corpus, data, seed)
     if data.fraction == 1:
@@ -138,12 +138,7 @@ def _share(fit: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def split(corpus: Corpus, data: DataSpec) -> Split:
-    """The clips that train a model and those that score it; with `inner` scored, it is held out of train.
-
-    Raises
-    ------
-    InputError : a split that the corpus does not have, or that has no clips to hold out.
-    """
+    """The clips that train a model and those that score it; with `inner` scored, it is held out of train."""
     splits = corpus.clips["split"].to_numpy()
     rows: dict[str, np.ndarray] = {
         name: np.flatnonzero(splits == name) for name in (data.fit, *data.score) if name != "inner"
