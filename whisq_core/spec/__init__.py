@@ -16,7 +16,6 @@ from whisq_core.spec.run import (
     TrainSpec,
 )
 from whisq_core.spec.settings import (
-    SETTING_NAMES,
     SETTINGS,
     differences,
     digest,
@@ -25,7 +24,6 @@ from whisq_core.spec.settings import (
     kind,
     nested,
     searchable,
-    setting_mistakes,
     try_settings,
     with_settings,
 )
@@ -33,7 +31,6 @@ from whisq_core.spec.settings import (
 __all__ = [
     "FOLDS",
     "SETTINGS",
-    "SETTING_NAMES",
     "BackboneSpec",
     "DataSpec",
     "LossSpec",
@@ -49,7 +46,6 @@ __all__ = [
     "kind",
     "nested",
     "searchable",
-    "setting_mistakes",
     "try_settings",
     "with_settings",
 ]

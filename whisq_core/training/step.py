@@ -114,10 +114,9 @@ class Trainer:
             before()
             self._clips.near, self._step = None, self._one_step  # type: ignore[union-attr]
             self.steps()
-        terms, norms = self._totals.split([3, 2])
-        huber_omq, huber_ta, ot, *others = torch.cat([terms, self._ot_share.view(1), norms]).tolist()
-        loss = (huber_omq + huber_ta) / 2 + ot
-        return EpochRecord(epoch, loss, huber_omq, huber_ta, ot, *others, time.perf_counter() - start)
+        huber_omq, huber_ta, ot, norm_omq, norm_ta, share = torch.cat([self._totals, self._ot_share.view(1)]).tolist()
+        loss, seconds = (huber_omq + huber_ta) / 2 + ot, time.perf_counter() - start
+        return EpochRecord(epoch, loss, huber_omq, huber_ta, ot, share, norm_omq, norm_ta, seconds)
 
     def steps(self) -> None:
         """The steps of an epoch, without a question to the device."""
@@ -164,13 +163,13 @@ class Trainer:
                 result = self.model.ta(self._clips.batch(part), loss)
             ta = task_loss(result.ta, self._truth[1, part], loss, whole)
             ot = torch.zeros_like(ta) if result.divergence is None else loss.ot_weight / whole * result.divergence.sum()
-            if with_share:
-                assert result.points is not None
-                result.points.retain_grad()
+            points = result.points if with_share else None
+            if points is not None:
+                points.retain_grad()
             torch.autograd.backward(self._updater.scale(ta / 2 + ot), retain_graph=with_share)
             total_ta, total_ot = total_ta + ta.detach(), total_ot + ot.detach()
-            if with_share:
-                parts = torch.autograd.grad(result.points, self._projection, result.points.grad)
+            if points is not None:
+                parts = torch.autograd.grad(points, self._projection, points.grad)
                 of_ot = [a + b for a, b in zip(of_ot, parts, strict=True)] if of_ot else list(parts)
         return total_ta, total_ot, of_ot
 
