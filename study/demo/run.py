@@ -59,9 +59,8 @@ def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
     """Whether the numbers in `out` are those of the reference that is kept with the program, a line for each table."""
     lines = []
     for path in sorted(reference.glob("*.csv")):
-        ours, theirs = (
-            pd.read_csv(folder / path.name, dtype=str, keep_default_na=False) for folder in (out, reference)
-        )
+        files = (folder / path.name for folder in (out, reference))
+        ours, theirs = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in files)
         if ours.equals(theirs):
             lines.append(f"{path.name}: equals the reference")
         elif ours.shape != theirs.shape or list(ours) != list(theirs):
@@ -70,13 +69,10 @@ def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
             differs = (ours != theirs).to_numpy()
             numbers = [frame.apply(pd.to_numeric, errors="coerce").to_numpy(float) for frame in (ours, theirs)]
             largest = np.nanmax(np.abs(numbers[0] - numbers[1]), initial=0.0)
-            columns = ", ".join(
-                name for name in ("verdict", "reason") if name in ours and (ours[name] != theirs[name]).any()
-            )
-            words = f"; also in: {columns}" if columns else ""
+            texts = [name for name in ("verdict", "reason") if name in ours and (ours[name] != theirs[name]).any()]
             lines.append(
                 f"{path.name}: {differs.sum()} of {differs.size} cells differ from the reference in {reference}, "
-                f"numbers by at most {largest:.3g}{words}"
+                f"numbers by at most {largest:.3g}{'; also in: ' if texts else ''}{', '.join(texts)}"
             )
     return lines
 
@@ -93,13 +89,13 @@ def next_commands(storage: str) -> str:
 
 def _file(request: DemoRequest) -> Path:
     """demo.yaml, or a copy of it with other encoders; a copy to try things with lies in the output folder."""
-    path = request.out / "demo.yaml"
-    if request.audio is None and request.text is None:
+    path, named = request.out / "demo.yaml", {"audio": request.audio, "text": request.text}
+    given = {kind: name for kind, name in named.items() if name is not None}
+    if not given:
         if not path.exists():
             write_atomically(path, [DEMO_FILE.read_bytes()])
         return DEMO_FILE
     content = yaml.safe_load(DEMO_FILE.read_text(encoding="utf-8"))
-    given = {"audio": request.audio, "text": request.text}
-    content["base"]["backbone"] |= {kind: name for kind, name in given.items() if name is not None}
+    content["base"]["backbone"] |= given
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
