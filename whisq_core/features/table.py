@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, SupportsIndex
 
@@ -32,9 +32,7 @@ class Maps:
     def frames(self, path: Path, num_frames: int) -> "torch.Tensor":
         """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
 
-        Raises:
-            InputError: when the file has vanished or shrunk; when this process maps it for the first time and frames
-                do not match their checksum.
+        An `InputError` when the file has vanished or shrunk, or, at its first map here, does not match its checksum.
         """
         import torch
 
@@ -105,14 +103,9 @@ class FeatureTable:
 
     def select(self, rows: Int[np.ndarray, " selected"]) -> "FeatureTable":
         """These rows, in this order; maps are shared with this table."""
-        return FeatureTable(
-            keys=tuple(self.keys[row] for row in rows),
-            folder=self.folder,
-            num_frames=self.num_frames[rows],
-            num_valid=self.num_valid[rows],
-            pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
-            maps=self.maps,
-        )
+        keys, pooled = tuple(self.keys[row] for row in rows), np.ascontiguousarray(self.pooled_vectors[:, rows])
+        lengths = {"num_frames": self.num_frames[rows], "num_valid": self.num_valid[rows]}
+        return replace(self, keys=keys, pooled_vectors=pooled, **lengths)
 
 
 @dataclass(frozen=True)
