@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +24,14 @@ SEARCH_TRIALS = 8
 SEARCH_ROW = "vanilla"  # the cheapest row that has all four settings
 
 
-@dataclass(frozen=True)
-class DemoRequest:
-    """What the command line of `demo` says; `audio` and `text` replace the encoders of demo.yaml."""
-
-    out: Path
-    audio: str | None = None
-    text: str | None = None
-
-
-def demo(request: DemoRequest, pool: Pool) -> int:
-    """Run the whole demonstration and return its exit status."""
-    out, storage = request.out, f"sqlite:///{request.out / 'whisq.db'}"
+def demo(out: Path, pool: Pool, audio: str | None = None, text: str | None = None) -> int:
+    """Run the whole demonstration and return its exit status; `audio` and `text` replace the encoders of demo.yaml."""
+    storage = f"sqlite:///{out / 'whisq.db'}"
+    given = {kind: name for kind, name in (("audio", audio), ("text", text)) if name is not None}
     make_folder(out)
     with item_progress("render the demo corpus") as move:
         write_demo_corpus(out / "corpus", lambda done, total: move(done, total, ""))
-    sources = Sources(_file(request), out / "corpus", out / "features", storage, out)
+    sources = Sources(_file(out, given), out / "corpus", out / "features", storage, out)
     prepared = ablation.prepare(ablation.AblateRequest(sources), pool)
     to_run = sum(cell.to_run for cell in prepared.cells)
     log(f"table {prepared.file.name}: {to_run} of {len(prepared.cells)} cells to run")
@@ -49,7 +41,7 @@ def demo(request: DemoRequest, pool: Pool) -> int:
     write_atomically(out / "audit.csv", [published.csv().encode()])
     log(optimize(OptimizeRequest(sources, SEARCH_ROW, SEARCH_TRIALS), pool).summary)
     print((out / "table.md").read_text(encoding="utf-8"))
-    if request.audio is None and request.text is None:
+    if not given:
         log("\n".join(compared(out)))
     print(f"report   {out / 'report.html'}\ndatabase {storage}\n\nnext:\n{next_commands(storage)}")
     return status
@@ -87,10 +79,9 @@ def next_commands(storage: str) -> str:
     return "\n".join(lines)
 
 
-def _file(request: DemoRequest) -> Path:
+def _file(out: Path, given: Mapping[str, str]) -> Path:
     """demo.yaml, or a copy of it with other encoders; a copy to try things with lies in the output folder."""
-    path, named = request.out / "demo.yaml", {"audio": request.audio, "text": request.text}
-    given = {kind: name for kind, name in named.items() if name is not None}
+    path = out / "demo.yaml"
     if not given:
         if not path.exists():
             write_atomically(path, [DEMO_FILE.read_bytes()])
