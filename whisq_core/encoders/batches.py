@@ -5,35 +5,26 @@ prompts are turned into tokens right here.
 """
 
 import hashlib
-import itertools
 import os
 import random
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisq_core.checkpoints import Checkpoint
 from whisq_core.corpus import load
 from whisq_core.encoders.backbone import Job
-from whisq_core.encoders.families import Kind, load_family
+from whisq_core.encoders.families import load_family
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
     from whisq_core.encoders.encoder import Encoded, Encoder, Family, Prepared
 
-_AHEAD = 3  # batches that are decoded or wait for the device
 _PROCESS_ITEMS = 16  # that a process must have to be worth its start
 
 Outcomes = Iterator[tuple[int, list[str]]]
 """After each batch: how many items it had, and what is wrong with those that could not be encoded."""
-
-_family: "Family | None" = None  # of a process that decodes
 
 
 @dataclass
@@ -48,26 +39,27 @@ class Batches:
 
     def encode(self, keys: Sequence[str]) -> Outcomes:
         """Encode and store these items, unless another process has done it meanwhile."""
+        from torch.utils.data import DataLoader
+
         ordered = sorted(keys, key=lambda key: _length(self.job.sources[key]))
         batches = [ordered[start : start + self.size] for start in range(0, len(ordered), self.size)]
         random.SystemRandom().shuffle(batches)  # so that two processes that fill one store meet rarely
-        waiting: deque[tuple[list[str], dict[str, Future[Prepared | InputError]]]] = deque()
-        with self._preparing(len(keys)) as prepare:
-            for batch in itertools.chain(batches, [None] * _AHEAD):
-                if batch is not None:
-                    waiting.append((batch, {key: prepare(key) for key in self.job.store.missing(batch)}))
-                if waiting and (batch is None or len(waiting) > _AHEAD):
-                    done, futures = waiting.popleft()
-                    yield len(done), self._encode(futures)
+        processes = 0 if self.encoder.family.sample_rate is None else min(_cores(), len(keys) // _PROCESS_ITEMS)
+        if processes > 1:
+            how: dict[str, Any] = {"num_workers": processes, "multiprocessing_context": "spawn", "prefetch_factor": 1}
+            items = _Items(self.job)
+        else:
+            how, items = {}, _Items(self.job, self.encoder.family)
+        for batch in DataLoader(items, batch_sampler=batches, collate_fn=list, **how):  # type: ignore[arg-type]
+            yield len(batch), self._encode(dict(batch))
 
-    def _encode(self, futures: "dict[str, Future[Prepared | InputError]]") -> list[str]:
+    def _encode(self, items: "dict[str, Prepared | InputError | None]") -> list[str]:
         mistakes: list[str] = []
         groups: dict[int, dict[str, Prepared]] = {}
-        for key, future in futures.items():
-            item = future.result()
+        for key, item in items.items():
             if isinstance(item, InputError):
                 mistakes += [f"{self.job.names[key]}: {mistake}" for mistake in item.mistakes]
-            else:  # models that take no mask get items of exactly one length at once
+            elif item is not None:  # models that take no mask get items of exactly one length at once
                 groups.setdefault(0 if self.encoder.family.pads else len(item.array), {})[key] = item
         stored: list[Future[list[str]]] = []
         for group in groups.values():
@@ -97,21 +89,26 @@ class Batches:
                 torch.cuda.empty_cache()
         return found
 
-    @contextmanager
-    def _preparing(self, count: int) -> "Iterator[Callable[[str], Future[Prepared | InputError]]]":
-        """What prepares an item: by processes where it is decoded and there is enough of it, else right here."""
-        rate, sources = self.encoder.family.sample_rate, self.job.sources
-        processes = min(_cores(), count // _PROCESS_ITEMS)
-        if rate is None or processes < 2:
-            with ThreadPoolExecutor(1, "prepare", set_threads, (1,)) as thread:
-                yield lambda key: thread.submit(_prepared, self.encoder.prepare, sources[key], key, rate)
-            return
-        arguments = (self.job.checkpoint, self.job.kind)
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin_process, arguments)
+
+@dataclass
+class _Items:
+    """Items by their keys, each as the model takes it; a process of its own finds out first what the family does."""
+
+    job: Job
+    family: "Family | None" = None
+
+    def __getitem__(self, key: str) -> "tuple[str, Prepared | InputError | None]":
+        """None where another process has encoded it meanwhile."""
+        if not self.job.store.missing([key]):
+            return key, None
+        from whisq_core.encoders.encoder import prepared
+
+        self.family = self.family or load_family(self.job.checkpoint, self.job.kind)
         try:
-            yield lambda key: pool.submit(_prepare_in_process, sources[key], key)
-        finally:
-            pool.shutdown(cancel_futures=True)
+            source = load_source(self.job.sources[key], key, self.family.sample_rate)
+            return key, prepared(self.job.checkpoint, self.family, source)
+        except InputError as error:
+            return key, error
 
 
 def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
@@ -142,35 +139,6 @@ def set_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
-
-
-def _prepared(
-    prepare: "Callable[[Any], Prepared]", source: Path | str, key: str, rate: int | None
-) -> "Prepared | InputError":
-    try:
-        return prepare(load_source(source, key, rate))
-    except InputError as error:
-        return error
-
-
-def _begin_process(checkpoint: Checkpoint, kind: Kind) -> None:
-    global _family
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_threads(1)
-    _family = load_family(checkpoint, kind)
-
-
-def _end_with_parent() -> None:
-    """Where the one that feeds the device is killed, nobody else would end this process."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _prepare_in_process(source: Path | str, key: str) -> "Prepared | InputError":
-    assert _family is not None, "the process has begun"
-    return _prepared(_family.prepare, source, key, _family.sample_rate)
 
 
 def _length(source: Path | str) -> int:
