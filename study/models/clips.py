@@ -1,7 +1,6 @@
 """Which clips and prompts are to be predicted: sound files, folders of them, or a CSV."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,38 +17,8 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Sound files, as they were named, and the prompt of each."""
-
-    names: tuple[str, ...]
-    paths: tuple[Path, ...]
-    prompts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, part: slice) -> "Clips":
-        return Clips(self.names[part], self.paths[part], self.prompts[part])
-
-    def corpus(self) -> Corpus:
-        """The clips as a corpus without labels."""
-        clips = pd.DataFrame(
-            {
-                "utterance": self.names,
-                "system": "",
-                "prompt": self.prompts,
-                "audio": [str(path) for path in self.paths],
-                "omq": np.nan,
-                "ta": np.nan,
-                "split": "eval",
-            }
-        )
-        return Corpus("clips to predict", clips, None, simulated=False)
-
-
-def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) -> Clips:
-    """Gather clips and prompts.
+def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) -> Corpus:
+    """Gather clips and prompts: a corpus without labels, whose utterances are the sound files as they were named.
 
     Parameters
     ----------
@@ -78,8 +47,10 @@ def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) ->
     raise_all(mistakes)
     if not found:
         raise InputError("no clip to predict. Give sound files, a folder of them, or a CSV with audio and prompt.")
-    prompts = _prompts(found, prompt)
-    return Clips(tuple(name for name, _, _ in found), tuple(path for _, path, _ in found), prompts)
+    names, paths, _ = zip(*found, strict=True)
+    columns = {"utterance": names, "system": "", "prompt": _prompts(found, prompt), "audio": list(map(str, paths))}
+    clips = pd.DataFrame({**columns, "omq": np.nan, "ta": np.nan, "split": "eval"})
+    return Corpus("clips to predict", clips, None, simulated=False)
 
 
 def _prompts(found: Sequence[tuple[str, Path, str | None]], prompt: str | Sequence[str] | None) -> tuple[str, ...]:
