@@ -36,7 +36,7 @@ class Audit:
         """One JSON object for scripts; undefined numbers are null."""
         found = {
             "title": self.title,
-            "cells": [cell.line() for cell in self.cells],
+            "cells": [vars(cell) for cell in self.cells],
             "fitting_systems": [vars(each) for each in self.fitting],
             "label_variances": [vars(each) for each in self.variances],
             "gains": [vars(each) for each in self.gains],
@@ -49,7 +49,7 @@ class Audit:
         """One line per printed number."""
         import pandas as pd  # as long as all the rest of an audit
 
-        lines = pd.DataFrame([cell.line() for cell in self.cells], dtype=object)
+        lines = pd.DataFrame(map(vars, self.cells), dtype=object)
         return str(lines.map(inert).to_csv(index=False, lineterminator="\n"))
 
 

@@ -107,7 +107,7 @@ def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace,
     """Metrics of predictions on some clips of the corpus."""
     clips = workspace.corpus.clips.iloc[clip_indices]
     truth, systems = clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"])
-    published = system_truth(workspace.corpus, spec.data.system_truth, systems)
+    published = system_truth(workspace.corpus.name, workspace.corpus.system_mos, spec.data.system_truth, systems)
     metrics = evaluate(predicted, truth, systems, published)
     return Scored(np.asarray(clip_indices), predicted, metrics)
 

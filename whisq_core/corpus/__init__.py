@@ -7,7 +7,6 @@ function from a path to a `Corpus` (`read_manifest` is the shortest example), on
 from whisq_core.corpus.audio import CLAP_SAMPLE_RATE, SAMPLE_RATE, load
 from whisq_core.corpus.listings import Corpus, read_table
 from whisq_core.corpus.table import (
-    HasSystemScores,
     Split,
     check_audio_files,
     corpus_digest,
@@ -22,7 +21,6 @@ __all__ = [
     "CLAP_SAMPLE_RATE",
     "SAMPLE_RATE",
     "Corpus",
-    "HasSystemScores",
     "Split",
     "check_audio_files",
     "corpus_digest",

@@ -146,8 +146,8 @@ class Attention(nn.Module):
 
     def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
         """What is multiplied with frames, for these tokens."""
-        to_text = self.of("audio").rows_of_keys(tokens) if "audio" in self.directions else (None, None)
-        return Rows(*to_text, self.of("text").rows_of_queries(tokens) if "text" in self.directions else None)
+        to_text, constants = self.of("audio").rows_of_keys(tokens) if "audio" in self.directions else (None, None)
+        return Rows(to_text, constants, self.of("text").rows_of_queries(tokens) if "text" in self.directions else None)
 
     def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
         """The TA head's input from the contexts of the mean queries: their values and output projections."""
