@@ -4,17 +4,7 @@ What each setting affects is declared beside it and asked by name: `effect`, `he
 such as ``{"loss.ot_weight": 0.0}`` go over a base by `with_settings`.
 """
 
-from whisq_core.spec.run import (
-    FOLDS,
-    BackboneSpec,
-    DataSpec,
-    LossSpec,
-    ModelSpec,
-    Positive,
-    RunSpec,
-    Setting,
-    TrainSpec,
-)
+from whisq_core.spec.run import FOLDS, BackboneSpec, DataSpec, LossSpec, ModelSpec, Positive, RunSpec, TrainSpec
 from whisq_core.spec.settings import (
     SETTINGS,
     differences,
@@ -37,7 +27,6 @@ __all__ = [
     "ModelSpec",
     "Positive",
     "RunSpec",
-    "Setting",
     "TrainSpec",
     "differences",
     "digest",
