@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
 import sqlalchemy as sa
 
 from study.store.retry import with_retry
@@ -170,10 +171,7 @@ def _described(label: str) -> str:
     found = re.search(r"process (\d+) on (\S+)$", label)
     if found is None or found[2] != socket.gethostname()[: len(found[2])]:
         return label or "another process"
-    with suppress(OSError, IndexError):
-        if (
-            Path(f"/proc/{found[1]}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[0]
-            == "T"
-        ):
+    with suppress(psutil.Error):
+        if psutil.Process(int(found[1])).status() == psutil.STATUS_STOPPED:
             return f"{label}, which is stopped: `kill -CONT {found[1]}` lets it go on, `kill {found[1]}` then ends it"
     return label

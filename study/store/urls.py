@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -168,14 +169,6 @@ def open_error(url: str, error: Exception) -> InputError:
 
 def file_system(path: Path) -> str:
     """The type of the file system that holds `path` ("ext4", "nfs4", ...); "" where the system does not tell."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return ""
-    resolved = str(path.resolve())
-    best, kind = "", ""
-    for line in mounts.read_text(encoding="utf-8").splitlines():
-        point, this_kind = line.split()[1:3]
-        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, this_kind
-    return kind
+    resolved = path.resolve()
+    around = [mount for mount in psutil.disk_partitions(all=True) if resolved.is_relative_to(mount.mountpoint)]
+    return max(reversed(around), key=lambda mount: len(mount.mountpoint)).fstype if around else ""
