@@ -97,17 +97,16 @@ class StorageLock:
         return with_retry(ask)
 
     def _acquire(self, wait: bool) -> None:
-        told = False
+        if with_retry(self._try):
+            return
+        holder = self.holder() or "another process"
+        if not wait:
+            raise InputError(
+                f"storage '{self._name}': another command is writing to it ({holder}). "
+                "Run this one when that has finished, or give --wait."
+            )
+        print(f"waiting until {holder} has finished writing to {self._name}", file=sys.stderr)
         while not with_retry(self._try):
-            holder = self.holder() or "another process"
-            if not wait:
-                raise InputError(
-                    f"storage '{self._name}': another command is writing to it ({holder}). "
-                    "Run this one when that has finished, or give --wait."
-                )
-            if not told:
-                print(f"waiting until {holder} has finished writing to {self._name}", file=sys.stderr)
-                told = True
             time.sleep(_POLL)
 
     def _try(self) -> bool:
