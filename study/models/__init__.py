@@ -9,12 +9,4 @@ from study.models.folders import is_saved, model_folder, unsaved
 from study.models.model import Model
 from study.models.output import write_predictions
 
-__all__ = [
-    "Model",
-    "clips_of",
-    "finish_models",
-    "is_saved",
-    "model_folder",
-    "unsaved",
-    "write_predictions",
-]
+__all__ = ["Model", "clips_of", "finish_models", "is_saved", "model_folder", "unsaved", "write_predictions"]

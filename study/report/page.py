@@ -30,11 +30,7 @@ CAPTIONS = {
     "systems": "Errors by system",
 }
 _BESIDE = {"table.csv": "CSV", "table_long.csv": "CSV by seed", "table.tex": "LaTeX", "table.md": "Markdown"}
-_SYMBOLS = {
-    "inside": ("●", "inside"),
-    "outside": ("○", "outside"),
-    "not attainable": ("✕", "impossible"),
-}
+_SYMBOLS = {"inside": ("●", "inside"), "outside": ("○", "outside"), "not attainable": ("✕", "impossible")}
 
 
 def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Figure"]:

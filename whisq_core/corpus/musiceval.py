@@ -40,8 +40,7 @@ class _Prompts:
         above = root.parent if root.name == "DATA" and not (root / "prompt_info.txt").exists() else root
         demo = above / "demo_prompt_info.txt"
         return cls(
-            _read_prompts(above / "prompt_info.txt", mistakes),
-            _read_prompts(demo, mistakes) if demo.exists() else None,
+            _read_prompts(above / "prompt_info.txt", mistakes), _read_prompts(demo, mistakes) if demo.exists() else None
         )
 
     def of(self, clip: tuple[str, str, str], where: str, mistakes: list[str]) -> str:
