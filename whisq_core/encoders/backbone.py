@@ -46,6 +46,10 @@ class Job:
     sources: Mapping[str, Path | str]
     names: Mapping[str, str]
 
+    def mistakes(self, key: str, error: InputError) -> list[str]:
+        """What is wrong with an item, with its name."""
+        return [f"{self.names[key]}: {mistake}" for mistake in error.mistakes]
+
 
 def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
     """Find both checkpoints without loading their weights; hub ids are downloaded where they are not cached.

@@ -58,7 +58,7 @@ class Batches:
         groups: dict[int, dict[str, Prepared]] = {}
         for key, item in items.items():
             if isinstance(item, InputError):
-                mistakes += [f"{self.job.names[key]}: {mistake}" for mistake in item.mistakes]
+                mistakes += self.job.mistakes(key, item)
             elif item is not None:  # models that take no mask get items of exactly one length at once
                 groups.setdefault(0 if self.encoder.family.pads else len(item.array), {})[key] = item
         stored: list[Future[list[str]]] = []
@@ -98,17 +98,19 @@ class _Items:
     family: "Family | None" = None
 
     def __getitem__(self, key: str) -> "tuple[str, Prepared | InputError | None]":
-        """None where another process has encoded it meanwhile."""
-        if not self.job.store.missing([key]):
-            return key, None
-        from whisq_core.encoders.encoder import prepared
-
         self.family = self.family or load_family(self.job.checkpoint, self.job.kind)
-        try:
-            source = load_source(self.job.sources[key], key, self.family.sample_rate)
-            return key, prepared(self.job.checkpoint, self.family, source)
-        except InputError as error:
-            return key, error
+        return key, prepared_item(self.job, self.family, key)
+
+
+def prepared_item(job: Job, family: "Family", key: str) -> "Prepared | InputError | None":
+    """An item as the model takes it, or what is wrong with it; None where another process has encoded it meanwhile."""
+    from whisq_core.encoders.encoder import prepared
+
+    try:
+        missing = job.store.missing([key])
+        return prepared(job.checkpoint, family, _load(job.sources[key], key, family.sample_rate)) if missing else None
+    except InputError as error:
+        return error
 
 
 def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
@@ -116,15 +118,12 @@ def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
     try:
         job.store.write(key, encoded.frames, encoded.valid, encoded.pooled)
     except InputError as error:
-        return [f"{job.names[key]}: {mistake}" for mistake in error.mistakes]
+        return job.mistakes(key, error)
     return []
 
 
-def load_source(source: Path | str, key: str, sample_rate: int | None) -> Any:
-    """A prompt, or the wave of a sound file.
-
-    Raises InputError when the file cannot be read, or is not the one that was checked.
-    """
+def _load(source: Path | str, key: str, sample_rate: int | None) -> Any:
+    """A prompt, or the wave of a sound file, which has to be the one that was checked."""
     if isinstance(source, str):
         return source
     assert sample_rate is not None
@@ -148,4 +147,4 @@ def _length(source: Path | str) -> int:
 def _cores() -> int:
     """Those that decode: all but the one that feeds the device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, cores - 1)
+    return min(cores, max(2, cores - 1))
