@@ -118,8 +118,6 @@ def open_dataset(
             )
     raise_all(mistakes)
     return Dataset(
-        utterances=tuple(clips["utterance"]),
-        systems=tuple(clips["system"]),
         audio=tables[0],
         text=tables[1],
         prompt_of=np.array([position[prompt] for prompt in clips["prompt"]], dtype=np.int64),

@@ -112,8 +112,6 @@ class FeatureTable:
 class Dataset:
     """Clips with their features and labels: what training takes. Row i of `audio` belongs to clip i."""
 
-    utterances: tuple[str, ...]
-    systems: tuple[str, ...]
     audio: FeatureTable
     text: FeatureTable  # one row per distinct prompt
     prompt_of: Int[np.ndarray, " clips"]  # the row of `text` of each clip
@@ -121,19 +119,17 @@ class Dataset:
     ta: Float[np.ndarray, " clips"]
 
     def __post_init__(self) -> None:
-        counts = {len(self.systems), len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
-        assert counts == {len(self.utterances)}, counts
+        counts = {len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
+        assert len(counts) == 1, counts
         assert self.prompt_of.max(initial=-1) < len(self.text)
 
     def __len__(self) -> int:
-        return len(self.utterances)
+        return len(self.prompt_of)
 
     def select(self, indices: Int[np.ndarray, " selected"]) -> "Dataset":
         """These clips, in this order, with only their prompts."""
         prompts, prompt_of = np.unique(self.prompt_of[indices], return_inverse=True)
         return Dataset(
-            utterances=tuple(self.utterances[index] for index in indices),
-            systems=tuple(self.systems[index] for index in indices),
             audio=self.audio.select(indices),
             text=self.text.select(prompts),
             prompt_of=prompt_of,
