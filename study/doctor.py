@@ -16,7 +16,7 @@ from study.engine import Sources, Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
 from whisq_core import plugins
-from whisq_core.encoders import Backbone, missing
+from whisq_core.encoders import missing
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureStore
 from whisq_core.kernels import SWITCH, chosen
@@ -199,7 +199,8 @@ def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iter
     try:
         backbone = workspace.backbone(spec)
         clips, prompts = missing(workspace.corpus, workspace.audio_digests, backbone, workspace.features)
-        damaged = _damaged(backbone, workspace.features)
+        stores = [FeatureStore(workspace.features, key) for key in (backbone.audio_key, backbone.text_key)]
+        damaged = {store.path(item): problem for store in stores for item, problem in store.verify().items()}
     except InputError as error:
         yield Finding(f"{names}: {' '.join(error.mistakes)}", "fetch the weights, or name a local folder")
         return
@@ -215,9 +216,3 @@ def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iter
         return f"{names}: {problem or 'encoded'}"
 
     yield Finding(f"{names}: {clips} clips and {prompts} prompts cannot be read", command, mend)
-
-
-def _damaged(backbone: Backbone, root: Path) -> dict[Path, str]:
-    """The files that are not whole, with what is wrong; every byte of both stores is read."""
-    stores = [FeatureStore(root, key) for key in (backbone.audio_key, backbone.text_key)]
-    return {store.path(item): problem for store in stores for item, problem in store.verify().items()}

@@ -173,7 +173,9 @@ class _Reader:
         keys = self.keys
         assert self.base is not None, "base is right"
         sections = tuple(
-            Section.model_construct(**{**dict(section), "rows": self._rows_of(number)})
+            Section.model_construct(
+                **{**dict(section), "rows": tuple(row for place, row in self.rows.items() if place[1] == number)}
+            )
             for number, section in enumerate(keys.sections)
         )
         return AblationFile(
@@ -190,9 +192,6 @@ class _Reader:
             search=keys.search,
             warnings=tuple(self._warnings()),
         )
-
-    def _rows_of(self, number: int) -> tuple[Row, ...]:
-        return tuple(row for place, row in self.rows.items() if place[1] == number)
 
     def _name(self) -> str:
         """The table's name; tuned rows make another table than shared settings do, and both may be kept."""

@@ -95,7 +95,8 @@ def write_report(
     placed, note = _published(results, frame)
     verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
     shown = figures(results, judgement) if drawn is None else drawn
-    page = _environment().get_template("report.html.jinja").render(
+    pages = Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
+    page = pages.get_template("report.html.jinja").render(
         frame=frame,
         listed=lambda heading, texts: Markup(listed(heading, texts)),
         style=Markup(STYLE),
@@ -115,10 +116,6 @@ def write_report(
     path = out / FILE_NAME
     write_atomically(path, [page.encode()])
     return path
-
-
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
 def _inline(figure: "Figure") -> Markup:

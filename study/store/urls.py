@@ -106,10 +106,10 @@ def sqlite_path(url: str) -> Path | None:
 def engine_options(url: str) -> dict[str, Any]:
     """SQLAlchemy engine options for many short transactions, one of them writing at a time.
 
-    A SQLite file that cannot be written is opened as it is, for reading alone.
+    A SQLite file that cannot be written, or whose journal beside it cannot, is opened as it is, for reading alone.
     """
     path = sqlite_path(url)
-    if path is not None and path.exists() and not _writable(path):
+    if path is not None and path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
         address = f"file:{quote(str(_whole(path.resolve())))}?mode=ro&immutable=1"
         return {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
     if path is not None:
@@ -144,11 +144,6 @@ def _whole(path: Path) -> Path:
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return copy
-
-
-def _writable(path: Path) -> bool:
-    """Whether SQLite can write: its journal lies beside the file."""
-    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def _configure(connection: sqlite3.Connection, _record: Any) -> None:

@@ -110,15 +110,20 @@ def _read_list(path: Path, split: str, wav: Path, prompts: "_Prompts", seen: See
     if lines == []:
         seen.mistakes.append(f"{path}:1: found no clip, allowed: at least one.")
     audio_folder = os.path.abspath(wav)
-    parse = _eval_line if split == "eval" else _labelled_line
     clips = []
     for line in lines or []:
-        parsed = parse(line, seen.mistakes) if line.clean else None
+        parsed = _parsed(line, split == "eval", seen.mistakes) if line.clean else None
         clips.append(_official_clip(line.where, parsed, split, audio_folder, prompts, seen) if parsed else None)
     return clips
 
 
-def _labelled_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
+def _parsed(line: Line, is_name: bool, mistakes: list[str]) -> tuple[str, float, float] | None:
+    """Name, OMQ and TA of a line of a list."""
+    if is_name and "," in line.text:
+        mistakes.append(f"{line.where}: found '{line.text}', allowed: one id without .wav and without labels.")
+        return None
+    if is_name:
+        return line.text.strip(), math.nan, math.nan
     fields = _three_fields(line, "name.wav,OMQ,TA", mistakes)
     return (fields[0], *parse_labels(line.where, (fields[1], fields[2]), mistakes)) if fields else None
 
@@ -129,13 +134,6 @@ def _three_fields(line: Line, shape: str, mistakes: list[str]) -> list[str]:
         return fields
     mistakes.append(f"{line.where}: found {len(fields)} fields in '{line.text}', allowed: 3 ({shape}).")
     return []
-
-
-def _eval_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
-    if "," in line.text:
-        mistakes.append(f"{line.where}: found '{line.text}', allowed: one id without .wav and without labels.")
-        return None
-    return line.text.strip(), math.nan, math.nan
 
 
 def _official_clip(
