@@ -15,7 +15,7 @@ from study.config import SHIPPED_FILE
 from study.engine import Cell, Pool, Sources, Workspace, identify, score
 from study.store import CellEntry, Run, Scored
 from whisq_core.features import FeatureKey, FeatureStore, StoreMeta
-from whisq_core.features.file import ItemKey, _crc, _header, file_bytes, frames_offset
+from whisq_core.features.file import Item, ItemKey, file_bytes, frames_offset
 from whisq_core.spec import BackboneSpec, RunSpec, digest
 
 SPLITS = {"train": 1923, "dev": 412, "test": 413}  # MusicEval
@@ -77,11 +77,10 @@ def _write_store(root: Path, key: FeatureKey, items: Sequence[str], num_frames: 
     rest = bytes(2 * dim * num_frames - len(beginning))
     frames_crc = zlib.crc32(rest, zlib.crc32(beginning))
     for item in items:
-        pooled = generator.normal(size=(2, dim)).astype("<f4").tobytes()
-        crc = _crc(dim, num_frames, num_frames, frames_crc, pooled)
-        header = _header(ItemKey(item, key.digest), dim, num_frames, num_frames, frames_crc, crc)
+        pooled = generator.normal(size=(2, dim)).astype("<f4")
+        head = Item(dim, num_frames, num_frames, frames_crc, pooled).head(ItemKey(item, key.digest))
         with store.path(item).open("wb") as file:
-            file.write(header + pooled)
+            file.write(head)
             file.seek(frames_offset(dim))
             file.write(beginning)
             file.truncate(file_bytes(dim, num_frames))

@@ -186,7 +186,8 @@ def show(folder: Path, url: str, cells: int) -> None:
     runs: list[Run] = []
     workspace, database = Workspace(folder / "corpus", folder / "features"), Database(url)
     file, seeds = read_ablation_file(folder / "bench.yaml"), tuple(range(cells))
-    section = replace(file.sections[0], rows=(replace(file.rows[0], seeds=seeds),))
+    row = file.rows[0].model_copy(update={"seeds": seeds})
+    section = file.sections[0].model_copy(update={"rows": (row,)})
     file = replace(file, seeds=seeds, sections=(section,))
     with database.writing("benchmark"), Pool(1) as pool:
         pool.run(ControlJobs(workspace, cells, runs.append), workspace, database, "benchmark", cells)

@@ -16,7 +16,7 @@ from study.engine import Sources, Workspace, encode_backbones
 from study.search import close_interrupted, search_of, trials_by_state
 from study.store import Database, masked, open_error, sqlite_path
 from whisq_core import plugins
-from whisq_core.encoders import Backbone, missing
+from whisq_core.encoders import missing
 from whisq_core.errors import InputError
 from whisq_core.features import FeatureStore
 from whisq_core.kernels import SWITCH, chosen
@@ -35,60 +35,39 @@ class Finding:
     mend: str | None = None
     fix: Callable[[], str] | None = None
 
-    @property
-    def is_trouble(self) -> bool:
-        """Whether something has to be done."""
-        return self.mend is not None
-
 
 @dataclass(frozen=True)
 class DoctorRequest:
-    """What to look at; parts that are None are left out."""
+    """What to look at; features are left out where there is no `data`."""
 
     storage: str
     features: Path
     out: Path
-    file: Path | None = None
-    data: Path | None = None
+    file: Path
+    data: Path | None
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """What an examination ends with."""
-
-    lines: tuple[str, ...]
-    healthy: bool
-
-
-def diagnose(request: DoctorRequest, *, fix: bool = False) -> Diagnosis:
-    """Look at everything; with `fix` mend what can be mended and look again."""
+def diagnose(request: DoctorRequest, *, fix: bool = False) -> tuple[list[str], bool]:
+    """Look at everything; with `fix` mend what can be mended and look again. Lines to show, and whether all is well."""
     findings = examine(request)
     lines = [line for finding in findings for line in _shown(finding)]
     if fix and any(finding.fix for finding in findings):
         lines += [f"fix {finding.fix()}" for finding in findings if finding.fix]
         findings = examine(request)
-        left = [line for finding in findings if finding.is_trouble for line in _shown(finding)]
+        left = [line for finding in findings if finding.mend for line in _shown(finding)]
         lines += ["after it:", *(left or ["ok  nothing is missing, stuck or broken"])]
-    return Diagnosis(tuple(lines), not any(finding.is_trouble for finding in findings))
+    return lines, not any(finding.mend for finding in findings)
 
 
 def _shown(finding: Finding) -> list[str]:
-    if not finding.is_trouble:
-        return [f"ok  {finding.what}"]
-    return [f"!!  {finding.what}", f"    -> {finding.mend}"]
+    return [f"!!  {finding.what}", f"    -> {finding.mend}"] if finding.mend else [f"ok  {finding.what}"]
 
 
 def examine(request: DoctorRequest) -> list[Finding]:
     """Everything found, trouble or not, in the order: disk, kernels, plug-ins, file, storage, studies, features."""
-    file, findings = _read_file(request)
-    return [
-        *_disk(request),
-        _kernels(),
-        *_plugins(),
-        *findings,
-        *_readable_storage(request, file),
-        *_features(request, file),
-    ]
+    file, findings = _read_file(request.file)
+    before = [*_disk(request), _kernels(), *_plugins(), *findings]
+    return [*before, *_readable_storage(request, file), *_features(request, file)]
 
 
 def _disk(request: DoctorRequest) -> Iterator[Finding]:
@@ -124,19 +103,16 @@ def _plugins() -> Iterator[Finding]:
                 statistic(plugin.name) if kind == "metric" else plugin.load()
                 yield Finding(f"plug-in: {kind} {plugin.name} of {plugin.distribution}")
             except InputError as error:
-                yield Finding(
-                    error.mistakes[0], f"install a working version of {plugin.distribution.partition('==')[0]}"
-                )
+                package = plugin.distribution.partition("==")[0]
+                yield Finding(error.mistakes[0], f"install a working version of {package}")
 
 
-def _read_file(request: DoctorRequest) -> tuple[AblationFile | None, list[Finding]]:
-    if request.file is None:
-        return None, []
+def _read_file(path: Path) -> tuple[AblationFile | None, list[Finding]]:
     try:
-        file = read_ablation_file(request.file)
+        file = read_ablation_file(path)
     except InputError as error:
-        return None, [Finding(mistake, f"edit {request.file}") for mistake in error.mistakes]
-    return file, [Finding(f"{request.file}: {len(file.rows)} rows"), *(Finding(text) for text in file.warnings)]
+        return None, [Finding(mistake, f"edit {path}") for mistake in error.mistakes]
+    return file, [Finding(f"{path}: {len(file.rows)} rows"), *map(Finding, file.warnings)]
 
 
 def _storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
@@ -213,7 +189,6 @@ def _features(request: DoctorRequest, file: AblationFile | None) -> Iterator[Fin
         yield from (Finding(mistake, f"mend the corpus at {request.data}") for mistake in error.mistakes)
         return
     yield Finding(f"corpus {request.data}: {len(workspace.corpus.clips)} clips can be read")
-    assert request.file is not None
     sources = Sources(request.file, request.data, request.features)
     for spec in dict.fromkeys(row.spec.backbone for row in file.rows if row.spec.uses_features):
         yield from _features_of(spec, workspace, f"whisq-study encode {sources.shell_words()}")
@@ -225,7 +200,8 @@ def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iter
     try:
         backbone = workspace.backbone(spec)
         clips, prompts = missing(workspace.corpus, workspace.audio_digests, backbone, workspace.features)
-        damaged = _damaged(backbone, workspace.features)
+        stores = [FeatureStore(workspace.features, key) for key in (backbone.audio_key, backbone.text_key)]
+        damaged = {store.path(item): problem for store in stores for item, problem in store.verify().items()}
     except InputError as error:
         yield Finding(f"{names}: {' '.join(error.mistakes)}", "fetch the weights, or name a local folder")
         return
@@ -241,9 +217,3 @@ def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iter
         return f"{names}: {problem or 'encoded'}"
 
     yield Finding(f"{names}: {clips} clips and {prompts} prompts cannot be read", command, mend)
-
-
-def _damaged(backbone: Backbone, root: Path) -> dict[Path, str]:
-    """The files that are not whole, with what is wrong; every byte of both stores is read."""
-    stores = [FeatureStore(root, key) for key in (backbone.audio_key, backbone.text_key)]
-    return {store.path(item): problem for store in stores for item, problem in store.verify().items()}

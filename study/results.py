@@ -174,7 +174,7 @@ class _Scoring:
         self.split, self._corpus, self.names = file.base.data.scored[0], corpus, file.metrics
         data = file.base.data
         self._convention, self._splits = data.system_truth, {data.fit, *data.score} if data.folds else {self.split}
-        self.truth = system_truth(corpus, self._convention, self.clips(None)["system"])
+        self.truth = system_truth(corpus.name, corpus.system_mos, self._convention, self.clips(None)["system"])
 
     def clips(self, run: Run | None) -> pd.DataFrame:
         """The clips that a run scored; those of the split where there is no run."""

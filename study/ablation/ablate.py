@@ -1,7 +1,7 @@
 """`whisq-study ablate`: plan, compute what is missing, leave complete tables."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,6 @@ from whisq_core.corpus import splits
 from whisq_core.device import resolve_device
 from whisq_core.errors import InputError, raise_all
 from whisq_core.files import sweep
-from whisq_core.spec import BackboneSpec
 
 _REWRITE_SECONDS = 5.0  # between two versions of the tables while cells finish
 
@@ -124,20 +123,14 @@ def run(prepared: Prepared, pool: Pool) -> TableResults:
         database.save_corpus(workspace.stored_corpus())
         digest = workspace.digest
         save_conditions(database, file.name, prepared.shared)
-        database.save_cells(
-            file.name,
-            [
-                CellEntry(cell.row, cell.seed, cell.run_id, cell.reason if cell.run_id is None else None, digest)
-                for cell in prepared.cells
-            ],
-        )
+        entries = [CellEntry(c.row, c.seed, c.run_id, None if c.run_id else c.reason, digest) for c in prepared.cells]
+        database.save_cells(file.name, entries)
         declaration = Declaration(*file.declaration)
         database.declare([cell.run_id for cell in prepared.cells if cell.run_id and cell.to_run], declaration)
         sweep(inputs.out)
         todo = _encoded(prepared, pool)
         if todo:
-            jobs = _CellJobs(prepared, todo)
-            pool.run(jobs, workspace, database, f"{file.name}: cells", len(todo))
+            pool.run(_CellJobs(prepared, todo), workspace, database, f"{file.name}: cells", len(todo))
         database.save_cells(file.name, _stored_others(prepared, pool))
         results = collect(file, database, prepared.shared)
         if request.save_models:
@@ -184,22 +177,15 @@ def _tuned(prepared: Prepared, pool: Pool) -> Prepared:
 def _encoded(prepared: Prepared, pool: Pool) -> list[Cell]:
     """Encode what the cells need; those whose encoder fails are recorded as failed and left out."""
     todo = [cell for cell in prepared.cells if cell.to_run]
-    problems = encode_backbones(prepared.inputs.workspace, _backbones(todo), pool.workers)
+    with_features = [cell for cell in todo if cell.spec.uses_features]
+    problems = encode_backbones(prepared.inputs.workspace, [cell.spec.backbone for cell in with_features], pool.workers)
     for spec, problem in problems.items():
         log(f"cannot encode with {spec.audio} + {spec.text}: {problem}")
-    lost = {cell.run_id: problems[cell.spec.backbone] for cell in todo if _encoder_of(cell) in problems}
+    lost = {cell.run_id: problems[cell.spec.backbone] for cell in with_features if cell.spec.backbone in problems}
     digest = prepared.inputs.workspace.digest
     entries = [CellEntry(c.row, c.seed, None, lost[c.run_id], digest) for c in todo if c.run_id in lost]
     prepared.database.save_cells(prepared.file.name, entries)
     return [cell for cell in todo if cell.run_id not in lost]
-
-
-def _encoder_of(cell: Cell) -> BackboneSpec | None:
-    return cell.spec.backbone if cell.spec.uses_features else None
-
-
-def _backbones(cells: Iterable[Cell]) -> list[BackboneSpec]:
-    return [cell.spec.backbone for cell in cells if cell.spec.uses_features]
 
 
 class _CellJobs(Jobs):

@@ -1,10 +1,10 @@
 """What a cell will cost: on a CPU from the arithmetic of one epoch and from the runs that are stored, else measured."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,11 @@ class CostModel:
         speed = _matmul_speed()
         ratios: dict[str, list[float]] = {}
         for identity, details, seconds in database.recent_costs():
-            spec, shape = _spec(identity), _stored_shape(details)
-            if spec is not None and shape is not None:
-                ratio = seconds / _seconds(spec, shape, speed)
+            spec = _spec(identity)
+            if spec is not None and "num_train_clips" in details:
+                shape = Shape(details["num_train_clips"], details["frames"], details["tokens"])
                 for kind in _kinds(spec):
-                    ratios.setdefault(kind, []).append(ratio)
+                    ratios.setdefault(kind, []).append(seconds / _seconds(spec, shape, speed))
         return cls(workspace, speed, {kind: median(values) for kind, values in ratios.items()})
 
     def minutes(self, spec: RunSpec) -> float:
@@ -79,9 +79,8 @@ class CostModel:
         for spec in dict.fromkeys(spec.backbone for spec in specs if spec.uses_features):
             backbone = self.workspace.backbone(spec)
             arguments = (self.workspace.corpus, self.workspace.audio_digests, backbone, self.workspace.features)
-            for (kind, checkpoint), count in zip(
-                (("audio", backbone.audio), ("text", backbone.text)), missing(*arguments), strict=True
-            ):
+            clips, prompts = missing(*arguments)
+            for checkpoint, kind, count in ((backbone.audio, "audio", clips), (backbone.text, "text", prompts)):
                 macs = operations(checkpoint, kind) if count else 0  # type: ignore[arg-type]
                 if macs is None:
                     return None
@@ -166,12 +165,6 @@ def _spec(identity: dict[str, Any]) -> RunSpec | None:
         return None
 
 
-def _stored_shape(details: dict[str, Any]) -> Shape | None:
-    if "num_train_clips" not in details:
-        return None
-    return Shape(details["num_train_clips"], details["frames"], details["tokens"])
-
-
 def _unencoded_frames(spec: RunSpec, workspace: Workspace, clips: Sequence[int] | np.ndarray) -> int:
     if spec.model.audio_frames == "all":
         return 1500
@@ -186,14 +179,12 @@ def _device_speed(device: str, precision: str) -> float:
 
     size, dtype = 4096, torch.bfloat16 if precision == "bf16" else torch.float32
     left = torch.ones(size, size, dtype=dtype, device=device)
-    seconds = []
-    for _ in range(5):
-        getattr(torch, device).synchronize()
-        started = time.perf_counter()
+
+    def multiply() -> None:
         left @ left
         getattr(torch, device).synchronize()
-        seconds.append(time.perf_counter() - started)
-    return 2.0 * size**3 / min(seconds)
+
+    return 2.0 * size**3 / min(repeat(multiply, number=1, repeat=6))
 
 
 def _matmul_speed() -> float:
@@ -202,10 +193,5 @@ def _matmul_speed() -> float:
     The fastest of several: whatever else the machine does at the moment is not its speed.
     """
     a, b = np.ones((512, 512), np.float32), np.ones((512, 256), np.float32)
-    seconds = []
     with threadpool_limits(1):
-        for _ in range(20):
-            started = time.perf_counter()
-            a @ b
-            seconds.append(time.perf_counter() - started)
-    return 2 * 512 * 512 * 256 / min(seconds)
+        return 2 * 512 * 512 * 256 / min(repeat(lambda: a @ b, number=1, repeat=20))

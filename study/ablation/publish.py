@@ -8,7 +8,7 @@ from study.results import TableResults
 from study.store import Database
 from study.terminal import log
 from whisq_core.errors import InputError
-from whisq_core.files import read_regular, write_atomically
+from whisq_core.files import read_regular, sweep, write_atomically
 from whisq_core.metrics import brought
 from whisq_core.spec import digest
 
@@ -48,6 +48,7 @@ def publish(results: TableResults, database: Database, out: Path, command: str =
     from study.search import importance_figure, importances, largest_search
     from study.tables import judge_table, warning_of, write_tables
 
+    sweep(out)
     judgement = judge_table(results)
     files = write_tables(results, judgement, out)
     search = largest_search(database, results.file)

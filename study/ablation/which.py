@@ -47,10 +47,7 @@ def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
 def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
     """Give `inputs` the name and folder of the table that its cells belong to; returns what they share.
 
-    Raises
-    ------
-    InputError
-        When `--name` names a table under other conditions, or `--out` a folder with another table.
+    An `InputError` where `--name` names a table under other conditions, or `--out` a folder with another table.
     """
     file, database, now = inputs.file, inputs.database, conditions_now(inputs, pool)
     known = conditions(database)
@@ -68,13 +65,7 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
 
 
 def folder_of(name: str, given: Path | None, why: str = "") -> Path:
-    """The folder of a table.
-
-    Raises
-    ------
-    InputError
-        When another table lies there.
-    """
+    """The folder of a table; `InputError` where another table lies there."""
     out = output_folder(given, name)
     owner = owner_of(out)
     if owner not in (None, name):

@@ -4,6 +4,6 @@
 """
 
 from study.audit.check import Audit, audit
-from study.audit.placement import PlacedCell, Placement, place_row, why_not_comparable
+from study.audit.placement import place_row, why_not_comparable
 
-__all__ = ["Audit", "PlacedCell", "Placement", "audit", "place_row", "why_not_comparable"]
+__all__ = ["Audit", "audit", "place_row", "why_not_comparable"]

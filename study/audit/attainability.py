@@ -108,10 +108,8 @@ def true_ties(num_systems: int) -> list[Groups]:
 
 def fewest_runs(metric: RankMetric, printed: str, num_systems: int) -> int | None:
     """The smallest number of runs whose mean can print so, up to `MAX_RUNS`."""
-    for runs in range(1, MAX_RUNS + 1):
-        if attainability(metric, printed, num_systems, runs=runs).verdict != "not attainable":
-            return runs
-    return None
+    tried = ((runs, attainability(metric, printed, num_systems, runs=runs)) for runs in range(1, MAX_RUNS + 1))
+    return next((runs for runs, found in tried if found.verdict != "not attainable"), None)
 
 
 def described(ties: tuple[Groups, Groups]) -> str:

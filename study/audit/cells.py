@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 from study.audit.attainability import MIN_SYSTEMS, Attainability, RankMetric, attainability, described, fewest_runs
 from study.audit.table import TableLine, rank_statistic, statistic_of
@@ -22,63 +21,47 @@ _NOT_AUDITED = {
 
 @dataclass(frozen=True)
 class AuditedCell:
-    """A published number.
+    """A published number; a line of every format has these fields, None where there is nothing to say.
 
     `verdict` is `rounded`, `truncated`, `not attainable`, `not attainable by one run` (where the table does not say how
     many runs are behind it), `out of range` or `not audited`; `reason` says why not, or what would explain the number.
-    `low` and `high` are the 95 % interval of a correlation that `num_systems` systems alone leave open, else NaN.
+    `nearest_below`, `nearest_above` and `chance` are those of `Attainability`; `low` and `high` the 95 % interval of a
+    correlation that so few systems alone leave open.
     """
 
     row: str
     label: str
     metric: str
     printed: str
-    num_systems: int | None
+    systems: int | None
     runs: int | None
     verdict: str
     reason: str
-    attainability: Attainability | None
-    low: float
-    high: float
-
-    def line(self) -> dict[str, Any]:
-        """All of it as one line of a table; what is undefined is None."""
-        grid = self.attainability
-        return {
-            "row": self.row,
-            "label": self.label,
-            "metric": self.metric,
-            "printed": self.printed,
-            "systems": self.num_systems,
-            "runs": self.runs,
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "nearest_below": grid.below if grid else None,
-            "nearest_above": grid.above if grid else None,
-            "chance": grid.chance if grid else None,
-            "low": None if math.isnan(self.low) else self.low,
-            "high": None if math.isnan(self.high) else self.high,
-        }
+    nearest_below: float | None = None
+    nearest_above: float | None = None
+    chance: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def audited_cells(line: TableLine) -> Iterator[AuditedCell]:
     """Every printed number of one line."""
     for metric, printed in line.values.items():
         level, statistic = statistic_of(metric)
-        grid, low, high = None, math.nan, math.nan
+        numbers: dict[str, float | None] = {}
         verdict, reason = "not audited", _NOT_AUDITED.get(statistic, _NOT_AUDITED.get(level, _NOT_AUDITED["systems"]))
         if float(printed) < 0 if statistic == "mse" else abs(float(printed)) > 1:
             verdict, reason = "out of range", "an error is at least 0, a correlation lies between -1 and 1"
         elif level == "system" and statistic != "mse" and line.num_systems:
-            low, high = sampling_interval(statistic, float(printed), line.num_systems)
+            ends = sampling_interval(statistic, float(printed), line.num_systems)
+            numbers = dict(zip(("low", "high"), (None if math.isnan(end) else end for end in ends), strict=True))
             if ranked := rank_statistic(metric):
                 grid = attainability(ranked, printed, line.num_systems, line.ties, line.runs or 1)
+                numbers |= {"nearest_below": grid.below, "nearest_above": grid.above, "chance": grid.chance}
                 verdict, reason = grid.verdict, ""
                 if verdict == "not attainable":
                     verdict, reason = _explained(ranked, printed, line, grid)
-        yield AuditedCell(
-            line.id, line.label, metric, printed, line.num_systems, line.runs, verdict, reason, grid, low, high
-        )
+        yield AuditedCell(line.id, line.label, metric, printed, line.num_systems, line.runs, verdict, reason, **numbers)
 
 
 def _explained(statistic: RankMetric, printed: str, line: TableLine, grid: Attainability) -> tuple[str, str]:

@@ -1,7 +1,5 @@
 """`whisq-study audit`: what the printed numbers of a table can be, counted; what they mean is left to the reader."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +36,7 @@ class Audit:
         """One JSON object for scripts; undefined numbers are null."""
         found = {
             "title": self.title,
-            "cells": [cell.line() for cell in self.cells],
+            "cells": [vars(cell) for cell in self.cells],
             "fitting_systems": [vars(each) for each in self.fitting],
             "label_variances": [vars(each) for each in self.variances],
             "gains": [vars(each) for each in self.gains],
@@ -49,12 +47,10 @@ class Audit:
 
     def csv(self) -> str:
         """One line per printed number."""
-        rows = [cell.line() for cell in self.cells]
-        out = io.StringIO()
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
-        return out.getvalue()
+        import pandas as pd  # as long as all the rest of an audit
+
+        lines = pd.DataFrame(map(vars, self.cells), dtype=object)
+        return str(lines.map(inert).to_csv(index=False, lineterminator="\n"))
 
 
 def audit(table: Path | None = None, num_systems: int | None = None, runs: int | None = None) -> Audit:
@@ -84,10 +80,8 @@ def audit(table: Path | None = None, num_systems: int | None = None, runs: int |
     raise_all(mistakes)
     if table is None:
         title, number = "Table II of the WhisQ paper, and two other published rows on the same clips", num_systems
-        lines = (
-            TableLine(row.id, row.label, dict(row.values), number or NUM_SYSTEMS, runs=row.runs or runs)
-            for row in PUBLISHED.values()
-        )
+        rows = PUBLISHED.values()
+        lines = [TableLine(r.id, r.label, dict(r.values), number or NUM_SYSTEMS, runs=r.runs or runs) for r in rows]
         read = PublishedTable(tuple(lines))
     else:
         title, read = str(table), read_published_csv(table, num_systems, runs)

@@ -38,7 +38,8 @@ def place_row(
     placed = []
     for metric, printed in published.values.items():
         low, high = intervals.get(metric, (float("nan"), float("nan")))
-        if not _is_attainable(metric, printed):
+        ranked = rank_statistic(metric)  # only rank correlations over systems can be impossible
+        if ranked and attainability(ranked, printed, NUM_SYSTEMS).verdict == "not attainable":
             placement: Placement = "not attainable"
         else:
             placement = "not comparable" if not_comparable else place(printed, low, high)
@@ -53,12 +54,6 @@ def place(printed: str, low: float, high: float) -> Placement:
         return "no interval"
     smallest, largest = printed_range(printed)
     return "inside" if largest >= low and smallest <= high else "outside"
-
-
-def _is_attainable(metric: str, printed: str) -> bool:
-    """Whether one run can print a cell; only rank correlations at system level can be impossible."""
-    statistic = rank_statistic(metric)
-    return statistic is None or attainability(statistic, printed, NUM_SYSTEMS).verdict != "not attainable"
 
 
 def why_not_comparable(simulated: bool, split: str, num_systems: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from study.audit.attainability import MAX_TIES, MIN_SYSTEMS, RankMetric
 from whisq_core.errors import InputError, raise_all
@@ -100,8 +101,7 @@ def read_published_csv(path: Path, num_systems: int | None, runs: int | None) ->
         for line, cells in rows[1:]
         if len(cells) != len(header)
     ]
-    columns = {metric: _numbers(path, header[index], index, metric, whole) for index, metric in metrics.items()}
-    mistakes += [mistake for column in columns.values() for mistake in column.mistakes]
+    columns = {metric: _numbers(path, header[at], at, metric, whole, mistakes) for at, metric in metrics.items()}
     used = {*metrics, *(index for index in counts.values() if index is not None)}
     place = next((header.index(name) for name in _LABELS if name in header), 0)
     lines = []
@@ -152,16 +152,16 @@ def _metric(column: str) -> str | None:
     return f"{target or 'score'}.{_LEVELS[levels[0]]}.{_STATISTICS[statistics[0]]}"
 
 
-@dataclass(frozen=True)
-class _Numbers:
+class _Numbers(NamedTuple):
     texts: list[str]  # one for each line, empty where the cell is
     percent: bool
-    mistakes: list[str]
 
 
-def _numbers(path: Path, name: str, index: int, metric: str, rows: Iterable[tuple[int, list[str]]]) -> _Numbers:
+def _numbers(
+    path: Path, name: str, index: int, metric: str, rows: Iterable[tuple[int, list[str]]], mistakes: list[str]
+) -> _Numbers:
     """One column of printed numbers."""
-    texts, mistakes, percent = [], [], "%" in name
+    texts, percent = [], "%" in name
     for line, cells in rows:
         text = cells[index].strip()
         match = None if text.casefold() in _BLANK else _CELL.fullmatch(text)
@@ -173,7 +173,7 @@ def _numbers(path: Path, name: str, index: int, metric: str, rows: Iterable[tupl
     percent = correlation and (percent or any(abs(float(text)) > 2 for text in texts if text))
     if percent:
         texts = [f"{Decimal(text).scaleb(-2):f}" if text else "" for text in texts]
-    return _Numbers(texts, percent, mistakes)
+    return _Numbers(texts, percent)
 
 
 def _header_mistakes(path: Path, header: list[str], metrics: Iterable[str]) -> list[str]:

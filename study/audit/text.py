@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from study.audit.check import Audit
 
 _SHOWN = {"rounded": "attainable", "truncated": "attainable only when cut"}
+_CORRELATIONS = [("system", statistic) for statistic in ("lcc", "srcc", "ktau")]
 _VACUOUS = 0.95  # of random digits pass
 _MAX_DIGITS = 12  # float64 tells no more
 
@@ -46,20 +47,18 @@ def _runs(cells: Sequence[AuditedCell]) -> Iterator[str]:
 
 def _counts(cells: Sequence[AuditedCell]) -> Iterator[str]:
     """Which rank correlations can occur, and what it is worth that they do: how many random digits would pass."""
-    ranked = [cell for cell in cells if cell.attainability]
+    ranked = [(cell, cell.chance) for cell in cells if cell.chance is not None]
     if not ranked:
         return
-    systems = " or ".join(map(str, sorted({cell.num_systems or 0 for cell in ranked})))
-    verdicts = Counter(_SHOWN.get(cell.verdict, cell.verdict) for cell in ranked).most_common()
+    systems = " or ".join(map(str, sorted({cell.systems or 0 for cell, _ in ranked})))
+    verdicts = Counter(_SHOWN.get(cell.verdict, cell.verdict) for cell, _ in ranked).most_common()
     counted = ", ".join(f"{count} {verdict}" for verdict, count in verdicts)
     yield f"{len(ranked)} rank correlations over {systems} systems: {counted}."
-    chances = {}
-    for cell in ranked:
-        assert cell.attainability is not None
-        kind = (statistic_of(cell.metric)[1].upper(), _digits(cell), cell.num_systems, cell.runs or 1)
-        chances[kind] = cell.attainability.chance
-    by_chance = sum(cell.attainability.chance for cell in ranked if cell.attainability)
-    yield f"Of random digits {by_chance:.1f} would be attainable, for each kind of cell:"
+    chances = {
+        (statistic_of(cell.metric)[1].upper(), _digits(cell), cell.systems, cell.runs or 1): chance
+        for cell, chance in ranked
+    }
+    yield f"Of random digits {sum(chance for _, chance in ranked):.1f} would be attainable, for each kind of cell:"
     for (name, digits, num_systems, runs), chance in sorted(chances.items()):
         what = f"{name} of {digits} digits, {num_systems} systems" + (f", mean of {runs} runs" if runs > 1 else "")
         vacuous = ": a pass says nothing" if chance > _VACUOUS else ""
@@ -78,9 +77,9 @@ def _impossible(cells: Sequence[AuditedCell]) -> Iterator[str]:
 def _shared_ties(target: str, cells: Sequence[AuditedCell]) -> Iterator[str]:
     """Ties of the true ranking, which all rows share, with which more cells of a target could occur."""
     ranked = [
-        (statistic, cell.printed, cell.num_systems, cell.runs or 1)
+        (statistic, cell.printed, cell.systems, cell.runs or 1)
         for cell in cells
-        if cell.attainability and cell.num_systems and (statistic := rank_statistic(cell.metric))
+        if cell.chance is not None and cell.systems and (statistic := rank_statistic(cell.metric))
     ]
     fitting = {
         groups: [fits(statistic, printed, systems, groups, runs) for statistic, printed, systems, runs in ranked].count(
@@ -103,9 +102,8 @@ def _truncated(cells: Sequence[AuditedCell]) -> Iterator[str]:
 
 
 def _described(cell: AuditedCell) -> str:
-    grid, digits = cell.attainability, min(_MAX_DIGITS, _digits(cell) + 2)
-    assert grid is not None
-    nearest = f"{grid.below:.{digits}f} | {grid.above:.{digits}f}"
+    digits = min(_MAX_DIGITS, _digits(cell) + 2)
+    nearest = f"{cell.nearest_below:.{digits}f} | {cell.nearest_above:.{digits}f}"
     return f"{cell.label:<28} {title_of(cell.metric):<10} {cell.printed:>7}   nearest {nearest}"
 
 
@@ -151,12 +149,11 @@ def _column(column: str) -> str:
 
 def _intervals(cells: Iterable[AuditedCell]) -> Iterator[str]:
     """The 95 % interval of every correlation over systems."""
-    shown = [cell for cell in cells if cell.num_systems and statistic_of(cell.metric)[0] == "system"]
-    shown = [cell for cell in shown if statistic_of(cell.metric)[1] != "mse"]
+    shown = [cell for cell in cells if cell.systems and statistic_of(cell.metric) in _CORRELATIONS]
     if shown:
         yield "What so few systems leave open: 95 % intervals of the printed correlations (Bonett and Wright 2000)"
     for cell in shown:
-        interval = "undefined" if math.isnan(cell.low) else f"[{cell.low:.3f}, {cell.high:.3f}]"
+        interval = "undefined" if cell.low is None else f"[{cell.low:.3f}, {cell.high:.3f}]"
         verdict = _SHOWN.get(cell.verdict, "" if cell.verdict == "not audited" else cell.verdict)
         yield f"  {cell.label:<42} {title_of(cell.metric):<10} {cell.printed:>9}  {interval:<17} {verdict}".rstrip()
 

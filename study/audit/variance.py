@@ -40,8 +40,7 @@ class Gain:
 def label_variances(lines: Sequence[TableLine]) -> list[LabelVariance]:
     """One bound for each column that has an MSE and an LCC in two rows or more."""
     found = []
-    for column in _columns(lines):
-        pairs = [(line, *_pair(line, column)) for line in lines if _has(line, column)]
+    for column, pairs in _pairs(lines).items():
         if len(pairs) > 1:
             bound, row = min((_bound(mse, lcc), line.label) for line, mse, lcc in pairs)
             worse = [line.label for line, mse, _ in pairs if printed_range(mse)[0] > bound]
@@ -51,31 +50,24 @@ def label_variances(lines: Sequence[TableLine]) -> list[LabelVariance]:
 
 def gains(lines: Sequence[TableLine], variances: Sequence[LabelVariance]) -> Iterator[Gain]:
     """The first line against every other one that has a larger MSE."""
+    pairs = _pairs(lines)
     for known in variances:
-        if not _has(lines[0], known.column):
-            continue
-        mse, lcc = map(float, _pair(lines[0], known.column))
-        for line in lines[1:]:
-            if _has(line, known.column):
-                other_mse, other_lcc = map(float, _pair(line, known.column))
-                if (gain := other_mse - mse) > 0:
-                    most = max(0.0, (lcc**2 - other_lcc**2) * known.bound)
-                    yield Gain(known.column, lines[0].label, line.label, gain, min(1.0, most / gain))
+        (first, mse, lcc), *others = pairs[known.column]
+        for line, other_mse, other_lcc in others if first is lines[0] else ():
+            if (gain := float(other_mse) - float(mse)) > 0:
+                most = max(0.0, (float(lcc) ** 2 - float(other_lcc) ** 2) * known.bound)
+                yield Gain(known.column, first.label, line.label, gain, min(1.0, most / gain))
 
 
-def _columns(lines: Sequence[TableLine]) -> list[str]:
-    """What has an MSE and an LCC, such as `ta.system`, in the order of the table."""
-    names = dict.fromkeys(metric.rpartition(".")[0] for line in lines for metric in line.values)
-    return [name for name in names if any(_has(line, name) for line in lines)]
-
-
-def _has(line: TableLine, column: str) -> bool:
-    names = (f"{column}.mse", f"{column}.lcc")
-    return all(name in line.values for name in names) and abs(float(line.values[names[1]])) <= 1
-
-
-def _pair(line: TableLine, column: str) -> tuple[str, str]:
-    return line.values[f"{column}.mse"], line.values[f"{column}.lcc"]
+def _pairs(lines: Sequence[TableLine]) -> dict[str, list[tuple[TableLine, str, str]]]:
+    """For what has both, such as `ta.system`: each line with its MSE and LCC as printed, in the order of the table."""
+    found: dict[str, list[tuple[TableLine, str, str]]] = {}
+    for column in dict.fromkeys(metric.rpartition(".")[0] for line in lines for metric in line.values):
+        for line in lines:
+            mse, lcc = (line.values.get(f"{column}.{name}") for name in ("mse", "lcc"))
+            if mse is not None and lcc is not None and abs(float(lcc)) <= 1:
+                found.setdefault(column, []).append((line, mse, lcc))
+    return found
 
 
 def _bound(mse: str, lcc: str) -> float:

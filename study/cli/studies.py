@@ -60,11 +60,11 @@ def demo(
     Renders simulated clips and encodes them with real encoders from PyPI; nothing is fetched from a hub. The second
     time it takes seconds: everything that is there is used again.
     """
-    from study.demo import DemoRequest, demo
+    from study.demo import demo
     from study.engine import Pool
 
     with Pool(workers) as pool:
-        raise typer.Exit(demo(DemoRequest(out, audio, text), pool))
+        raise typer.Exit(demo(out, pool, audio, text))
 
 
 @app.command(rich_help_panel="Studies")

@@ -47,9 +47,9 @@ def doctor(
     from study.config import default_file
     from study.doctor import DoctorRequest, diagnose
 
-    diagnosis = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
-    show("\n".join(diagnosis.lines))
-    raise typer.Exit(0 if diagnosis.healthy else 1)
+    lines, healthy = diagnose(DoctorRequest(storage, features, out, default_file(file), data), fix=fix)
+    show("\n".join(lines))
+    raise typer.Exit(0 if healthy else 1)
 
 
 @app.command(rich_help_panel="Storage")

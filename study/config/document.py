@@ -102,10 +102,7 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
 def read_yaml(path: Path) -> Document:
     """Read one YAML document; what is wrong inside it is found in `Document.mistakes`.
 
-    Raises
-    ------
-    InputError
-        When nothing can be read: no such file, not UTF-8, not YAML, empty, of absurd size.
+    An `InputError` says that nothing can be read: no such file, not UTF-8, not YAML, empty, of absurd size.
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.composer.warn_double_anchors = False  # YAML allows them

@@ -7,30 +7,24 @@ from typing import Any, Literal
 
 import yaml
 
-from study.config.schema import Compare, Contrast
+from study.config.schema import Compare, Contrast, RowKeys, SectionKeys
 from study.config.search_space import PRIMARY_METRIC, Search
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.metrics import EXTRA, METRICS, brought
 from whisq_core.spec import RunSpec, differences, digest, nested, with_settings
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
+class Row(RowKeys):
+    """One row of the table: its keys, a point of a sweep as a row of its own, and what they mean.
 
     `settings` are the dotted settings over base, those of the rows it extends included; `spec` is the whole run at the
     row's first seed. `compared` says that a verdict on it was declared. `line` is where it stands in the file.
     """
 
-    id: str
-    label: str
+    seeds: tuple[int, ...]
     section: str
     settings: Mapping[str, Any]
-    extends: str | None
-    seeds: tuple[int, ...]
     spec: RunSpec
-    note: str | None
-    quoted: str | None
     compared: bool
     line: int
 
@@ -39,13 +33,9 @@ class Row:
         return self.spec.model_copy(update={"seed": seed})
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(SectionKeys):
     """A titled part of the table; rows of a `stand_in` section are outside every comparison."""
 
-    title: str
-    note: str | None
-    stand_in: bool
     rows: tuple[Row, ...]
 
 
@@ -118,13 +108,7 @@ class AblationFile:
         return digest(what), text
 
     def row(self, row_id: str) -> Row:
-        """The row with this id.
-
-        Raises
-        ------
-        InputError
-            When there is none.
-        """
+        """The row with this id; `InputError` where there is none."""
         found = {row.id: row for row in self.rows}
         if row_id not in found:
             raise InputError(f"{self.path}: unknown row '{row_id}'. {did_you_mean(row_id, found)}")
@@ -132,11 +116,12 @@ class AblationFile:
 
     def with_row_settings(self, settings: Mapping[str, Mapping[str, Any]]) -> "AblationFile":
         """This table with more dotted settings over some of its rows (by id): what a search chose for each of them."""
-        sections = tuple(
-            replace(section, rows=tuple(_over(row, settings.get(row.id, {})) for row in section.rows))
-            for section in self.sections
-        )
-        return replace(self, sections=sections)
+
+        def over(row: Row) -> Row:
+            return row.model_copy(update={"spec": with_settings(row.spec, settings.get(row.id, {}))})
+
+        sections = [each.model_copy(update={"rows": tuple(map(over, each.rows))}) for each in self.sections]
+        return replace(self, sections=tuple(sections))
 
     def cells(self, seeds: Collection[int] | None = None) -> Iterator[tuple[Row, int]]:
         """Every (row, seed), seed-major: a whole table exists after the first seed of each row.
@@ -159,7 +144,3 @@ def settings_yaml(settings: Mapping[str, Any]) -> str:
     """Dotted settings as the nested YAML of a file's `base`, which `--base` accepts; the seed is left out."""
     kept = nested({name: value for name, value in settings.items() if name != "seed"})
     return yaml.safe_dump(kept, sort_keys=False, default_flow_style=False, allow_unicode=True)
-
-
-def _over(row: Row, settings: Mapping[str, Any]) -> Row:
-    return replace(row, spec=with_settings(row.spec, settings)) if settings else row

@@ -26,12 +26,9 @@ def json_schema() -> dict[str, Any]:
     for section, where in run["properties"].items():
         reference = where.get("$ref") or next(iter(where.get("allOf", [{}]))).get("$ref")
         if reference:  # `seed` is not a section: the file's `seeds` give it
-            nested[section] = {
-                "$ref": reference,
-                "description": definitions[reference.rpartition("/")[2]]["description"],
-            }
-            fields = definitions[reference.rpartition("/")[2]]["properties"]
-            flat |= {f"{section}.{key}": _without_title(value) for key, value in fields.items()}
+            model = definitions[reference.rpartition("/")[2]]
+            nested[section] = {"$ref": reference, "description": model["description"]}
+            flat |= {f"{section}.{key}": _without_title(value) for key, value in model["properties"].items()}
     definitions["Settings"] = {"type": "object", "properties": nested | flat, "additionalProperties": False}
     levels = f"^({'|'.join(TARGETS)})\\.({'|'.join(LEVELS)})\\."
     own = {"enum": list(known_metrics())}
@@ -46,9 +43,8 @@ def json_schema() -> dict[str, Any]:
     base = schema["properties"]["base"]
     schema["properties"]["base"] = {"$ref": "#/$defs/Settings", "description": base["description"]}
     schema["$defs"] = dict(sorted(definitions.items()))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"} | {
-        key: value for key, value in schema.items() if key != "title"
-    }
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "whisq-study ablation file"}
+    return head | _without_title(schema)
 
 
 def _without_title(field: dict[str, Any]) -> dict[str, Any]:

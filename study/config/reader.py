@@ -142,19 +142,15 @@ class _Reader:
         row, compare, layer = self.places[place], self.compare, self.layers[place]
         seeds = row.seeds or self.keys.seeds
         spec = layer.spec or RunSpec()  # of a wrong row, which is reported and never returned
-        return Row(
-            id=row.id,
-            label=row.label,
-            section=self.keys.sections[int(place[1])].title,
-            settings=layer.settings,
-            extends=row.extends,
-            seeds=seeds,
-            spec=spec.model_copy(update={"seed": seeds[0]}),
-            note=row.note,
-            quoted=row.quoted,
-            compared=compare is not None and row.id in compare.rows,
-            line=self.document.line_of(place),
-        )
+        meaning = {
+            "seeds": seeds,
+            "section": self.keys.sections[int(place[1])].title,
+            "settings": layer.settings,
+            "spec": spec.model_copy(update={"seed": seeds[0]}),
+            "compared": compare is not None and row.id in compare.rows,
+            "line": self.document.line_of(place),
+        }
+        return Row.model_construct(**{**dict(row), **meaning})
 
     def _check_names(self) -> None:
         keys, by_id = self.keys, {row.id: row for row in reversed(self.rows.values())}
@@ -177,7 +173,9 @@ class _Reader:
         keys = self.keys
         assert self.base is not None, "base is right"
         sections = tuple(
-            Section(section.title, section.note, section.stand_in, self._rows_of(number))
+            Section.model_construct(
+                **{**dict(section), "rows": tuple(row for place, row in self.rows.items() if place[1] == number)}
+            )
             for number, section in enumerate(keys.sections)
         )
         return AblationFile(
@@ -194,9 +192,6 @@ class _Reader:
             search=keys.search,
             warnings=tuple(self._warnings()),
         )
-
-    def _rows_of(self, number: int) -> tuple[Row, ...]:
-        return tuple(row for place, row in self.rows.items() if place[1] == number)
 
     def _name(self) -> str:
         """The table's name; tuned rows make another table than shared settings do, and both may be kept."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from whisq_core.errors import did_you_mean
 from whisq_core.metrics import known_metrics, unknown_metric
-from whisq_core.spec import SETTINGS, RunSpec, kind, searchable, setting_mistakes
+from whisq_core.spec import SETTINGS, RunSpec, kind, searchable, try_settings
 
 PRIMARY_METRIC = "ta.utterance.srcc"
 
@@ -57,12 +57,8 @@ DEFAULT_SPACE: dict[str, Range] = {
 }
 
 
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _only_one(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+_ONE_OR_MANY = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+_ONLY_ONE = BeforeValidator(lambda value: value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
 class Search(BaseModel):
@@ -74,10 +70,10 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    objective: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = Field(
+    objective: Annotated[tuple[str, ...], _ONE_OR_MANY] = Field(
         default=(PRIMARY_METRIC,), min_length=1, description="the metric that is searched for, or several: their mean"
     )
-    score: Annotated[Literal["inner", "dev"], BeforeValidator(_only_one)] = Field(
+    score: Annotated[Literal["inner", "dev"], _ONLY_ONE] = Field(
         default="inner", alias="data.score", description="the split that judges a trial: a part of train, or dev"
     )
     sampler: Literal["tpe", "random", "gp"] = Field(default="tpe", description="how trials are proposed")
@@ -102,10 +98,11 @@ class Search(BaseModel):
 
 def search_mistakes(search: Search, base: RunSpec) -> list[tuple[tuple[str, ...], str]]:
     """Everything that is wrong with `search` for rows over `base`: (place inside `search:`, what and what to do)."""
-    mistakes = [unknown_metric(name) for name in search.objective if name not in known_metrics()]
+    place = ("objective",)
+    found: list[tuple[tuple[str, ...], str]]
+    found = [(place, unknown_metric(name)) for name in search.objective if name not in known_metrics()]
     if len(set(search.objective)) < len(search.objective):
-        mistakes.append("a metric is duplicated. Name each once.")
-    found: list[tuple[tuple[str, ...], str]] = [(("objective",), text) for text in mistakes]
+        found.append((place, "a metric is duplicated. Name each once."))
     for name, where in search.space.items():
         found += [(("space", name), text) for text in _range_mistakes(name, where, base)]
     return found
@@ -119,7 +116,7 @@ def _range_mistakes(name: str, where: Range, base: RunSpec) -> list[str]:
     if mistake := _kind_mistake(name, where):
         return [f"'{name}'{mistake}"]
     tried = where.choices or ((where.low, where.high) if where.low is not None else ())
-    return list(dict.fromkeys(text for value in tried for _, text in setting_mistakes(base, {name: value})))
+    return list(dict.fromkeys(text for value in tried for _, text in try_settings(base, {name: value})[1]))
 
 
 def _kind_mistake(name: str, where: Range) -> str:

@@ -29,10 +29,7 @@ def parse_seeds(text: str, where: str) -> tuple[int, ...]:
 def expand_seeds(value: Any) -> tuple[int, ...]:
     """Seeds from a number, a range ``0-9`` or a list of both, in the order given.
 
-    Raises
-    ------
-    ValueError
-        With words, for anything else, a duplicated seed, or none at all.
+    A `ValueError` says what is wrong: anything else, a duplicated seed, or none at all.
     """
     seeds: list[int] = []
     for part in value if isinstance(value, list | tuple) else [value]:

@@ -7,7 +7,7 @@ from study.dashboard.annotate import annotate
 from study.dashboard.artifacts import attach_files, attach_run, shown_metrics
 from study.dashboard.server import MIN_TRIALS, serve
 from study.dashboard.storage import open_storage, open_study, retried
-from study.dashboard.table import remove_study, remove_trials, show_table
+from study.dashboard.table import remove_study, show_table
 
 __all__ = [
     "MIN_TRIALS",
@@ -17,7 +17,6 @@ __all__ = [
     "open_storage",
     "open_study",
     "remove_study",
-    "remove_trials",
     "retried",
     "serve",
     "show_table",

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -38,34 +39,31 @@ def attach_run(
 
     A file that is attached already is written again: the process may have ended before it was complete.
     """
-    folder = artifact_folder(url)
-    attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(trial, storage=storage)}
-    store = FileSystemArtifactStore(folder)
-    with tempfile.TemporaryDirectory() as temporary:
-        for name, text in _files(run, clips).items():
-            if name in attached:
-                write_atomically(folder / attached[name], [text.encode()])
-                continue
-            path = Path(temporary) / name
-            path.write_text(text, encoding="utf-8")
-            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, storage=storage)
+    _attach(trial, {name: text.encode() for name, text in _files(run, clips).items()}, url, storage)
 
 
 def attach_files(database: Database, study_name: str, paths: Sequence[Path]) -> None:
     """Attach files to a study by their names, in place of those that an earlier call has attached."""
-    storage, folder = open_storage(database), artifact_folder(database.url)
+    storage, contents = open_storage(database), {path.name: path.read_bytes() for path in paths}
+    study = retried(partial(optuna.load_study, study_name=study_name, storage=storage))
+    retried(partial(_attach, study, contents, database.url, storage))
 
-    def attach() -> None:
-        study = optuna.load_study(study_name=study_name, storage=storage)
-        attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
-        for path in paths:
-            if path.name in attached:
-                write_atomically(folder / attached[path.name], [path.read_bytes()])
-            else:
-                store = FileSystemArtifactStore(folder)
-                upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)
 
-    retried(attach)
+def _attach(
+    owner: optuna.Trial | FrozenTrial | optuna.Study, contents: Mapping[str, bytes], url: str,
+    storage: BaseStorage | None,
+) -> None:  # fmt: skip
+    folder = artifact_folder(url)
+    attached = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(owner, storage=storage)}
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, content in contents.items():
+            if name in attached:
+                write_atomically(folder / attached[name], [content])
+                continue
+            path = Path(temporary) / name
+            path.write_bytes(content)
+            store = FileSystemArtifactStore(folder)
+            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=owner, storage=storage)
 
 
 def remove_files(owner: FrozenTrial | optuna.Study, url: str, storage: BaseStorage) -> None:

@@ -116,33 +116,23 @@ def _superseded(trial: FrozenTrial, results: TableResults, columns: Columns) -> 
     )
 
 
-def remove_study(database: Database, name: str) -> None:
-    """Remove the study of a table or search with all its files; nothing happens where there is none."""
+def remove_study(database: Database, name: str, row: str | None = None) -> None:
+    """Remove the study of a table or search, or of a table the trials of one row, with their files, where it is."""
     storage = open_storage(database)
 
     def remove() -> None:
-        if name in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name=name, storage=storage)
-            remove_files(study, database.url, storage)
-            for trial in study.get_trials(deepcopy=False):
+        if name not in optuna.get_all_study_names(storage):
+            return
+        study = optuna.load_study(study_name=name, storage=storage)
+        stays = {trial.number: row is not None and _key(trial)[0] != row for trial in study.get_trials(deepcopy=False)}
+        for trial in study.get_trials(deepcopy=False):
+            if not stays[trial.number]:
                 remove_files(trial, database.url, storage)
+        if row is not None:
+            rebuilt(study, storage, database.url, [trial for trial in study.get_trials() if stays[trial.number]])
+        else:
+            remove_files(study, database.url, storage)
             optuna.delete_study(study_name=name, storage=storage)
-
-    retried(remove)
-
-
-def remove_trials(database: Database, name: str, row: str) -> None:
-    """Remove the trials of one row from the study of a table, with their files."""
-    storage = open_storage(database)
-
-    def remove() -> None:
-        if name in optuna.get_all_study_names(storage):
-            study = optuna.load_study(study_name=name, storage=storage)
-            trials = study.get_trials()
-            for trial in trials:
-                if _key(trial)[0] == row:
-                    remove_files(trial, database.url, storage)
-            rebuilt(study, storage, database.url, [trial for trial in trials if _key(trial)[0] != row])
 
     retried(remove)
 

@@ -5,6 +5,6 @@ corpus alone.
 """
 
 from study.demo.corpus import write_demo_corpus
-from study.demo.run import DEMO_FILE, DemoRequest, demo
+from study.demo.run import DEMO_FILE, demo
 
-__all__ = ["DEMO_FILE", "DemoRequest", "demo", "write_demo_corpus"]
+__all__ = ["DEMO_FILE", "demo", "write_demo_corpus"]

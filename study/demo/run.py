@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +24,14 @@ SEARCH_TRIALS = 8
 SEARCH_ROW = "vanilla"  # the cheapest row that has all four settings
 
 
-@dataclass(frozen=True)
-class DemoRequest:
-    """What the command line of `demo` says; `audio` and `text` replace the encoders of demo.yaml."""
-
-    out: Path
-    audio: str | None = None
-    text: str | None = None
-
-
-def demo(request: DemoRequest, pool: Pool) -> int:
-    """Run the whole demonstration and return its exit status."""
-    out, storage = request.out, f"sqlite:///{request.out / 'whisq.db'}"
+def demo(out: Path, pool: Pool, audio: str | None = None, text: str | None = None) -> int:
+    """Run the whole demonstration and return its exit status; `audio` and `text` replace the encoders of demo.yaml."""
+    storage = f"sqlite:///{out / 'whisq.db'}"
+    given = {kind: name for kind, name in (("audio", audio), ("text", text)) if name is not None}
     make_folder(out)
     with item_progress("render the demo corpus") as move:
         write_demo_corpus(out / "corpus", lambda done, total: move(done, total, ""))
-    sources = Sources(_file(request), out / "corpus", out / "features", storage, out)
+    sources = Sources(_file(out, given), out / "corpus", out / "features", storage, out)
     prepared = ablation.prepare(ablation.AblateRequest(sources), pool)
     to_run = sum(cell.to_run for cell in prepared.cells)
     log(f"table {prepared.file.name}: {to_run} of {len(prepared.cells)} cells to run")
@@ -49,7 +41,7 @@ def demo(request: DemoRequest, pool: Pool) -> int:
     write_atomically(out / "audit.csv", [published.csv().encode()])
     log(optimize(OptimizeRequest(sources, SEARCH_ROW, SEARCH_TRIALS), pool).summary)
     print((out / "table.md").read_text(encoding="utf-8"))
-    if request.audio is None and request.text is None:
+    if not given:
         log("\n".join(compared(out)))
     print(f"report   {out / 'report.html'}\ndatabase {storage}\n\nnext:\n{next_commands(storage)}")
     return status
@@ -59,9 +51,8 @@ def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
     """Whether the numbers in `out` are those of the reference that is kept with the program, a line for each table."""
     lines = []
     for path in sorted(reference.glob("*.csv")):
-        ours, theirs = (
-            pd.read_csv(folder / path.name, dtype=str, keep_default_na=False) for folder in (out, reference)
-        )
+        files = (folder / path.name for folder in (out, reference))
+        ours, theirs = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in files)
         if ours.equals(theirs):
             lines.append(f"{path.name}: equals the reference")
         elif ours.shape != theirs.shape or list(ours) != list(theirs):
@@ -70,13 +61,10 @@ def compared(out: Path, reference: Path = REFERENCE) -> list[str]:
             differs = (ours != theirs).to_numpy()
             numbers = [frame.apply(pd.to_numeric, errors="coerce").to_numpy(float) for frame in (ours, theirs)]
             largest = np.nanmax(np.abs(numbers[0] - numbers[1]), initial=0.0)
-            columns = ", ".join(
-                name for name in ("verdict", "reason") if name in ours and (ours[name] != theirs[name]).any()
-            )
-            words = f"; also in: {columns}" if columns else ""
+            texts = [name for name in ("verdict", "reason") if name in ours and (ours[name] != theirs[name]).any()]
             lines.append(
                 f"{path.name}: {differs.sum()} of {differs.size} cells differ from the reference in {reference}, "
-                f"numbers by at most {largest:.3g}{words}"
+                f"numbers by at most {largest:.3g}{'; also in: ' if texts else ''}{', '.join(texts)}"
             )
     return lines
 
@@ -91,15 +79,14 @@ def next_commands(storage: str) -> str:
     return "\n".join(lines)
 
 
-def _file(request: DemoRequest) -> Path:
+def _file(out: Path, given: Mapping[str, str]) -> Path:
     """demo.yaml, or a copy of it with other encoders; a copy to try things with lies in the output folder."""
-    path = request.out / "demo.yaml"
-    if request.audio is None and request.text is None:
+    path = out / "demo.yaml"
+    if not given:
         if not path.exists():
             write_atomically(path, [DEMO_FILE.read_bytes()])
         return DEMO_FILE
     content = yaml.safe_load(DEMO_FILE.read_text(encoding="utf-8"))
-    given = {"audio": request.audio, "text": request.text}
-    content["base"]["backbone"] |= {kind: name for kind, name in given.items() if name is not None}
+    content["base"]["backbone"] |= given
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path

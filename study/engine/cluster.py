@@ -208,7 +208,7 @@ def _compute(task: Task, data: Path, features: Path, topic: str, key: str, versi
     check_versions(str(worker.name), versions)
     is_local = isinstance(worker.name, int)  # those of a running cluster have been given a GPU, and log as they like
     if is_local:
-        logging.disable(logging.ERROR)  # where memory runs out: what it means for a task is told as its failure
+        logging.disable(logging.CRITICAL)  # where memory runs out: what it means for a task is told as its failure
 
     def show(event: Event) -> None:
         nonlocal shown

@@ -106,8 +106,7 @@ def _mean_curve(curves: list[list[dict[str, float]]]) -> list[dict[str, float]]:
 def score(clip_indices: np.ndarray, predicted: np.ndarray, workspace: Workspace, spec: RunSpec) -> Scored:
     """Predictions on some clips of the corpus, with our metrics."""
     systems = workspace.systems[clip_indices].tolist()
-    published = system_truth(workspace.corpus, spec.data.system_truth, systems)
-    metrics = evaluate(predicted, workspace.labels[clip_indices], systems, published)
+    metrics = evaluate(predicted, workspace.labels[clip_indices], systems, _published(workspace, spec, systems))
     return Scored(np.asarray(clip_indices), predicted, metrics)
 
 
@@ -115,8 +114,13 @@ def metrics_of(scored: Scored, names: Sequence[str], workspace: Workspace, spec:
     """The stored metrics and those of these `names`, by the labels and the convention of a run."""
     if scored.metrics.keys() >= set(names):
         return scored.metrics
-    truth = system_truth(workspace.corpus, spec.data.system_truth, workspace.systems[scored.clip_indices].tolist())
+    truth = _published(workspace, spec, workspace.systems[scored.clip_indices].tolist())
     return scored.measured(names, workspace.corpus.clips, truth)
+
+
+def _published(workspace: Workspace, spec: RunSpec, systems: Sequence[str]) -> dict[str, tuple[float, float]] | None:
+    corpus = workspace.corpus
+    return system_truth(corpus.name, corpus.system_mos, spec.data.system_truth, systems)
 
 
 def _control(spec: RunSpec, workspace: Workspace, parts: Split) -> dict[str, np.ndarray]:

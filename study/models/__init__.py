@@ -4,18 +4,9 @@
 """
 
 from study.models.card import finish_models
-from study.models.clips import Clips, clips_of
+from study.models.clips import clips_of
 from study.models.folders import is_saved, model_folder, unsaved
 from study.models.model import Model
 from study.models.output import write_predictions
 
-__all__ = [
-    "Clips",
-    "Model",
-    "clips_of",
-    "finish_models",
-    "is_saved",
-    "model_folder",
-    "unsaved",
-    "write_predictions",
-]
+__all__ = ["Model", "clips_of", "finish_models", "is_saved", "model_folder", "unsaved", "write_predictions"]

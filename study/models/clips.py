@@ -1,14 +1,13 @@
 """Which clips and prompts are to be predicted: sound files, folders of them, or a CSV."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from study.columns import find_columns
-from whisq_core.corpus import Corpus, decode_lines, read_bytes, read_records
+from whisq_core.corpus import Corpus, read_table
 from whisq_core.errors import InputError, raise_all
 
 SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
@@ -18,38 +17,8 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Sound files, as they were named, and the prompt of each."""
-
-    names: tuple[str, ...]
-    paths: tuple[Path, ...]
-    prompts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, part: slice) -> "Clips":
-        return Clips(self.names[part], self.paths[part], self.prompts[part])
-
-    def corpus(self) -> Corpus:
-        """The clips as a corpus without labels."""
-        clips = pd.DataFrame(
-            {
-                "utterance": self.names,
-                "system": "",
-                "prompt": self.prompts,
-                "audio": [str(path) for path in self.paths],
-                "omq": np.nan,
-                "ta": np.nan,
-                "split": "eval",
-            }
-        )
-        return Corpus("clips to predict", clips, None, simulated=False)
-
-
-def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) -> Clips:
-    """Gather clips and prompts.
+def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) -> Corpus:
+    """Gather clips and prompts: a corpus without labels, whose utterances are the sound files as they were named.
 
     Parameters
     ----------
@@ -78,8 +47,10 @@ def clips_of(audio: Sequence[str | Path], prompt: str | Sequence[str] | None) ->
     raise_all(mistakes)
     if not found:
         raise InputError("no clip to predict. Give sound files, a folder of them, or a CSV with audio and prompt.")
-    prompts = _prompts(found, prompt)
-    return Clips(tuple(name for name, _, _ in found), tuple(path for _, path, _ in found), prompts)
+    names, paths, _ = zip(*found, strict=True)
+    columns = {"utterance": names, "system": "", "prompt": _prompts(found, prompt), "audio": list(map(str, paths))}
+    clips = pd.DataFrame({**columns, "omq": np.nan, "ta": np.nan, "split": "eval"})
+    return Corpus("clips to predict", clips, None, simulated=False)
 
 
 def _prompts(found: Sequence[tuple[str, Path, str | None]], prompt: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -103,21 +74,16 @@ def _prompts(found: Sequence[tuple[str, Path, str | None]], prompt: str | Sequen
 def _listed(path: Path, mistakes: list[str]) -> list[tuple[str, Path, str | None]]:
     """The clips of a CSV: name as written, path, prompt (None where the CSV has no such column)."""
     before = len(mistakes)
-    records = list(read_records(decode_lines(read_bytes(path, mistakes) or b"", path, mistakes), mistakes))
+    header, lines = read_table(path, mistakes)
     if len(mistakes) > before:
         return []
-    header = [name.strip() for name in records[0][1]] if records else []
     columns = find_columns(f"{path}:1", header, _COLUMNS)
     if "audio" not in columns:
         mistakes.append(f"{path}:1: found the header '{','.join(header)}', allowed: audio and prompt. Add audio.")
         return []
-    audio, prompt = header.index(columns["audio"]), header.index(columns["prompt"]) if "prompt" in columns else None
     found: list[tuple[str, Path, str | None]] = []
-    for where, fields in records[1:]:
-        if len(fields) != len(header):
-            mistakes.append(f"{where}: found {len(fields)} fields, allowed: {len(header)}, as the header.")
-            continue
-        name, text = fields[audio].strip(), None if prompt is None else fields[prompt].strip()
+    for where, cells in lines:
+        name, text = cells[columns["audio"]], cells[columns["prompt"]] if "prompt" in columns else None
         if not name or text == "":
             mistakes.append(f"{where}: found no {'prompt' if name else 'audio'}, allowed: a text that is not empty.")
         found.append((name, path.parent / name, text))

@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from study.results import TableResults
 from whisq_core.errors import InputError, did_you_mean
@@ -23,21 +22,18 @@ def model_folder(out: Path, row: str, seed: int) -> Path:
 
 def is_saved(out: Path, row: str, seed: int, run_id: str | None) -> bool:
     """Whether the model of this very run is there and whole."""
-    return run_id is not None and _run_of(model_folder(out, row, seed)) == run_id
-
-
-def _run_of(folder: Path) -> Any:
+    folder = model_folder(out, row, seed)
     try:
         config = json.loads(read_regular(folder / _CONFIG))
     except (OSError, ValueError, RecursionError):
-        return None
-    return config.get("run_id") if isinstance(config, dict) and (folder / _WEIGHTS).is_file() else None
+        return False
+    whole = isinstance(config, dict) and (folder / _WEIGHTS).is_file()
+    return whole and run_id is not None and config.get("run_id") == run_id
 
 
 def saved_cells(results: TableResults, out: Path) -> Iterator[tuple[str, int, Path]]:
     """Row, seed and folder of each finished cell whose model is there; twins of a saved run get a copy of it."""
-    done = results.cells[results.cells["state"] == "done"]
-    cells = list(zip(done["row"], done["seed"], done["run_id"], strict=True))
+    cells = _done(results)
     saved = {run_id: model_folder(out, row, seed) for row, seed, run_id in cells if is_saved(out, row, seed, run_id)}
     for row, seed, run_id in cells:
         folder = model_folder(out, row, seed)
@@ -47,13 +43,17 @@ def saved_cells(results: TableResults, out: Path) -> Iterator[tuple[str, int, Pa
             yield row, seed, folder
 
 
+def _done(results: TableResults) -> list[tuple[str, int, str]]:
+    done = results.cells[results.cells["state"] == "done"]
+    return list(zip(done["row"], done["seed"], done["run_id"], strict=True))
+
+
 def unsaved(results: TableResults, out: Path, wanted: Collection[tuple[str, int]]) -> list[str]:
     """One line for each trained cell of `wanted` whose model is not there."""
-    done = results.cells[results.cells["state"] == "done"]
     return [
         f"{row} seed {seed}: no model in {model_folder(out, row, seed)}; a worker of another machine may have written "
         "it there, or the lines above say why"
-        for row, seed, run_id in zip(done["row"], done["seed"], done["run_id"], strict=True)
+        for row, seed, run_id in _done(results)
         if (row, seed) in wanted and results.file.row(row).spec.uses_features and not is_saved(out, row, seed, run_id)
     ]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from study.models.clips import Clips, clips_of
+from study.models.clips import clips_of
 from study.models.folders import find_models
-from whisq_core.corpus import check_audio_files
+from whisq_core.corpus import Corpus, check_audio_files
 from whisq_core.encoders import Backbone, Progress, encode, open_dataset, resolve_backbone
 from whisq_core.errors import InputError, raise_all
 
@@ -102,24 +102,25 @@ class Model:
 
     def batches(
         self,
-        clips: Clips,
+        clips: Corpus,
         features: Path | None = None,
         workers: int = 1,
         move: Callable[[int, int, str], None] = lambda done, total, text: None,
     ) -> Iterator[pd.DataFrame]:
         """`predict`, batch by batch; what can be wrong with clips is found before the first. `move` shows progress."""
         with TemporaryDirectory(prefix="whisq-predict-") if features is None else nullcontext(str(features)) as root:
-            digests = check_audio_files(clips.corpus(), Path(root) / "cache" / "audio.json")
-            backbone = self._backbone(Path(root) / "cache")
-            for start in range(0, len(clips), BATCH):
+            digests = check_audio_files(clips, Path(root) / "cache" / "audio.json")
+            backbone, total = self._backbone(Path(root) / "cache"), len(clips.clips)
+            for start in range(0, total, BATCH):
                 part = slice(start, start + BATCH)
 
                 def show(now: Progress, before: int = start) -> None:
                     if now.kind == "audio":
-                        move(before + now.done, len(clips), f"{now.rate:.1f}/s")
+                        move(before + now.done, total, f"{now.rate:.1f}/s")
 
                 with TemporaryDirectory(dir=root) if features is None else nullcontext(root) as store:
-                    yield self._predicted(clips[part], digests[part], backbone, Path(store), workers, show)
+                    some = replace(clips, clips=clips.clips.iloc[part])
+                    yield self._predicted(some, digests[part], backbone, Path(store), workers, show)
 
     def _backbone(self, cache: Path) -> Backbone:
         """The encoders, checked to be those of the training."""
@@ -144,7 +145,7 @@ class Model:
 
     def _predicted(
         self,
-        clips: Clips,
+        corpus: Corpus,
         digests: np.ndarray,
         backbone: Backbone,
         root: Path,
@@ -153,12 +154,12 @@ class Model:
     ) -> pd.DataFrame:
         from whisq_core.training import predict
 
-        corpus = clips.corpus()
         encode(corpus, digests, backbone, root, workers=workers, progress=show)
-        data = open_dataset(corpus, digests, backbone, root, np.arange(len(clips)))
+        data = open_dataset(corpus, digests, backbone, root, np.arange(len(digests)))
         values = np.stack([predict(network, data) for network in self.networks])
         omq, ta = values.mean(axis=0).T
-        frame = pd.DataFrame({"audio": clips.names, "prompt": clips.prompts, "omq": omq, "ta": ta})
+        names, prompts = corpus.clips["utterance"].tolist(), corpus.clips["prompt"].tolist()
+        frame = pd.DataFrame({"audio": names, "prompt": prompts, "omq": omq, "ta": ta})
         if len(values) > 1:
             frame[["omq_sd", "ta_sd"]] = values.std(axis=0, ddof=1)
             frame["seeds"] = len(values)

@@ -1,7 +1,7 @@
 """What a table says, in one sentence: which of the declared rows are better, worse, equivalent or inconclusive."""
 
 from study.judgement import Judgement
-from study.tables import TableFrame, TableRow
+from study.tables import TableFrame
 from whisq_core.metrics import title
 
 _SAID = {  # of one row, of several
@@ -31,17 +31,13 @@ def _verdicts(frame: TableFrame, judgement: Judgement) -> str:
     compared = [rows[row] for row in judgement.compared if row in rows]
     if not compared or frame.reference is None:
         return "No comparison was declared: the table shows numbers without verdicts"
+    verdicts = [(row, "exploratory" if row.changed else row.decision.verdict) for row in compared if row.decision]
     parts = []
     for word, (one, several) in _SAID.items():
-        labels = [row.label for row in compared if word == _word(row)]
+        labels = [row.label for row, verdict in verdicts if word == verdict]
         if labels:
             said = (one if len(labels) == 1 else several).format(margin=judgement.margin)
             parts.append(f"{len(labels)} {said} ({', '.join(labels)})")
     listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
     number = f"{len(compared)} row{'s' if len(compared) > 1 else ''}"
     return f"Of {number} compared with {frame.reference.label} on {title(frame.metric)}, {listed}"
-
-
-def _word(row: TableRow) -> str:
-    assert row.decision is not None
-    return "exploratory" if row.changed else row.decision.verdict

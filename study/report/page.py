@@ -31,11 +31,7 @@ CAPTIONS = {
     "systems": "Errors by system",
 }
 _BESIDE = {"table.csv": "CSV", "table_long.csv": "CSV by seed", "table.tex": "LaTeX", "table.md": "Markdown"}
-_SYMBOLS = {
-    "inside": ("●", "inside"),
-    "outside": ("○", "outside"),
-    "not attainable": ("✕", "impossible"),
-}
+_SYMBOLS = {"inside": ("●", "inside"), "outside": ("○", "outside"), "not attainable": ("✕", "impossible")}
 
 
 def figures(results: TableResults, judgement: Judgement | None) -> dict[str, "Figure"]:
@@ -100,7 +96,8 @@ def write_report(
     placed, note = _published(results, frame)
     verdict_table, *metric_tables = map(Markup, html_tables(frame, placed))
     shown = figures(results, judgement) if drawn is None else drawn
-    page = _environment().get_template("report.html.jinja").render(
+    pages = Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
+    page = pages.get_template("report.html.jinja").render(
         frame=frame,
         listed=lambda heading, texts: Markup(listed(heading, texts)),
         style=Markup(STYLE),
@@ -120,10 +117,6 @@ def write_report(
     path = out / FILE_NAME
     write_atomically(path, [page.encode()])
     return path
-
-
-def _environment() -> Environment:
-    return Environment(loader=PackageLoader("study.report", "."), autoescape=True, undefined=StrictUndefined)
 
 
 def _inline(figure: "Figure") -> Markup:

@@ -86,7 +86,7 @@ def score_file(predictions: Path, data: Path, split: str, system_truth: _Convent
         duplicated, or names a clip that is not in the split, and every clip without a line.
     """
     corpus, clips = labelled_clips(data, split)
-    truth_table = corpora.system_truth(corpus, system_truth, clips["system"])
+    truth_table = corpora.system_truth(corpus.name, corpus.system_mos, system_truth, clips["system"])
     predicted = match(predictions, clips, split)
     values = evaluate(predicted, clips[["omq", "ta"]].to_numpy(np.float64), list(clips["system"]), truth_table)
     num_systems = clips["system"].nunique()

@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,7 +150,7 @@ def plan_search(
         raise InputError(f"{where}: seed {reserved[0]} is one of those that searches use. Give the table other seeds.")
     data = row.spec.data.model_copy(update={"score": (search.score,), "folds": None})
     spec = pool.resolved(row.spec.model_copy(update={"data": data, "seed": TRIAL_SEED}))
-    check_splits(file, [replace(row, spec=spec)], workspace)
+    check_splits(file, [row.model_copy(update={"spec": spec})], workspace)
     return SearchPlan(name or f"{file.name}-{row.id}", file.name, row, spec, search, seed, identify(spec, workspace))
 
 

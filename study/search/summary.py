@@ -57,17 +57,12 @@ def write_best(result: SearchResult, folder: Path) -> Path | None:
 
 
 def best_yaml(result: SearchResult) -> str:
-    """The winner's settings, ready for `--base`; comments say where they come from.
-
-    The caller has made sure that there is a winner.
-    """
+    """The winner's settings, ready for `--base`; comments say where they come from."""
     assert result.winner is not None, "without a winner there is no best.yaml"
-    name, comments = (
-        f"Search '{result.plan.name}', row '{result.plan.row.id}'",
-        [*_candidates(result), *_warnings(result)],
-    )
-    comments = [f"{name}, trial {result.winner.number} of {result.num_trials}; {_objective(result.plan)}", *comments]
-    return "".join(f"# {line}\n" for line in comments) + settings_yaml(result.winner.settings)
+    name = f"Search '{result.plan.name}', row '{result.plan.row.id}'"
+    origin = f"{name}, trial {result.winner.number} of {result.num_trials}; {_objective(result.plan)}"
+    comments = "".join(f"# {line}\n" for line in (origin, *_candidates(result), *_warnings(result)))
+    return comments + settings_yaml(result.winner.settings)
 
 
 def trials_frame(result: SearchResult) -> pd.DataFrame:

@@ -4,18 +4,8 @@ Nothing here computes or trains. `Database` is the door.
 """
 
 from study.store.database import Database
-from study.store.inventory import (
-    RunLine,
-    StoredTable,
-    conditions,
-    done_cells,
-    list_runs,
-    remove,
-    save_conditions,
-    shared_runs,
-    stored_tables,
-)
-from study.store.records import CellEntry, Conditions, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
+from study.store.inventory import conditions, done_cells, list_runs, remove, save_conditions, shared_runs, stored_tables
+from study.store.records import CellEntry, Conditions, Declaration, Run, RunHeader, RunLine, Scored, StoredCorpus, Tuned
 from study.store.retry import with_retry
 from study.store.urls import DEFAULT_STORAGE, engine_options, full, masked, open_error, sqlite_path
 
@@ -30,7 +20,6 @@ __all__ = [
     "RunLine",
     "Scored",
     "StoredCorpus",
-    "StoredTable",
     "Tuned",
     "conditions",
     "done_cells",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from study.store.lines import chunks, insert_run, read_corpus, read_header, read_run, read_scored
+from study.store.lines import chunks, insert_run, read_corpus, read_header, read_run, read_scored, replace_lines
 from study.store.lock import StorageLock
 from study.store.records import CellEntry, Declaration, Run, RunHeader, Scored, StoredCorpus, Tuned
 from study.store.retry import tried_for, with_retry
@@ -32,7 +32,6 @@ from study.store.urls import create_engine, masked, open_error, sqlite_path
 from whisq_core.errors import InputError
 
 _HEADER = [runs.c[name] for name in RunHeader.__dataclass_fields__]
-_FIRST_WITH_DECLARATIONS = 3  # schema version
 _SECONDS_TO_OPEN = 1.0  # a connection may be cut while it is made; a server that is not there is told soon
 
 Result = TypeVar("Result")
@@ -66,13 +65,7 @@ class Database:
 
     @contextmanager
     def writing(self, command: str, wait: bool = False) -> Iterator[None]:
-        """Hold the storage's one lock, and have our tables there.
-
-        Raises
-        ------
-        InputError
-            When another command holds it and `wait` is false: the line names it.
-        """
+        """Hold the storage's one lock, as `StorageLock.held` does, and have our tables there."""
         with self._lock.held(command, wait):
             if self._version != SCHEMA_VERSION:
                 self.write(self._make_tables)
@@ -80,8 +73,8 @@ class Database:
             yield
 
     @property
-    def has_conditions(self) -> bool:
-        """Whether its tables are of this version: older ones say nothing of what a table's cells share."""
+    def is_current(self) -> bool:
+        """Whether its tables are of this version: older ones know neither conditions nor declarations."""
         return self._version == SCHEMA_VERSION
 
     def writer(self) -> str | None:
@@ -107,6 +100,11 @@ class Database:
                 return action(connection)
 
         return with_retry(attempt)
+
+    def replace(self, table: sa.Table, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write lines in one transaction, in place of those that have the same primary keys; the others stay."""
+        if lines:
+            self.write(lambda connection: replace_lines(connection, table, lines))
 
     def select(self, *queries: sa.Select[Any]) -> list[sa.Row[Any]]:
         """The lines of some queries at one moment; none where there are no tables yet."""
@@ -137,20 +135,10 @@ class Database:
 
     def save_corpus(self, corpus: StoredCorpus) -> None:
         """Remember a corpus; of one that is there already, only what is no part of its digest can have changed."""
-        values = {
-            "digest": corpus.digest,
-            "name": corpus.name,
-            "simulated": corpus.simulated,
-            "clips": corpus.clips.to_json(orient="split"),
-            "system_mos": None if corpus.system_mos is None else corpus.system_mos.to_json(orient="split"),
-        }
-
-        def save(connection: sa.Connection) -> None:
-            same = corpora.c.digest == corpus.digest
-            if not connection.execute(corpora.update().where(same), values).rowcount:
-                connection.execute(corpora.insert(), values)
-
-        self.write(save)
+        tables = {"clips": corpus.clips, "system_mos": corpus.system_mos}
+        texts = {name: None if table is None else table.to_json(orient="split") for name, table in tables.items()}
+        line = {"digest": corpus.digest, "name": corpus.name, "simulated": corpus.simulated, **texts}
+        self.replace(corpora, [line])
 
     def corpus(self, digest: str) -> StoredCorpus:
         """The corpus saved under `digest`.
@@ -160,25 +148,20 @@ class Database:
         InputError
             When its line is gone.
         """
-        lines = self.select(sa.select(corpora).where(corpora.c.digest == digest))
-        if not lines:
-            raise InputError(
-                f"storage '{self.masked_url}': the corpus {digest} of stored runs is missing. Run `whisq-study ablate` "
-                "with the --data of these runs: it stores the corpus again."
-            )
-        line = lines[0]
-        with self._intact(f"the corpus {digest}"):
-            return read_corpus(line)
+        for line in self.select(sa.select(corpora).where(corpora.c.digest == digest)):
+            with self._intact(f"the corpus {digest}"):
+                return read_corpus(line)
+        raise InputError(
+            f"storage '{self.masked_url}': the corpus {digest} of stored runs is missing. Run `whisq-study ablate` "
+            "with the --data of these runs: it stores the corpus again."
+        )
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def save_run(self, run: Run) -> bool:
         """Store a run with its metrics and predictions in one transaction.
 
-        Returns
-        -------
-        bool
-            False when a done run of this identity is there already: the first one stays. A failed one is replaced.
+        False when a done run of this identity is there already: the first one stays. A failed one is replaced.
         """
         return self.write(lambda connection: insert_run(connection, run))
 
@@ -196,8 +179,7 @@ class Database:
 
     def state_of(self, run_id: str) -> str | None:
         """ "done", "failed", or None when there is no such run."""
-        lines = self.select(sa.select(runs.c.state).where(runs.c.run_id == run_id))
-        return lines[0].state if lines else None
+        return next((line.state for line in self.select(sa.select(runs.c.state).where(runs.c.run_id == run_id))), None)
 
     def runs(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """The stored runs among `run_ids`, with metrics and predictions."""
@@ -227,23 +209,13 @@ class Database:
 
     def count_runs(self) -> int:
         """How many runs are stored."""
-        lines = self.select(sa.select(sa.func.count().label("number")).select_from(runs))
-        return int(lines[0].number) if lines else 0
+        return sum(line.number for line in self.select(sa.select(sa.func.count().label("number")).select_from(runs)))
 
     # --- cells and tuned rows ----------------------------------------------------------------------------------------
 
     def save_cells(self, table_name: str, entries: Sequence[CellEntry]) -> None:
         """Point the cells of a table at their current runs; cells that are not named stay as they are."""
-        old = cells.delete().where(
-            cells.c.table_name == table_name, cells.c.row == sa.bindparam("r"), cells.c.seed == sa.bindparam("s")
-        )
-
-        def save(connection: sa.Connection) -> None:
-            connection.execute(old, [{"r": entry.row, "s": entry.seed} for entry in entries])
-            connection.execute(cells.insert(), [{"table_name": table_name, **asdict(entry)} for entry in entries])
-
-        if entries:
-            self.write(save)
+        self.replace(cells, [{"table_name": table_name, **asdict(entry)} for entry in entries])
 
     def cells(self, table_name: str) -> dict[tuple[str, int], CellEntry]:
         """The cells of a table by (row, seed)."""
@@ -258,33 +230,23 @@ class Database:
             for some in chunks(run_ids):
                 done = sa.select(runs.c.run_id).where(runs.c.run_id.in_(some), runs.c.state == "done")
                 begun = sorted(set(some) - set(connection.scalars(done)))
-                connection.execute(declarations.delete().where(declarations.c.run_id.in_(begun)))
-                if begun:
-                    connection.execute(declarations.insert(), [{"run_id": one, **asdict(declaration)} for one in begun])
+                replace_lines(connection, declarations, [{"run_id": one, **asdict(declaration)} for one in begun])
 
         if run_ids:
             self.write(save)
 
     def declarations(self, run_ids: Sequence[str]) -> dict[str, Declaration]:
         """What was declared when each of these runs was begun; runs that older programs stored are left out."""
-        if self._version < _FIRST_WITH_DECLARATIONS:
-            return {}
-        return {line.run_id: Declaration(line.digest, line.text) for line in self._of(declarations, run_ids)}
+        lines = self._of(declarations, run_ids) if self.is_current else []
+        return {line.run_id: Declaration(line.digest, line.text) for line in lines}
 
     def save_tuned(self, table_name: str, rows: Mapping[str, Tuned]) -> None:
         """Remember what the rows of a table were tuned to; rows that are not named stay as they are."""
-
-        def save(connection: sa.Connection) -> None:
-            ours = sa.and_(tuned_rows.c.table_name == table_name, tuned_rows.c.row.in_(list(rows)))
-            connection.execute(tuned_rows.delete().where(ours))
-            lines = [{"table_name": table_name, "row": row, **asdict(tuned)} for row, tuned in rows.items()]
-            connection.execute(tuned_rows.insert(), lines)
-
-        if rows:
-            self.write(save)
+        self.replace(
+            tuned_rows, [{"table_name": table_name, "row": row, **asdict(tuned)} for row, tuned in rows.items()]
+        )
 
     def tuned(self, table_name: str) -> dict[str, Tuned]:
         """The tuned rows of a table."""
-        columns = (tuned_rows.c.row, tuned_rows.c.settings, tuned_rows.c.num_trials)
-        lines = self.select(sa.select(*columns).where(tuned_rows.c.table_name == table_name))
+        lines = self.select(sa.select(tuned_rows).where(tuned_rows.c.table_name == table_name))
         return {line.row: Tuned(line.settings, line.num_trials) for line in lines}

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from study.store.database import Database
 from study.store.lines import chunks
-from study.store.records import Conditions
+from study.store.records import Conditions, RunLine
 from study.store.schema import cells, metrics, predictions, runs
 from study.store.schema import conditions as conditions_table
 from study.store.schema import tuned as tuned_rows
@@ -25,35 +25,15 @@ class StoredTable:
     finished_at: float
 
 
-@dataclass(frozen=True)
-class RunLine:
-    """A run in a list: `value` is the metric that was asked for, None where it is undefined or there is none."""
-
-    run_id: str
-    table_name: str
-    row: str
-    seed: int
-    state: str
-    reason: str | None
-    seconds: float
-    finished_at: float
-    value: float | None
-
-
 def conditions(database: Database) -> dict[str, Conditions]:
     """What the cells of each table share, by the table's name; tables of older versions are not among them."""
-    lines = database.select(sa.select(conditions_table)) if database.has_conditions else []
+    lines = database.select(sa.select(conditions_table)) if database.is_current else []
     return {line.table_name: Conditions(**line.shared) for line in lines}
 
 
 def save_conditions(database: Database, table_name: str, shared: Conditions) -> None:
     """Remember what the cells of a table share, in place of what was known before."""
-
-    def save(connection: sa.Connection) -> None:
-        connection.execute(conditions_table.delete().where(conditions_table.c.table_name == table_name))
-        connection.execute(conditions_table.insert(), {"table_name": table_name, "shared": asdict(shared)})
-
-    database.write(save)
+    database.replace(conditions_table, [{"table_name": table_name, "shared": asdict(shared)}])
 
 
 def stored_tables(database: Database) -> list[StoredTable]:

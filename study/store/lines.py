@@ -1,7 +1,7 @@
 """Runs and corpora as lines of our tables, and back: what is stored is checked when it is read."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,9 @@ _CLIP_COLUMNS = {"utterance", "system", "prompt", "omq", "ta", "split"}
 
 def insert_run(connection: sa.Connection, run: Run) -> bool:
     """Store a run with its metrics and predictions; False when a done run of this identity is there already."""
-    state = connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id))
-    if state == "done":
+    if connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id)) == "done":
         return False
-    if state is not None:
-        connection.execute(runs.delete().where(runs.c.run_id == run.run_id))
-    connection.execute(runs.insert(), {column.name: _json_ready(getattr(run, column.name)) for column in runs.columns})
+    replace_lines(connection, runs, [{column.name: _json_ready(getattr(run, column.name)) for column in runs.columns}])
     numbers = [
         {"run_id": run.run_id, "split": split, "name": name, "value": None if value != value else float(value)}
         for split, scored in run.scored.items()
@@ -41,6 +38,17 @@ def insert_run(connection: sa.Connection, run: Run) -> bool:
         if lines:
             connection.execute(table.insert(), lines)
     return True
+
+
+def replace_lines(connection: sa.Connection, table: sa.Table, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Put lines into a table, in place of those that have the same primary keys."""
+    if lines:
+        keys = [column.name for column in table.primary_key.columns]
+        same = [table.c[name] == sa.bindparam(f"old_{name}") for name in keys]
+        connection.execute(
+            table.delete().where(*same), [{f"old_{name}": line[name] for name in keys} for line in lines]
+        )
+        connection.execute(table.insert(), lines)
 
 
 def read_corpus(line: sa.Row[Any]) -> StoredCorpus:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
 import sqlalchemy as sa
 
 from study.store.retry import with_retry
@@ -47,10 +48,7 @@ class StorageLock:
     def held(self, command: str, wait: bool = False) -> Iterator[None]:
         """Hold the lock; `command` is what others are told about its holder.
 
-        Raises
-        ------
-        InputError
-            When another process holds it and `wait` is false: it names the holder.
+        Where another process holds it and `wait` is false, an `InputError` names that one.
         """
         if self._depth == 0:
             self._label = f"{command}, process {os.getpid()} on {socket.gethostname()}"[:63]
@@ -67,14 +65,8 @@ class StorageLock:
     def transaction(self) -> Iterator[sa.Connection]:
         """A transaction of the holder, on PostgreSQL in the very session that holds the lock: none goes in without it.
 
-        A session that was lost is opened again, and takes the lock again.
-
-        Raises
-        ------
-        InputError
-            When another process took it while the database was away.
-        sqlalchemy.exc.OperationalError
-            While the database is away.
+        A session that was lost is opened again, and takes the lock again: an `InputError` where another process has
+        taken it meanwhile. While the database is away, the driver's own error.
         """
         if self._depth == 0 or self._path is not None:
             with self._engine.begin() as connection:
@@ -105,17 +97,16 @@ class StorageLock:
         return with_retry(ask)
 
     def _acquire(self, wait: bool) -> None:
-        told = False
+        if with_retry(self._try):
+            return
+        holder = self.holder() or "another process"
+        if not wait:
+            raise InputError(
+                f"storage '{self._name}': another command is writing to it ({holder}). "
+                "Run this one when that has finished, or give --wait."
+            )
+        print(f"waiting until {holder} has finished writing to {self._name}", file=sys.stderr)
         while not with_retry(self._try):
-            holder = self.holder() or "another process"
-            if not wait:
-                raise InputError(
-                    f"storage '{self._name}': another command is writing to it ({holder}). "
-                    "Run this one when that has finished, or give --wait."
-                )
-            if not told:
-                print(f"waiting until {holder} has finished writing to {self._name}", file=sys.stderr)
-                told = True
             time.sleep(_POLL)
 
     def _try(self) -> bool:
@@ -179,10 +170,7 @@ def _described(label: str) -> str:
     found = re.search(r"process (\d+) on (\S+)$", label)
     if found is None or found[2] != socket.gethostname()[: len(found[2])]:
         return label or "another process"
-    with suppress(OSError, IndexError):
-        if (
-            Path(f"/proc/{found[1]}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()[0]
-            == "T"
-        ):
+    with suppress(psutil.Error):
+        if psutil.Process(int(found[1])).status() == psutil.STATUS_STOPPED:
             return f"{label}, which is stopped: `kill -CONT {found[1]}` lets it go on, `kill {found[1]}` then ends it"
     return label

@@ -115,15 +115,26 @@ class Declaration:
 
 
 @dataclass(frozen=True)
-class RunHeader:
-    """What planning needs of a run."""
-
+class _RunColumns:
     run_id: str
     table_name: str
     row: str
     seed: int
     state: str
     reason: str | None
-    identity: dict[str, Any]
     seconds: float
     finished_at: float
+
+
+@dataclass(frozen=True)
+class RunHeader(_RunColumns):
+    """What planning needs of a run."""
+
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunLine(_RunColumns):
+    """A run in a list: `value` is the metric that was asked for, None where it is undefined or there is none."""
+
+    value: float | None

@@ -92,25 +92,18 @@ _FIRST = (corpora, runs, cells, tuned, metrics, predictions)  # those of the fir
 def read_version(connection: sa.Connection, name: str) -> int:
     """The version of our tables behind a connection; 0 where there are none. `name` is the masked URL.
 
-    Raises
-    ------
-    InputError
-        When the tables are of a newer program, or tables of our names are not ours.
+    Tables of a newer program, and tables of our names that are not ours, are an `InputError`.
     """
     inspector = sa.inspect(connection)
     found = set(inspector.get_table_names())
     if not any(table.name in found for table in schema.sorted_tables):
         return 0
-    for table in schema.sorted_tables:
-        if table.name in found:
-            missing = {column.name for column in table.columns} - {
-                column["name"] for column in inspector.get_columns(table.name)
-            }
-            if missing:
-                raise InputError(
-                    f"storage '{name}': its table {table.name} is not of whisq-study (no column "
-                    f"{', '.join(sorted(missing))}). Give another --storage."
-                )
+    for table in (table for table in schema.sorted_tables if table.name in found):
+        if missing := set(table.columns.keys()) - {column["name"] for column in inspector.get_columns(table.name)}:
+            raise InputError(
+                f"storage '{name}': its table {table.name} is not of whisq-study (no column "
+                f"{', '.join(sorted(missing))}). Give another --storage."
+            )
     whole = {table.name for table in _FIRST} <= found
     version = connection.scalar(sa.select(tables.c.version)) if tables.name in found else 1 if whole else None
     if version is None:

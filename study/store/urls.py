@@ -1,6 +1,7 @@
 """Storage URLs: SQLite on a local disk or PostgreSQL; passwords never leave this module unmasked."""
 
 import atexit
+import os
 import re
 import shutil
 import sqlite3
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -24,18 +26,13 @@ _ALLOWED = f"Allowed: sqlite:///FILE.db or {POSTGRESQL_FORM}."
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs"}
 _NETWORK_FILE_SYSTEMS |= {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "9p"}
 _SECRET = re.compile(r"(password|passwd|pwd|secret|token)", re.IGNORECASE)
+_HIDDEN = "(a storage URL with what may be a password, not shown)"
 _LARGEST = 2**40  # bytes of a database
 _WAIT_FOR_LOCK = 60  # seconds that SQLite waits for another writer, such as the dashboard's page
 
 
 def parse(url: str) -> URL:
-    """The parsed URL; plain `postgresql://` means the psycopg driver.
-
-    Raises
-    ------
-    InputError
-        For anything but SQLite and PostgreSQL, and for a SQLite file on a network file system.
-    """
+    """The parsed URL of SQLite, on no network file system, or PostgreSQL; plain `postgresql://` means psycopg's."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -82,13 +79,12 @@ def masked(url: str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        return url if _is_harmless(url) else "(a storage URL with what may be a password, not shown)"
+        return url if _is_harmless(url) else _HIDDEN
     if parsed.drivername.startswith("sqlite"):
         return url if _is_harmless(url) else "(a SQLite URL with what may be a password, not shown)"
-    if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or "@" in (parsed.database or ""):
-        return "(a storage URL with what may be a password, not shown)"
-    if any(not _is_harmless(str(part)) for part in (parsed.username, parsed.host, parsed.database) if part):
-        return "(a storage URL with what may be a password, not shown)"
+    parts = (parsed.username, parsed.host, parsed.database)
+    if url.count("@") > 1 or not re.match(r"[a-z0-9+]+://", url) or not all(_is_harmless(part or "") for part in parts):
+        return _HIDDEN
     shown = parsed.set(
         query={name: "***" if _SECRET.search(f"{name}={value}") else value for name, value in parsed.query.items()}
     )
@@ -113,10 +109,10 @@ def sqlite_path(url: str) -> Path | None:
 def engine_options(url: str) -> dict[str, Any]:
     """SQLAlchemy engine options for many short transactions, one of them writing at a time.
 
-    A SQLite file that cannot be written is opened as it is, for reading alone.
+    A SQLite file that cannot be written, or whose journal beside it cannot, is opened as it is, for reading alone.
     """
     path = sqlite_path(url)
-    if path is not None and path.exists() and not _writable(path):
+    if path is not None and path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
         address = f"file:{quote(str(_whole(path.resolve())))}?mode=ro&immutable=1"
         return {"creator": lambda: sqlite3.connect(address, uri=True, check_same_thread=False)}
     if path is not None:
@@ -125,13 +121,7 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def create_engine(url: str) -> sa.Engine:
-    """An engine for our tables. Nothing is made on disk before the first write.
-
-    Raises
-    ------
-    InputError
-        When the driver is missing.
-    """
+    """An engine for our tables. Nothing is made on disk before the first write."""
     options = engine_options(url)
     try:
         engine = sa.create_engine(parse(url), **options)
@@ -159,13 +149,6 @@ def _whole(path: Path) -> Path:
     return copy
 
 
-def _writable(path: Path) -> bool:
-    """Whether SQLite can write: its journal lies beside the file."""
-    import os
-
-    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-
-
 def _configure(connection: sqlite3.Connection, _record: Any) -> None:
     """Readers do not wait for the writer; a power cut loses at most the last transaction, never the file."""
     connection.execute("PRAGMA journal_mode=WAL")
@@ -184,14 +167,6 @@ def open_error(url: str, error: Exception) -> InputError:
 
 def file_system(path: Path) -> str:
     """The type of the file system that holds `path` ("ext4", "nfs4", ...); "" where the system does not tell."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return ""
-    resolved = str(path.resolve())
-    best, kind = "", ""
-    for line in mounts.read_text(encoding="utf-8").splitlines():
-        point, this_kind = line.split()[1:3]
-        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, this_kind
-    return kind
+    resolved = path.resolve()
+    around = [mount for mount in psutil.disk_partitions(all=True) if resolved.is_relative_to(mount.mountpoint)]
+    return max(reversed(around), key=lambda mount: len(mount.mountpoint)).fstype if around else ""

@@ -188,7 +188,7 @@ def _values(database: Database, metric: str, lines: Sequence[RunLine]) -> list[f
 def _measured(run: Run, part: Scored, metric: str, corpus_of: Callable[[str], StoredCorpus]) -> float:
     corpus = corpus_of(run.identity["corpus"])
     systems = corpus.clips["system"].iloc[part.clip_indices]
-    truth = system_truth(corpus, run.details.get("system_truth", "clips"), systems)
+    truth = system_truth(corpus.name, corpus.system_mos, run.details.get("system_truth", "clips"), systems)
     return part.measured([metric], corpus.clips, truth)[metric]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.ablation import report
-from study.dashboard import remove_study, remove_trials
+from study.dashboard import remove_study
 from study.engine import Sources
 from study.store import Database, conditions, list_runs, remove, shared_runs, stored_tables
 from study.stored.browse import known, open_stored
@@ -69,10 +69,7 @@ def remove_stored(url: str, target: str, *, yes: bool, wait: bool = False) -> st
     with database.writing("whisq-study rm", wait):
         removal = plan_removal(database, target)
         remove(database, removal.table, removal.row, removal.run_ids)
-        if removal.row is None:
-            remove_study(database, removal.table)
-        else:
-            remove_trials(database, removal.table, removal.row)
+        remove_study(database, removal.table, removal.row)
     after = _published_anew(database, removal) if removal.row else "its files in the results folder stay"
     return f"removed {removal.text()}\n{after}"
 

@@ -48,6 +48,14 @@ def kill_at(
         return True
 
 
+def kill_group(pid: int) -> None:
+    """End a command with all its processes, also one that has not yet become the leader of its group."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)
+
+
 def living(group: int) -> bool:
     """Whether a process group has a process that is not a zombie: in a container nobody may wait for orphans."""
     for stat in Path("/proc").glob("[0-9]*/stat"):

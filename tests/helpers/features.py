@@ -30,7 +30,6 @@ def random_dataset(
     root: Path,
     num_clips: int = 12,
     num_prompts: int = 5,
-    num_systems: int = 4,
     num_frames: int = 20,
     audio_dim: int = 16,
     text_dim: int = 12,
@@ -43,12 +42,9 @@ def random_dataset(
     audio += generator.normal(size=(num_clips, 1, audio_dim)).astype(np.float32)
     tokens = generator.integers(3, 9, num_prompts)
     text = [generator.normal(size=(count, text_dim)).astype(np.float32) for count in tokens]
-    systems = generator.integers(0, num_systems, num_clips)
     signal = audio.mean(axis=1)[:, :2] + 0.3 * generator.normal(size=(num_clips, 2))
     labels = np.clip(np.round((3 + signal) * 5) / 5, 1, 5)
     return Dataset(
-        utterances=tuple(f"audiomos2025-track1-S{system:03d}_P{clip:03d}" for clip, system in enumerate(systems, 0)),
-        systems=tuple(f"S{system:03d}" for system in systems),
         audio=write_table(root, "audio", list(audio), [int(count) for count in valid]),
         text=write_table(root, "text", text),
         prompt_of=np.arange(num_clips) % num_prompts,

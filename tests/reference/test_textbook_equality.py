@@ -48,8 +48,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     audio = [clip.astype(np.float16).astype(np.float32) for clip in audio]  # stored pooled vectors are not rounded
     text = [generator.normal(size=(count, TEXT_DIM)) for count in (5, 9, 1, 7)]
     return Dataset(
-        utterances=tuple(f"clip{clip}" for clip in range(NUM_CLIPS)),
-        systems=("S001",) * NUM_CLIPS,
         audio=write_table(folder, "audio", audio, [int(count) - 10 for count in frames]),
         text=write_table(folder, "text", text),
         prompt_of=np.arange(NUM_CLIPS) % 4,

@@ -5,9 +5,8 @@ function from a path to a `Corpus` (`read_manifest` is the shortest example), on
 """
 
 from whisq_core.corpus.audio import CLAP_SAMPLE_RATE, SAMPLE_RATE, load
-from whisq_core.corpus.listings import Corpus, decode_lines, parse_number, read_bytes, read_records
+from whisq_core.corpus.listings import Corpus, read_table
 from whisq_core.corpus.table import (
-    HasSystemScores,
     Split,
     check_audio_files,
     corpus_digest,
@@ -22,17 +21,13 @@ __all__ = [
     "CLAP_SAMPLE_RATE",
     "SAMPLE_RATE",
     "Corpus",
-    "HasSystemScores",
     "Split",
     "check_audio_files",
     "corpus_digest",
-    "decode_lines",
     "inner_split",
     "load",
-    "parse_number",
-    "read_bytes",
     "read_corpus",
-    "read_records",
+    "read_table",
     "splits",
     "system_truth",
     "used_clips",

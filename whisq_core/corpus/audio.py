@@ -21,11 +21,7 @@ _UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that cannot go back to fill 
 
 
 def read(path: Path) -> tuple[Float32[np.ndarray, " samples"], int]:
-    """The mono mixdown (mean of the channels) and the sample rate in Hz.
-
-    Raises:
-        InputError: the file is missing, broken or holds no sound (see `inspect`).
-    """
+    """The mono mixdown (mean of the channels) and the sample rate in Hz; what `inspect` finds is an `InputError`."""
     mistake = inspect(path)
     if mistake:
         raise InputError(f"{path}: {mistake}")

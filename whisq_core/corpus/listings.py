@@ -139,6 +139,22 @@ def read_records(lines: list[Line], mistakes: list[str]) -> Iterator[tuple[str, 
         at = reader.line_num
 
 
+def read_table(path: Path, mistakes: list[str]) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]:
+    """The header of a CSV, and its lines as (where, text of each column); a line of another length is a mistake."""
+    records = list(read_records(decode_lines(read_bytes(path, mistakes) or b"", path, mistakes), mistakes))
+    header = [name.strip() for name in records[0][1]] if records else []
+
+    def lines() -> Iterator[tuple[str, dict[str, str]]]:
+        for where, fields in records[1:]:
+            if len(fields) == len(header):
+                yield where, {name: text.strip() for name, text in zip(header, fields, strict=True)}
+            else:
+                found = f"found {len(fields)} fields, allowed: {len(header)}, as the header"
+                mistakes.append(f"{where}: {found}. Quote commas.")
+
+    return header, lines()
+
+
 def parse_number(text: str) -> float | None:
     """A finite number, or None."""
     try:
@@ -153,34 +169,23 @@ def read_manifest(path: Path) -> Corpus:
 
     `audio` is relative to the manifest; an utterance loses its ending .wav, as in the official lists. `omq` and `ta`
     may be empty in split `eval` only.
-
-    Raises:
-        InputError: with every mistake.
     """
     seen = Seen()
-    content = read_bytes(path, seen.mistakes) or b""
-    records = list(read_records(decode_lines(content, path, seen.mistakes), seen.mistakes))
+    header, lines = read_table(path, seen.mistakes)
     raise_all(seen.mistakes)
-    header = [name.strip() for name in records[0][1]] if records else []
     absent = [name for name in MANIFEST_COLUMNS if header.count(name) != 1]
     if absent:
         found = f"found the header '{','.join(header)}'" if header else "found no header"
         wanted = f"allowed: {','.join(MANIFEST_COLUMNS)}, each once"
         raise_all([f"{path}:1: {found}, {wanted}. Missing or doubled: {', '.join(absent)}."])
-    if len(records) == 1:
+    clips = [_manifest_clip(path, where, cells, seen) for where, cells in lines]
+    if not clips and not seen.mistakes:
         seen.mistakes.append(f"{path}:1: found no clip below the header, allowed: at least one.")
-    clips = [_manifest_clip(path, where, header, fields, seen) for where, fields in records[1:]]
     raise_all(seen.mistakes)
     return Corpus.of(path.stem, clips, None, path.parent)
 
 
-def _manifest_clip(path: Path, where: str, header: list[str], fields: list[str], seen: Seen) -> Clip | None:
-    if len(fields) != len(header):
-        seen.mistakes.append(
-            f"{where}: found {len(fields)} fields, allowed: {len(header)}, as the header. Quote commas."
-        )
-        return None
-    cells = {name: text.strip() for name, text in zip(header, fields, strict=True)}
+def _manifest_clip(path: Path, where: str, cells: dict[str, str], seen: Seen) -> Clip | None:
     for name in ("utterance", "system", "prompt", "audio"):
         if not cells[name]:
             seen.mistakes.append(f"{where}: found no {name}, allowed: a text that is not empty.")

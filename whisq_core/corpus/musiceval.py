@@ -40,8 +40,7 @@ class _Prompts:
         above = root.parent if root.name == "DATA" and not (root / "prompt_info.txt").exists() else root
         demo = above / "demo_prompt_info.txt"
         return cls(
-            _read_prompts(above / "prompt_info.txt", mistakes),
-            _read_prompts(demo, mistakes) if demo.exists() else None,
+            _read_prompts(above / "prompt_info.txt", mistakes), _read_prompts(demo, mistakes) if demo.exists() else None
         )
 
     def of(self, clip: tuple[str, str, str], where: str, mistakes: list[str]) -> str:
@@ -67,9 +66,6 @@ def read_official(folder: Path) -> Corpus:
     """A MusicEval folder of either phase, or the parent of exactly one.
 
     When sets/test_mos_list.txt is there, sets/eval_list.txt names the same clips without labels and is not read.
-
-    Raises:
-        InputError: with every mistake of all lists, prompt files and the system csv.
     """
     root = _find_root(folder)
     seen = Seen()
@@ -114,15 +110,20 @@ def _read_list(path: Path, split: str, wav: Path, prompts: "_Prompts", seen: See
     if lines == []:
         seen.mistakes.append(f"{path}:1: found no clip, allowed: at least one.")
     audio_folder = os.path.abspath(wav)
-    parse = _eval_line if split == "eval" else _labelled_line
     clips = []
     for line in lines or []:
-        parsed = parse(line, seen.mistakes) if line.clean else None
+        parsed = _parsed(line, split == "eval", seen.mistakes) if line.clean else None
         clips.append(_official_clip(line.where, parsed, split, audio_folder, prompts, seen) if parsed else None)
     return clips
 
 
-def _labelled_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
+def _parsed(line: Line, is_name: bool, mistakes: list[str]) -> tuple[str, float, float] | None:
+    """Name, OMQ and TA of a line of a list."""
+    if is_name and "," in line.text:
+        mistakes.append(f"{line.where}: found '{line.text}', allowed: one id without .wav and without labels.")
+        return None
+    if is_name:
+        return line.text.strip(), math.nan, math.nan
     fields = _three_fields(line, "name.wav,OMQ,TA", mistakes)
     return (fields[0], *parse_labels(line.where, (fields[1], fields[2]), mistakes)) if fields else None
 
@@ -133,13 +134,6 @@ def _three_fields(line: Line, shape: str, mistakes: list[str]) -> list[str]:
         return fields
     mistakes.append(f"{line.where}: found {len(fields)} fields in '{line.text}', allowed: 3 ({shape}).")
     return []
-
-
-def _eval_line(line: Line, mistakes: list[str]) -> tuple[str, float, float] | None:
-    if "," in line.text:
-        mistakes.append(f"{line.where}: found '{line.text}', allowed: one id without .wav and without labels.")
-        return None
-    return line.text.strip(), math.nan, math.nan
 
 
 def _official_clip(
@@ -191,10 +185,8 @@ def _read_system_mos(folder: Path, mistakes: list[str]) -> dict[str, tuple[float
     rows: dict[str, tuple[float, float]] = {}
     for line in read_lines(files[0], mistakes) or []:
         fields = _three_fields(line, "system,OMQ,TA", mistakes)
-        if not fields:
-            continue
-        if fields[0] in rows:
+        if fields and fields[0] in rows:
             mistakes.append(f"{line.where}: duplicate system '{fields[0]}', allowed: each system once.")
-        else:
+        elif fields:
             rows[fields[0]] = parse_labels(line.where, (fields[1], fields[2]), mistakes)
     return rows

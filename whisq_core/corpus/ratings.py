@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from whisq_core.corpus.listings import decode_lines, parse_labels, read_bytes, read_records
+from whisq_core.corpus.listings import parse_labels, read_table
 from whisq_core.errors import did_you_mean, raise_all
 
 COLUMNS = ("utterance", "rater", "omq", "ta")
@@ -21,23 +21,18 @@ def ratings_file(corpus: Path) -> Path:
 def with_ratings(clips: pd.DataFrame, path: Path) -> pd.DataFrame:
     """`clips` with the columns `omq_ratings` and `ta_ratings`: a list for each clip, empty where nobody is listed.
 
-    Raises
-    ------
-    InputError : with every line that cannot be read, has no clip, is out of range, or repeats a rater of a clip.
+    A line that cannot be read, has no clip, is out of range, or repeats a rater of a clip is an `InputError`.
     """
     mistakes: list[str] = []
-    records = list(read_records(decode_lines(read_bytes(path, mistakes) or b"", path, mistakes), mistakes))
-    header = [name.strip().lower() for name in records[0][1]] if records else []
+    named, lines = read_table(path, mistakes)
+    header = [name.lower() for name in named]
     if not mistakes and any(header.count(name) != 1 for name in COLUMNS):
         mistakes.append(f"{path}:1: found the header '{','.join(header)}', allowed: {','.join(COLUMNS)}, each once.")
     raise_all(mistakes)
     known, seen = set(clips["utterance"]), dict[tuple[str, str], str]()
     found: dict[str, list[tuple[float, float]]] = {}
-    for where, fields in records[1:]:
-        if len(fields) != len(header):
-            mistakes.append(f"{where}: found {len(fields)} fields, allowed: {len(header)}, as the header.")
-            continue
-        cells = {name: text.strip() for name, text in zip(header, fields, strict=True)}
+    for where, given in lines:
+        cells = {name.lower(): text for name, text in given.items()}
         utterance, rater = cells["utterance"].removesuffix(".wav"), cells["rater"]
         first = seen.setdefault((utterance, rater), where)
         if utterance not in known:
@@ -48,8 +43,5 @@ def with_ratings(clips: pd.DataFrame, path: Path) -> pd.DataFrame:
             found.setdefault(utterance, []).append(parse_labels(where, (cells["omq"], cells["ta"]), mistakes))
     raise_all(mistakes)
     of_clips = [found.get(utterance, []) for utterance in clips["utterance"]]
-    columns = {
-        f"{name}_ratings": [[one[at] for one in of_clip] for of_clip in of_clips]
-        for at, name in ((0, "omq"), (1, "ta"))
-    }
-    return clips.assign(**columns)
+    omq, ta = ([[one[at] for one in of_clip] for of_clip in of_clips] for at in (0, 1))
+    return clips.assign(omq_ratings=omq, ta_ratings=ta)

@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,7 @@ def splits(corpus: Corpus, data: DataSpec, seed: int) -> list[Split]:
 
     Raises
     ------
-    InputError : as `split`; or fewer groups than folds.
+    InputError : a split that the corpus lacks, or that has no clips to hold out; or fewer groups than folds.
     """
     parts = [split(corpus, data)] if data.folds is None else _folds(corpus, data, seed)
     if data.fraction == 1:
@@ -138,12 +138,7 @@ def _share(fit: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 
 def split(corpus: Corpus, data: DataSpec) -> Split:
-    """The clips that train a model and those that score it; with `inner` scored, it is held out of train.
-
-    Raises
-    ------
-    InputError : a split that the corpus does not have, or that has no clips to hold out.
-    """
+    """The clips that train a model and those that score it; with `inner` scored, it is held out of train."""
     splits = corpus.clips["split"].to_numpy()
     rows: dict[str, np.ndarray] = {
         name: np.flatnonzero(splits == name) for name in (data.fit, *data.score) if name != "inner"
@@ -181,37 +176,23 @@ def inner_split(corpus: Corpus, indices: np.ndarray, data: DataSpec) -> tuple[np
     return indices[~inner], indices[inner]
 
 
-@runtime_checkable
-class HasSystemScores(Protocol):
-    """A corpus, read or stored: its name for messages, and its published system scores."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def system_mos(self) -> pd.DataFrame | None: ...
-
-
 def system_truth(
-    corpus: HasSystemScores, convention: Literal["clips", "csv"], systems: Iterable[str]
+    name: str, system_mos: pd.DataFrame | None, convention: Literal["clips", "csv"], systems: Iterable[str]
 ) -> dict[str, tuple[float, float]] | None:
     """True (OMQ, TA) of each system by the csv convention; None for `clips`, where the labels themselves give it.
 
     Raises
     ------
-    InputError : the corpus has no csv, or the csv lacks a system.
+    InputError : the corpus of this `name` has no csv, or the csv lacks a system.
     """
     if convention == "clips":
         return None
-    if corpus.system_mos is None:
-        raise InputError(
-            f"corpus '{corpus.name}': system truth 'csv' needs one system_mos/*.csv, found none. Use 'clips'."
-        )
-    table = {str(system): (float(omq), float(ta)) for system, omq, ta in corpus.system_mos.itertuples(name=None)}
+    if system_mos is None:
+        raise InputError(f"corpus '{name}': system truth 'csv' needs one system_mos/*.csv, found none. Use 'clips'.")
+    table = {str(system): (float(omq), float(ta)) for system, omq, ta in system_mos.itertuples(name=None)}
     wanted = sorted(set(systems))
     absent = [system for system in wanted if system not in table]
-    raise_all(
-        [f"corpus '{corpus.name}': system_mos/*.csv has no row of system '{system}'. Add it." for system in absent]
-    )
+    raise_all([f"corpus '{name}': system_mos/*.csv has no row of system '{system}'. Add it." for system in absent])
     return {system: table[system] for system in wanted}
 
 

@@ -8,12 +8,4 @@ from whisq_core.encoders.backbone import Backbone, missing, open_dataset, resolv
 from whisq_core.encoders.encoding import Progress, encode
 from whisq_core.encoders.families import operations
 
-__all__ = [
-    "Backbone",
-    "Progress",
-    "encode",
-    "missing",
-    "open_dataset",
-    "operations",
-    "resolve_backbone",
-]
+__all__ = ["Backbone", "Progress", "encode", "missing", "open_dataset", "operations", "resolve_backbone"]

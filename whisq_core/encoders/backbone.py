@@ -46,6 +46,10 @@ class Job:
     sources: Mapping[str, Path | str]
     names: Mapping[str, str]
 
+    def mistakes(self, key: str, error: InputError) -> list[str]:
+        """What is wrong with an item, with its name."""
+        return [f"{self.names[key]}: {mistake}" for mistake in error.mistakes]
+
 
 def resolve_backbone(spec: BackboneSpec, cache: Path) -> Backbone:
     """Find both checkpoints without loading their weights; hub ids are downloaded where they are not cached.
@@ -114,8 +118,6 @@ def open_dataset(
             )
     raise_all(mistakes)
     return Dataset(
-        utterances=tuple(clips["utterance"]),
-        systems=tuple(clips["system"]),
         audio=tables[0],
         text=tables[1],
         prompt_of=np.array([position[prompt] for prompt in clips["prompt"]], dtype=np.int64),

@@ -5,35 +5,26 @@ prompts are turned into tokens right here.
 """
 
 import hashlib
-import itertools
 import os
 import random
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisq_core.checkpoints import Checkpoint
 from whisq_core.corpus import load
 from whisq_core.encoders.backbone import Job
-from whisq_core.encoders.families import Kind, load_family
+from whisq_core.encoders.families import load_family
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
     from whisq_core.encoders.encoder import Encoded, Encoder, Family, Prepared
 
-_AHEAD = 3  # batches that are decoded or wait for the device
 _PROCESS_ITEMS = 16  # that a process must have to be worth its start
 
 Outcomes = Iterator[tuple[int, list[str]]]
 """After each batch: how many items it had, and what is wrong with those that could not be encoded."""
-
-_family: "Family | None" = None  # of a process that decodes
 
 
 @dataclass
@@ -48,26 +39,27 @@ class Batches:
 
     def encode(self, keys: Sequence[str]) -> Outcomes:
         """Encode and store these items, unless another process has done it meanwhile."""
+        from torch.utils.data import DataLoader
+
         ordered = sorted(keys, key=lambda key: _length(self.job.sources[key]))
         batches = [ordered[start : start + self.size] for start in range(0, len(ordered), self.size)]
         random.SystemRandom().shuffle(batches)  # so that two processes that fill one store meet rarely
-        waiting: deque[tuple[list[str], dict[str, Future[Prepared | InputError]]]] = deque()
-        with self._preparing(len(keys)) as prepare:
-            for batch in itertools.chain(batches, [None] * _AHEAD):
-                if batch is not None:
-                    waiting.append((batch, {key: prepare(key) for key in self.job.store.missing(batch)}))
-                if waiting and (batch is None or len(waiting) > _AHEAD):
-                    done, futures = waiting.popleft()
-                    yield len(done), self._encode(futures)
+        processes = 0 if self.encoder.family.sample_rate is None else min(_cores(), len(keys) // _PROCESS_ITEMS)
+        if processes > 1:
+            how: dict[str, Any] = {"num_workers": processes, "multiprocessing_context": "spawn", "prefetch_factor": 1}
+            items = _Items(self.job)
+        else:
+            how, items = {}, _Items(self.job, self.encoder.family)
+        for batch in DataLoader(items, batch_sampler=batches, collate_fn=list, **how):  # type: ignore[arg-type]
+            yield len(batch), self._encode(dict(batch))
 
-    def _encode(self, futures: "dict[str, Future[Prepared | InputError]]") -> list[str]:
+    def _encode(self, items: "dict[str, Prepared | InputError | None]") -> list[str]:
         mistakes: list[str] = []
         groups: dict[int, dict[str, Prepared]] = {}
-        for key, future in futures.items():
-            item = future.result()
+        for key, item in items.items():
             if isinstance(item, InputError):
-                mistakes += [f"{self.job.names[key]}: {mistake}" for mistake in item.mistakes]
-            else:  # models that take no mask get items of exactly one length at once
+                mistakes += self.job.mistakes(key, item)
+            elif item is not None:  # models that take no mask get items of exactly one length at once
                 groups.setdefault(0 if self.encoder.family.pads else len(item.array), {})[key] = item
         stored: list[Future[list[str]]] = []
         for group in groups.values():
@@ -97,21 +89,28 @@ class Batches:
                 torch.cuda.empty_cache()
         return found
 
-    @contextmanager
-    def _preparing(self, count: int) -> "Iterator[Callable[[str], Future[Prepared | InputError]]]":
-        """What prepares an item: by processes where it is decoded and there is enough of it, else right here."""
-        rate, sources = self.encoder.family.sample_rate, self.job.sources
-        processes = min(_cores(), count // _PROCESS_ITEMS)
-        if rate is None or processes < 2:
-            with ThreadPoolExecutor(1, "prepare", set_threads, (1,)) as thread:
-                yield lambda key: thread.submit(_prepared, self.encoder.prepare, sources[key], key, rate)
-            return
-        arguments = (self.job.checkpoint, self.job.kind)
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _begin_process, arguments)
-        try:
-            yield lambda key: pool.submit(_prepare_in_process, sources[key], key)
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+@dataclass
+class _Items:
+    """Items by their keys, each as the model takes it; a process of its own finds out first what the family does."""
+
+    job: Job
+    family: "Family | None" = None
+
+    def __getitem__(self, key: str) -> "tuple[str, Prepared | InputError | None]":
+        self.family = self.family or load_family(self.job.checkpoint, self.job.kind)
+        return key, prepared_item(self.job, self.family, key)
+
+
+def prepared_item(job: Job, family: "Family", key: str) -> "Prepared | InputError | None":
+    """An item as the model takes it, or what is wrong with it; None where another process has encoded it meanwhile."""
+    from whisq_core.encoders.encoder import prepared
+
+    try:
+        missing = job.store.missing([key])
+        return prepared(job.checkpoint, family, _load(job.sources[key], key, family.sample_rate)) if missing else None
+    except InputError as error:
+        return error
 
 
 def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
@@ -119,15 +118,12 @@ def store(job: Job, key: str, encoded: "Encoded") -> list[str]:
     try:
         job.store.write(key, encoded.frames, encoded.valid, encoded.pooled)
     except InputError as error:
-        return [f"{job.names[key]}: {mistake}" for mistake in error.mistakes]
+        return job.mistakes(key, error)
     return []
 
 
-def load_source(source: Path | str, key: str, sample_rate: int | None) -> Any:
-    """A prompt, or the wave of a sound file.
-
-    Raises InputError when the file cannot be read, or is not the one that was checked.
-    """
+def _load(source: Path | str, key: str, sample_rate: int | None) -> Any:
+    """A prompt, or the wave of a sound file, which has to be the one that was checked."""
     if isinstance(source, str):
         return source
     assert sample_rate is not None
@@ -144,35 +140,6 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _prepared(
-    prepare: "Callable[[Any], Prepared]", source: Path | str, key: str, rate: int | None
-) -> "Prepared | InputError":
-    try:
-        return prepare(load_source(source, key, rate))
-    except InputError as error:
-        return error
-
-
-def _begin_process(checkpoint: Checkpoint, kind: Kind) -> None:
-    global _family
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_threads(1)
-    _family = load_family(checkpoint, kind)
-
-
-def _end_with_parent() -> None:
-    """Where the one that feeds the device is killed, nobody else would end this process."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _prepare_in_process(source: Path | str, key: str) -> "Prepared | InputError":
-    assert _family is not None, "the process has begun"
-    return _prepared(_family.prepare, source, key, _family.sample_rate)
-
-
 def _length(source: Path | str) -> int:
     return len(source) if isinstance(source, str) else source.stat().st_size
 
@@ -180,4 +147,4 @@ def _length(source: Path | str) -> int:
 def _cores() -> int:
     """Those that decode: all but the one that feeds the device."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(2, cores - 1)
+    return min(cores, max(2, cores - 1))

@@ -86,11 +86,7 @@ class Encoder:
 
     def prepare(self, source: Any) -> Prepared:
         """A wave or a prompt as the model takes it."""
-        with explained(self._checkpoint, "used"):
-            prepared = self.family.prepare(source)
-            if not prepared.num_frames:
-                raise ValueError("it makes nothing of its input")
-            return prepared
+        return prepared(self._checkpoint, self.family, source)
 
     def run(self, items: Sequence[Prepared]) -> list[Encoded]:
         """Features of these items, computed as one batch without gradients.
@@ -152,6 +148,15 @@ class PluginEncoder(Encoder):
         self.meta = StoreMeta(checkpoint.name, dim, num_parameters, None, frame_rate, False)
         self._checkpoint, self._model = checkpoint, nn.Identity()
         self.batch_size, self.device, self._in_bf16 = 1, torch.device("cpu"), False
+
+
+def prepared(checkpoint: Checkpoint, family: Family, source: Any) -> Prepared:
+    """A wave or a prompt as the model takes it."""
+    with explained(checkpoint, "used"):
+        found = family.prepare(source)
+        if not found.num_frames:
+            raise ValueError("it makes nothing of its input")
+        return found
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from whisq_core.corpus import Corpus
 from whisq_core.device import resolve_device
 from whisq_core.encoders.backbone import Backbone, Job, jobs
-from whisq_core.encoders.batches import Batches, Outcomes, load_source, set_threads, store
+from whisq_core.encoders.batches import Batches, Outcomes, prepared_item, set_threads, store
 from whisq_core.encoders.families import Kind, load_encoder
 from whisq_core.errors import InputError, raise_all
 
@@ -116,22 +116,18 @@ def each_item(job: Job, encoder: "Encoder", keys: Sequence[str], pool: ThreadPoo
 
 
 def _encode_item(job: Job, encoder: "Encoder", key: str) -> list[str]:
-    """Encode and store this item, unless another process has done it meanwhile; what is wrong with it."""
-    if not job.store.missing([key]):
-        return []
-    try:
-        item = encoder.prepare(load_source(job.sources[key], key, encoder.family.sample_rate))
-    except InputError as error:
-        return [f"{job.names[key]}: {mistake}" for mistake in error.mistakes]
-    return store(job, key, encoder.run([item])[0])
+    """Encode and store this item; what is wrong with it."""
+    item = prepared_item(job, encoder.family, key)
+    if isinstance(item, InputError):
+        return job.mistakes(key, item)
+    return [] if item is None else store(job, key, encoder.run([item])[0])
 
 
 def _check_bf16(job: Job, encoder: "Encoder", keys: Sequence[str]) -> None:
     """Compare the first item that can be read with float32: PyTorch miscomputes some sizes on CPUs with AMX units."""
     for key in keys:
-        try:
-            item = encoder.prepare(load_source(job.sources[key], key, encoder.family.sample_rate))
-        except InputError:
+        item = prepared_item(job, encoder.family, key)
+        if item is None or isinstance(item, InputError):
             continue  # it is named when its turn comes
         exact = load_encoder(job.checkpoint, job.kind, "float32", encoder.device.type)
         rounded, expected = (each.run([item])[0].frames.mean(axis=0) for each in (encoder, exact))

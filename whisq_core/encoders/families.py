@@ -20,9 +20,7 @@ _AUDIO = {
     "wav2vec2": "mono 16 kHz, first 30 s, normalised as the folder says, no mask; last hidden state",
     "clap": "mono 48 kHz, first 10 s, shorter clips repeated as they fit, then silence; normalised audio embedding",
 }
-_TEXT = {
-    "clap": "folder's tokenizer, at most 512 tokens; normalised text embedding",
-}
+_TEXT = {"clap": "folder's tokenizer, at most 512 tokens; normalised text embedding"}
 _ANY_TEXT = "folder's tokenizer with its special tokens, at most 512 tokens, no chat template; last hidden state"
 _UNTRAINED_TEXT = "hashed words; last hidden state"
 

@@ -42,7 +42,7 @@ class ItemKey:
 
 @dataclass(frozen=True)
 class Item:
-    """One item's header and pooled vectors."""
+    """All of an item's file but the frames: numbers, and pooled vectors in little-endian float32."""
 
     dim: int
     num_frames: int
@@ -50,54 +50,56 @@ class Item:
     frames_crc: int
     pooled: Float[np.ndarray, "2 dim"]
 
+    @property
+    def crc(self) -> int:
+        """The checksum of everything but the frames."""
+        numbers = f"{self.dim} {self.num_frames} {self.num_valid} {self.frames_crc}"
+        return zlib.crc32(self.pooled.tobytes(), zlib.crc32(numbers.encode()))
+
+    def head(self, key: ItemKey) -> bytes:
+        """What comes before the frames in the file."""
+        metadata = {"format": LAYOUT, "item": key.item, "store": key.store}
+        metadata |= {"num_valid": f"{self.num_valid}", "frames_crc32": f"{self.frames_crc}", "crc32": f"{self.crc}"}
+        middle, end = 8 * self.dim, 8 * self.dim + 2 * self.dim * self.num_frames
+        pooled = {"dtype": "F32", "shape": [2, self.dim], "data_offsets": [0, middle]}
+        frames = {"dtype": "F16", "shape": [self.num_frames, self.dim], "data_offsets": [middle, end]}
+        header = {"__metadata__": metadata, "pooled": pooled, "frames": frames}
+        length = frames_offset(self.dim) - middle - 8
+        text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+        return length.to_bytes(8, "little") + text + self.pooled.tobytes()
+
 
 def write_item(path: Path, key: ItemKey, half: Float16[np.ndarray, "frames dim"], num_valid: int,
                pooled: Float[np.ndarray, "2 dim"]) -> None:  # fmt: skip
-    """Write the file atomically.
-
-    Raises:
-        InputError: when it cannot be written.
-    """
-    block, frames = pooled.astype("<f4").tobytes(), half.astype("<f2").tobytes()
-    num_frames, dim = half.shape
-    frames_crc = zlib.crc32(frames)
-    crc = _crc(dim, num_frames, num_valid, frames_crc, block)
-    write_atomically(path, [_header(key, dim, num_frames, num_valid, frames_crc, crc), block, frames])
+    """Write the file atomically; `InputError` where it cannot be written."""
+    frames, (num_frames, dim) = half.astype("<f2").tobytes(), half.shape
+    item = Item(dim, num_frames, num_valid, zlib.crc32(frames), pooled.astype("<f4"))
+    write_atomically(path, [item.head(key), frames])
 
 
 def read_item(path: Path, key: ItemKey) -> Item:
     """The header and the pooled vectors, checked for size, identity and checksum; frames are not touched.
 
-    Raises:
-        FileNotFoundError: when there is no file.
-        Broken: when it is truncated, mismatched or corrupt.
+    `FileNotFoundError` where there is no file, `Broken` where it is truncated, mismatched or corrupt.
     """
     with open_regular(path, _LARGEST) as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
         dim, num_frames, num_valid, frames_crc, crc = _parse(prefix, size, key)
-        start = frames_offset(dim) - 8 * dim
-        if frames_offset(dim) <= len(prefix):
-            block = prefix[start : start + 8 * dim]
-        else:
-            block = os.pread(descriptor, 8 * dim, start)
-    if _crc(dim, num_frames, num_valid, frames_crc, block) != crc:
+        start, end = frames_offset(dim) - 8 * dim, frames_offset(dim)
+        block = prefix[start:end] if end <= len(prefix) else os.pread(descriptor, 8 * dim, start)
+    item = Item(dim, num_frames, num_valid, frames_crc, np.frombuffer(block, dtype="<f4").reshape(2, dim))
+    if item.crc != crc:
         raise Broken("corrupt: its header and pooled vectors do not match their checksum")
-    return Item(dim, num_frames, num_valid, frames_crc, np.frombuffer(block, dtype="<f4").reshape(2, dim))
+    return item
 
 
 def verify_item(path: Path, key: ItemKey) -> None:
-    """Read the whole file.
-
-    Raises:
-        FileNotFoundError, Broken: as `read_item`, and when frames do not match their checksum.
-    """
+    """Read the whole file: as `read_item`, and `Broken` where frames do not match their checksum."""
     item = read_item(path, key)
-    content = read_regular(path, _LARGEST)
-    pooled, start = item.pooled.tobytes(), frames_offset(item.dim)
-    numbers = (item.dim, item.num_frames, item.num_valid, item.frames_crc)
-    if content[:start] != _header(key, *numbers, _crc(*numbers, pooled)) + pooled:
+    content, start = read_regular(path, _LARGEST), frames_offset(item.dim)
+    if content[:start] != item.head(key):
         raise Broken("corrupt: its header contradicts itself")
     if zlib.crc32(memoryview(content)[start:]) != item.frames_crc:
         raise Broken("corrupt: its frames do not match their checksum")
@@ -111,17 +113,6 @@ def file_bytes(dim: int, num_frames: int) -> int:
 def frames_offset(dim: int) -> int:
     """Where frames begin; the pooled vectors end there."""
     return _HEADER_BYTES + -(-8 * dim // _ALIGNMENT) * _ALIGNMENT
-
-
-def _header(key: ItemKey, dim: int, num_frames: int, num_valid: int, frames_crc: int, crc: int) -> bytes:
-    metadata = {"format": LAYOUT, "item": key.item, "store": key.store}
-    metadata |= {"num_valid": f"{num_valid}", "frames_crc32": f"{frames_crc}", "crc32": f"{crc}"}
-    middle, end = 8 * dim, 8 * dim + 2 * dim * num_frames
-    pooled = {"dtype": "F32", "shape": [2, dim], "data_offsets": [0, middle]}
-    frames = {"dtype": "F16", "shape": [num_frames, dim], "data_offsets": [middle, end]}
-    text = json.dumps({"__metadata__": metadata, "pooled": pooled, "frames": frames}, separators=(",", ":")).encode()
-    length = frames_offset(dim) - middle - 8
-    return length.to_bytes(8, "little") + text.ljust(length)
 
 
 def _parse(prefix: bytes, size: int, key: ItemKey) -> tuple[int, int, int, int, int]:
@@ -146,7 +137,3 @@ def _parse(prefix: bytes, size: int, key: ItemKey) -> tuple[int, int, int, int, 
     if size != whole:
         raise Broken(f"{'truncated' if size < whole else 'corrupt'}: {size} bytes instead of {whole}")
     return dim, num_frames, num_valid, frames_crc, crc
-
-
-def _crc(dim: int, num_frames: int, num_valid: int, frames_crc: int, pooled: bytes) -> int:
-    return zlib.crc32(pooled, zlib.crc32(f"{dim} {num_frames} {num_valid} {frames_crc}".encode()))

@@ -15,16 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from whisq_core.errors import InputError, raise_all
-from whisq_core.features.file import (
-    LAYOUT,
-    SUFFIX,
-    Broken,
-    Item,
-    ItemKey,
-    read_item,
-    verify_item,
-    write_item,
-)
+from whisq_core.features.file import LAYOUT, SUFFIX, Broken, Item, ItemKey, read_item, verify_item, write_item
 from whisq_core.features.table import FeatureTable, Maps
 from whisq_core.files import read_regular, sweep, write_atomically
 from whisq_core.spec import digest
@@ -149,7 +140,7 @@ class FeatureStore:
         return self._look(item_keys)[1]
 
     def missing(self, item_keys: Iterable[str]) -> list[str]:
-        """The items that must be encoded, each once, in the order given: absent, truncated, mismatched or corrupt."""
+        """The items that must be encoded, each once, in the order given: those of `problems`."""
         return list(self.problems(dict.fromkeys(item_keys)))
 
     def open(self, item_keys: Sequence[str]) -> FeatureTable:

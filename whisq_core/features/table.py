@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, SupportsIndex
 
@@ -32,9 +32,7 @@ class Maps:
     def frames(self, path: Path, num_frames: int) -> "torch.Tensor":
         """float16 [num_frames, dim], a private map of the file: no copy, pages load when touched.
 
-        Raises:
-            InputError: when the file has vanished or shrunk; when this process maps it for the first time and frames
-                do not match their checksum.
+        An `InputError` when the file has vanished or shrunk, or, at its first map here, does not match its checksum.
         """
         import torch
 
@@ -105,22 +103,15 @@ class FeatureTable:
 
     def select(self, rows: Int[np.ndarray, " selected"]) -> "FeatureTable":
         """These rows, in this order; maps are shared with this table."""
-        return FeatureTable(
-            keys=tuple(self.keys[row] for row in rows),
-            folder=self.folder,
-            num_frames=self.num_frames[rows],
-            num_valid=self.num_valid[rows],
-            pooled_vectors=np.ascontiguousarray(self.pooled_vectors[:, rows]),
-            maps=self.maps,
-        )
+        keys, pooled = tuple(self.keys[row] for row in rows), np.ascontiguousarray(self.pooled_vectors[:, rows])
+        lengths = {"num_frames": self.num_frames[rows], "num_valid": self.num_valid[rows]}
+        return replace(self, keys=keys, pooled_vectors=pooled, **lengths)
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Clips with their features and labels: what training takes. Row i of `audio` belongs to clip i."""
 
-    utterances: tuple[str, ...]
-    systems: tuple[str, ...]
     audio: FeatureTable
     text: FeatureTable  # one row per distinct prompt
     prompt_of: Int[np.ndarray, " clips"]  # the row of `text` of each clip
@@ -128,19 +119,17 @@ class Dataset:
     ta: Float[np.ndarray, " clips"]
 
     def __post_init__(self) -> None:
-        counts = {len(self.systems), len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
-        assert counts == {len(self.utterances)}, counts
+        counts = {len(self.audio), len(self.prompt_of), len(self.omq), len(self.ta)}
+        assert len(counts) == 1, counts
         assert self.prompt_of.max(initial=-1) < len(self.text)
 
     def __len__(self) -> int:
-        return len(self.utterances)
+        return len(self.prompt_of)
 
     def select(self, indices: Int[np.ndarray, " selected"]) -> "Dataset":
         """These clips, in this order, with only their prompts."""
         prompts, prompt_of = np.unique(self.prompt_of[indices], return_inverse=True)
         return Dataset(
-            utterances=tuple(self.utterances[index] for index in indices),
-            systems=tuple(self.systems[index] for index in indices),
             audio=self.audio.select(indices),
             text=self.text.select(prompts),
             prompt_of=prompt_of,

@@ -3,6 +3,6 @@
 `WhisQ(spec, audio_dim, text_dim, seed)` predicts from features of frozen encoders; `count` sizes it.
 """
 
-from whisq_core.model.whisq import Batch, Counts, Dropout, TaResult, WhisQ, count, stream
+from whisq_core.model.whisq import Batch, Counts, Dropout, WhisQ, count, stream
 
-__all__ = ["Batch", "Counts", "Dropout", "TaResult", "WhisQ", "count", "stream"]
+__all__ = ["Batch", "Counts", "Dropout", "WhisQ", "count", "stream"]

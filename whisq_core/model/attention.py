@@ -128,7 +128,8 @@ def _parameters(dim: int) -> tuple[nn.Parameter, nn.Parameter]:
 class Attention(nn.Module):
     """What the variants share: residual, layer norm and pooling around attentions named after their queries.
 
-    `commutes` says whether the mean over queries does with all that follows.
+    A side that is not one of the `directions` enters the TA head as it was pooled. `commutes` says whether the mean
+    over queries does with all that follows.
     """
 
     directions: tuple[str, ...] = ()
@@ -144,16 +145,24 @@ class Attention(nn.Module):
                 self.add_module(f"{name}_norm", nn.LayerNorm(spec.feature_dim))
 
     def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """What is multiplied with frames, for these tokens: nothing, unless a variant says otherwise."""
-        return Rows()
+        """What is multiplied with frames, for these tokens."""
+        to_text, constants = self.of("audio").rows_of_keys(tokens) if "audio" in self.directions else (None, None)
+        return Rows(to_text, constants, self.of("text").rows_of_queries(tokens) if "text" in self.directions else None)
 
     def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
-        """The TA head's input from the contexts of the mean queries."""
-        raise NotImplementedError
+        """The TA head's input from the contexts of the mean queries: their values and output projections."""
+        sides = ("audio", contexts.of_text, audio), ("text", contexts.of_audio, text)
+        return torch.cat([self._attended(*side) for side in sides], dim=1)
+
+    def _attended(self, direction: str, context: Float[Tensor, "batch heads dim"] | None, query: Pooled) -> Pooled:
+        if direction not in self.directions:
+            return query
+        assert context is not None
+        return self.finish(direction, self.of(direction).values(context), query)
 
     def unpooled(self, audio: Side, text: Side) -> Joint:
         """The TA head's input from whole sequences, by the paper's equations as written."""
-        return self.embed(Contexts(), audio.pooled, text.pooled)
+        return torch.cat([self.every_query("audio", audio, text), self.every_query("text", text, audio)], dim=1)
 
     def of(self, direction: str) -> MultiHead:
         """The attention whose queries are `direction`."""
@@ -171,6 +180,8 @@ class Attention(nn.Module):
 
     def every_query(self, direction: str, queries: Side, keys: Side) -> Pooled:
         """Attend with every query, finish each result, then pool."""
+        if direction not in self.directions:
+            return queries.pooled
         frames, mask = queries.sequence
         return self.pool(self.finish(direction, self.of(direction).every_query(queries, keys), frames), mask)
 
@@ -183,22 +194,6 @@ class SequenceCoAttention(Attention):
 
     directions = ("audio", "text")
 
-    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """Both directions."""
-        return Rows(*self.of("audio").rows_of_keys(tokens), self.of("text").rows_of_queries(tokens))
-
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
-        """Values and output projections of both contexts."""
-        assert contexts.of_text is not None
-        assert contexts.of_audio is not None
-        from_audio = self.finish("audio", self.of("audio").values(contexts.of_text), audio)
-        from_text = self.finish("text", self.of("text").values(contexts.of_audio), text)
-        return torch.cat([from_audio, from_text], dim=1)
-
-    def unpooled(self, audio: Side, text: Side) -> Joint:
-        """Both directions, frame by frame and token by token."""
-        return torch.cat([self.every_query("audio", audio, text), self.every_query("text", text, audio)], dim=1)
-
 
 class PooledCoAttention(Attention):
     """Vanilla co-attention: pool first, then attend on single vectors.
@@ -209,14 +204,20 @@ class PooledCoAttention(Attention):
 
     directions = ("audio", "text")
 
+    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
+        """None: no token attends to a frame."""
+        return Rows()
+
     def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
         """The other side's pooled vector is the context of every head."""
-        return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
+        heads = self.of("audio").heads
+        return super().embed(
+            Contexts(*(each.unsqueeze(1).expand(-1, heads, -1) for each in (text, audio))), audio, text
+        )
 
-    def _attend(self, direction: str, query: Pooled, key: Pooled) -> Pooled:
-        attention = self.of(direction)
-        context = key.unsqueeze(1).expand(-1, attention.heads, -1)
-        return self.finish(direction, attention.values(context), query)
+    def unpooled(self, audio: Side, text: Side) -> Joint:
+        """The same: there are no sequences to pool after."""
+        return self.embed(Contexts(), audio.pooled, text.pooled)
 
 
 class PooledQueryCoAttention(Attention):
@@ -227,15 +228,12 @@ class PooledQueryCoAttention(Attention):
 
     directions = ("audio", "text")
 
-    def unpooled(self, audio: Side, text: Side) -> Joint:
-        """One query for each direction."""
-        return torch.cat([self._attend("audio", audio, text), self._attend("text", text, audio)], dim=1)
-
-    def _attend(self, direction: str, query: Side, keys: Side) -> Pooled:
+    def every_query(self, direction: str, queries: Side, keys: Side) -> Pooled:
+        """One query, the pooled one."""
         attention = self.of(direction)
-        single = torch.ones_like(query.pooled[:, :1], dtype=torch.bool)
-        found = attend_to_audio(attention.rows_of_queries(query.pooled.unsqueeze(1)), single, *keys.sequence)
-        return self.finish(direction, attention.values(found), query.pooled)
+        single = torch.ones_like(queries.pooled[:, :1], dtype=torch.bool)
+        found = attend_to_audio(attention.rows_of_queries(queries.pooled.unsqueeze(1)), single, *keys.sequence)
+        return self.finish(direction, attention.values(found), queries.pooled)
 
 
 class CrossAttention(Attention):
@@ -243,26 +241,9 @@ class CrossAttention(Attention):
 
     directions = ("text",)
 
-    def rows(self, tokens: Float[Tensor, "*tokens dim"]) -> Rows:
-        """One direction."""
-        return Rows(to_audio=self.of("text").rows_of_queries(tokens))
-
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
-        """The pooled audio, and values and output projection of the context."""
-        assert contexts.of_audio is not None
-        return torch.cat([audio, self.finish("text", self.of("text").values(contexts.of_audio), text)], dim=1)
-
-    def unpooled(self, audio: Side, text: Side) -> Joint:
-        """The pooled audio, and every token's result pooled."""
-        return torch.cat([audio.pooled, self.every_query("text", text, audio)], dim=1)
-
 
 class NoAttention(Attention):
     """MLP Only: [Pool(audio); Pool(text)]."""
-
-    def embed(self, contexts: Contexts, audio: Pooled, text: Pooled) -> Joint:
-        """The two pooled vectors."""
-        return torch.cat([audio, text], dim=1)
 
 
 ATTENTION: dict[str, type[Attention]] = {

@@ -4,19 +4,8 @@ What each setting affects is declared beside it and asked by name: `effect`, `he
 such as ``{"loss.ot_weight": 0.0}`` go over a base by `with_settings`.
 """
 
-from whisq_core.spec.run import (
-    FOLDS,
-    BackboneSpec,
-    DataSpec,
-    LossSpec,
-    ModelSpec,
-    Positive,
-    RunSpec,
-    Setting,
-    TrainSpec,
-)
+from whisq_core.spec.run import FOLDS, BackboneSpec, DataSpec, LossSpec, ModelSpec, Positive, RunSpec, TrainSpec
 from whisq_core.spec.settings import (
-    SETTING_NAMES,
     SETTINGS,
     differences,
     digest,
@@ -25,7 +14,6 @@ from whisq_core.spec.settings import (
     kind,
     nested,
     searchable,
-    setting_mistakes,
     try_settings,
     with_settings,
 )
@@ -33,14 +21,12 @@ from whisq_core.spec.settings import (
 __all__ = [
     "FOLDS",
     "SETTINGS",
-    "SETTING_NAMES",
     "BackboneSpec",
     "DataSpec",
     "LossSpec",
     "ModelSpec",
     "Positive",
     "RunSpec",
-    "Setting",
     "TrainSpec",
     "differences",
     "digest",
@@ -49,7 +35,6 @@ __all__ = [
     "kind",
     "nested",
     "searchable",
-    "setting_mistakes",
     "try_settings",
     "with_settings",
 ]

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, StrictBool, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
 from whisq_core.spec.choice import Choice
@@ -286,15 +287,11 @@ _DEFAULTS = RunSpec().settings()
 @cache
 def declared_settings() -> Mapping[str, Setting]:
     """What is declared beside each field, under its dotted name."""
-    found: dict[str, Setting] = {}
+    fields: dict[str, FieldInfo] = {}
     for section, field in RunSpec.model_fields.items():
         model = field.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            found |= {f"{section}.{key}": _declared(part.metadata) for key, part in model.model_fields.items()}
+            fields |= {f"{section}.{key}": part for key, part in model.model_fields.items()}
         else:
-            found[section] = _declared(field.metadata)
-    return found
-
-
-def _declared(metadata: list[Any]) -> Setting:
-    return next(item for item in metadata if isinstance(item, Setting))
+            fields[section] = field
+    return {name: next(each for each in field.metadata if isinstance(each, Setting)) for name, field in fields.items()}

@@ -12,7 +12,6 @@ from whisq_core.spec.choice import Choice
 from whisq_core.spec.run import TA, Head, RunSpec, Setting, declared_settings
 
 SETTINGS: Mapping[str, Setting] = declared_settings()
-SETTING_NAMES: tuple[str, ...] = tuple(SETTINGS)
 _SWITCHED_OFF_BY_NULL = tuple(name for name, value in RunSpec().settings().items() if value is None)
 
 
@@ -80,9 +79,7 @@ def try_settings(base: RunSpec, settings: Mapping[str, Any]) -> tuple[RunSpec | 
     A mistake between several settings has the name of their section, or none. There is no spec where anything is wrong.
     """
     mistakes = [
-        (name, f"unknown setting '{name}'. {did_you_mean(name, SETTING_NAMES)}")
-        for name in settings
-        if name not in SETTINGS
+        (name, f"unknown setting '{name}'. {did_you_mean(name, SETTINGS)}") for name in settings if name not in SETTINGS
     ]
     known = {name: value for name, value in settings.items() if name in SETTINGS}
     try:
@@ -101,11 +98,6 @@ def _mistake(problem: Any) -> tuple[str, str]:
         text = f"{text}, or null for none"
     found = "" if problem["type"] == "value_error" else f", found {shown(problem['input'])}"
     return name, f"setting '{name}': {text}{found}." if name else f"{text}."
-
-
-def setting_mistakes(base: RunSpec, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with `settings` over `base`, as `try_settings` says it."""
-    return try_settings(base, settings)[1]
 
 
 def with_settings(base: RunSpec, settings: Mapping[str, Any]) -> RunSpec:

@@ -4,11 +4,10 @@
 """
 
 from whisq_core.training.fit import Diverged, FitResult, fit, predict, seconds_per_step
-from whisq_core.training.saved import CONFIG, WEIGHTS, TrainedModel, load, read_config, save
+from whisq_core.training.saved import WEIGHTS, TrainedModel, load, read_config, save
 from whisq_core.training.step import EpochRecord
 
 __all__ = [
-    "CONFIG",
     "WEIGHTS",
     "Diverged",
     "EpochRecord",

@@ -129,11 +129,8 @@ class _Interact(torch.autograd.Function):
         text = _Text(*(None if each is None else each.float().contiguous() for each in (tokens, *rows, points)))  # type: ignore[arg-type]
         count = len(places)
         shape = count, text.heads, text.tokens.shape[1]
-        found = _Found(
-            None if to_text is None else torch.empty(shape),
-            None if to_audio is None else torch.empty(shape),
-            None if points is None else torch.empty(count),
-        )
+        sizes = (to_text, shape), (to_audio, shape), (points, (count,))
+        found = _Found(*(None if each is None else torch.empty(size) for each, size in sizes))
         keep = any(ctx.needs_input_grad)
         clips.each(lambda worker, share: worker.forward(places, share, text, found, keep), count)
         ctx.clips, ctx.text, ctx.count = clips, text, count

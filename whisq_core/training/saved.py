@@ -1,17 +1,18 @@
 """Trained models as folders: `model.safetensors` and, written last, `config.json`, as the Hugging Face hub has them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_as_bytes
 
+from whisq_core.device import resolve_device
 from whisq_core.errors import InputError
 from whisq_core.files import read_regular, write_atomically
 from whisq_core.model import WhisQ
@@ -69,8 +70,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read ({reason}). Save or fetch the model again.") from None
-    if not isinstance(config, dict) or config.get("model_type") != _KIND:
-        kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != _KIND:
         raise InputError(
             f"{path}: found model_type '{kind}', allowed: '{_KIND}'. Give a model that --save-models wrote."
         )
@@ -95,7 +96,7 @@ def load(folder: Path) -> TrainedModel:
         if not spec.uses_features or not {"model", "backbone"} <= config["spec"].keys():
             raise ValueError("its spec is not that of a trained network")
         sizes = {name: _Size.validate_python(config[name]) for name in ("audio_dim", "text_dim")}
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder / CONFIG}: not a configuration that this version knows ({reason}).") from None
     here = {setting: plugin.distribution for setting, plugin in used(spec.settings()).items()}
@@ -120,12 +121,9 @@ def load(folder: Path) -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: weights that do not fit {CONFIG} ({reason}). Fetch both files again.") from None
-    is_there: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }
-    if not is_there[spec.train.device]():
+    try:
+        resolve_device(spec.train.device, CONFIG)
+    except InputError:
         elsewhere = spec.train.model_copy(update={"device": "cpu", "precision": "float32"})
         spec = spec.model_copy(update={"train": elsewhere})
     return TrainedModel(network.to(spec.train.device), spec)

@@ -19,7 +19,7 @@ from torch.optim.sgd import sgd
 
 from whisq_core import kernels
 from whisq_core.features import Dataset
-from whisq_core.model import Dropout, TaResult, WhisQ, stream
+from whisq_core.model import Dropout, WhisQ, stream
 from whisq_core.plugins import is_plugin
 from whisq_core.spec import LossSpec, RunSpec, TrainSpec
 from whisq_core.training import cpu, replay
@@ -115,17 +115,8 @@ class Trainer:
             self._clips.near, self._step = None, self._one_step  # type: ignore[union-attr]
             self.steps()
         huber_omq, huber_ta, ot, norm_omq, norm_ta, share = torch.cat([self._totals, self._ot_share.view(1)]).tolist()
-        return EpochRecord(
-            epoch=epoch,
-            loss=(huber_omq + huber_ta) / 2 + ot,
-            huber_omq=huber_omq,
-            huber_ta=huber_ta,
-            ot=ot,
-            ot_gradient_share=share,
-            gradient_norm_omq=norm_omq,
-            gradient_norm_ta=norm_ta,
-            seconds=time.perf_counter() - start,
-        )
+        loss, seconds = (huber_omq + huber_ta) / 2 + ot, time.perf_counter() - start
+        return EpochRecord(epoch, loss, huber_omq, huber_ta, ot, share, norm_omq, norm_ta, seconds)
 
     def steps(self) -> None:
         """The steps of an epoch, without a question to the device."""
@@ -172,19 +163,15 @@ class Trainer:
                 result = self.model.ta(self._clips.batch(part), loss)
             ta = task_loss(result.ta, self._truth[1, part], loss, whole)
             ot = torch.zeros_like(ta) if result.divergence is None else loss.ot_weight / whole * result.divergence.sum()
-            if with_share and result.points is not None:
-                result.points.retain_grad()
+            points = result.points if with_share else None
+            if points is not None:
+                points.retain_grad()
             torch.autograd.backward(self._updater.scale(ta / 2 + ot), retain_graph=with_share)
             total_ta, total_ot = total_ta + ta.detach(), total_ot + ot.detach()
-            if with_share:
-                parts = self._share(result)
-                of_ot = [a + b for a, b in zip(of_ot, parts, strict=True)] if of_ot else parts
+            if points is not None:
+                parts = torch.autograd.grad(points, self._projection, points.grad)
+                of_ot = [a + b for a, b in zip(of_ot, parts, strict=True)] if of_ot else list(parts)
         return total_ta, total_ot, of_ot
-
-    def _share(self, result: TaResult) -> list[Tensor]:
-        """What the OT term alone asks of the text projection, after backward."""
-        assert result.points is not None
-        return list(torch.autograd.grad(result.points, self._projection, result.points.grad))
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def test_the_eighth_cell_is_attainable_only_when_its_last_digit_was_cut() -> Non
 
 def test_six_digit_rows_on_the_same_clips_lie_on_the_grid_of_29_systems() -> None:
     cells = [cell for cell in audit().cells if cell.row in ("official_baseline_readme", "mos_eval_fork")]
-    assert {cell.verdict for cell in cells if cell.attainability} == {"rounded"}
+    assert {cell.verdict for cell in cells if cell.chance is not None} == {"rounded"}
     assert any(
         cell.verdict == "not attainable by one run" for cell in audit(None, 30).cells if cell.row == "mos_eval_fork"
     )
@@ -126,7 +126,7 @@ def test_the_published_rows_fit_29_systems_or_no_number_of_them() -> None:
 
 
 def _verdicts(found: Audit) -> list[tuple[str, str, str]]:
-    return [(cell.label, cell.metric, cell.verdict) for cell in found.cells if cell.attainability]
+    return [(cell.label, cell.metric, cell.verdict) for cell in found.cells if cell.chance is not None]
 
 
 def test_any_table_is_audited_with_its_number_of_systems(tmp_path: Path) -> None:

@@ -77,8 +77,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     text = [numbers(length * TEXT_DIM, SPREAD, stream).reshape(length, TEXT_DIM) for length in lengths]
     root = tmp_path_factory.mktemp("golden")
     return Dataset(
-        utterances=tuple(f"clip{clip}" for clip in range(NUM_CLIPS)),
-        systems=tuple(f"S{clip % 3:03d}" for clip in range(NUM_CLIPS)),
         audio=write_table(root, "audio", audio, valid),
         text=write_table(root, "text", text),
         prompt_of=np.arange(NUM_CLIPS) % NUM_PROMPTS,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.controls import children, is_worker
-from helpers.faults import FAULTY, Outcome, leftovers, outcome_of
+from helpers.faults import FAULTY, Outcome, kill_group, leftovers, outcome_of
 from helpers.forked import Commands
 from helpers.malformed import also_long
 
@@ -30,7 +30,7 @@ def test_a_command_killed_at_any_moment_ends_as_if_it_had_not_been(
     for _ in range(MOMENTS):
         pid = commands.start(beginning, *words)
         time.sleep(choose.uniform(0, undisturbed[command].seconds))
-        os.killpg(pid, signal.SIGKILL)
+        kill_group(pid)
         answer = commands.wait(pid)
         assert "Traceback" not in answer.err, answer
 
@@ -54,7 +54,7 @@ def test_processes_killed_at_any_moment_are_not_seen_in_the_results(
         time.sleep(0.1)
     time.sleep(choose.uniform(0, 4))
     if victim == "group":
-        os.killpg(pid, signal.SIGKILL)
+        kill_group(pid)
     else:
         os.kill(pid if victim == "coordinator" else choose.choice(workers), signal.SIGKILL)
     killed = commands.wait(pid)

@@ -206,16 +206,16 @@ def test_an_inner_split_of_one_group_is_a_mistake() -> None:
 
 def test_system_truth_comes_from_the_table_only_when_it_is_asked_for(folder: Path) -> None:
     corpus = read_corpus(folder)
-    assert system_truth(corpus, "clips", ["S001"]) is None
-    assert system_truth(corpus, "csv", ["S002", "S002"]) == {"S002": (4.4, 2.52)}
+    assert system_truth(corpus.name, corpus.system_mos, "clips", ["S001"]) is None
+    assert system_truth(corpus.name, corpus.system_mos, "csv", ["S002", "S002"]) == {"S002": (4.4, 2.52)}
     with pytest.raises(InputError) as caught:
-        system_truth(corpus, "csv", ["S099", "S002", "S098"])
+        system_truth(corpus.name, corpus.system_mos, "csv", ["S099", "S002", "S098"])
     assert list(caught.value.mistakes) == [
         f"corpus 'MusicEval-phase1': system_mos/*.csv has no row of system '{name}'. Add it."
         for name in ("S098", "S099")
     ]
     with pytest.raises(InputError) as caught:
-        system_truth(replace(corpus, system_mos=None), "csv", ["S002"])
+        system_truth(corpus.name, None, "csv", ["S002"])
     assert str(caught.value) == (
         "corpus 'MusicEval-phase1': system truth 'csv' needs one system_mos/*.csv, found none. Use 'clips'."
     )

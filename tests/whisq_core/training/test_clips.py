@@ -87,7 +87,7 @@ def test_features_of_one_frame_are_a_sequence_too(tmp_path: Path) -> None:
     table = write_table(tmp_path, "audio", [np.ones((1, 4), dtype=np.float32)] * 2)
     text = write_table(tmp_path, "text", [np.ones((1, 3), dtype=np.float32)])
     nothing = np.full(2, np.nan)
-    data = Dataset(("a", "b"), ("S", "S"), table, text, np.zeros(2, dtype=np.int64), nothing, nothing)
+    data = Dataset(table, text, np.zeros(2, dtype=np.int64), nothing, nothing)
 
     batch = Clips(data, RunSpec(), CPU, with_frames=True).batch(torch.arange(2))
 

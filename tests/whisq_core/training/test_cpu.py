@@ -43,8 +43,6 @@ def ragged_dataset(
     text = [generator.normal(size=(count, TEXT_DIM)) for count in tokens]
     num = len(frames)
     return Dataset(
-        utterances=tuple(f"clip{clip}" for clip in range(num)),
-        systems=("S001",) * num,
         audio=write_table(folder, "audio", audio, [max(1, count - 1) for count in frames]),
         text=write_table(folder, "text", text),
         prompt_of=np.arange(num) % len(tokens),
