@@ -147,9 +147,12 @@ class Cluster:
             future = self._client.submit(
                 _compute, task, *places, self._topic, key, VERSIONS | brought_by(task), key=key
             )
-            future.add_done_callback(lambda future: self._inbox.put((future.key, "ended")))
+            future.add_done_callback(self._ended)
             flights[key] = _Flight(task, future)
         return bool(flights)
+
+    def _ended(self, future: Future) -> None:
+        self._inbox.put((future.key, "ended"))
 
     def _heard(self, flights: dict[str, _Flight], jobs: Jobs, show: Show) -> Outcomes:
         """Take one message; a task that starts again has lost its worker, after too many losses it is given up."""
@@ -167,7 +170,9 @@ class Cluster:
             flight.starts += event.kind == "start"
             if event.kind == "start" and flight.starts > 1:
                 show(replace(event, kind="requeued", text="its worker was killed, it runs again on another"))
-        if kind == "ended":
+        if kind == "ended" and flight.future.status in ("pending", "lost"):  # its worker died with the result
+            flight.future.add_done_callback(self._ended)
+        elif kind == "ended":
             yield flights.pop(key).task, _outcome(flight)
         elif flight.starts > MAX_DEATHS:
             flights.pop(key).future.cancel(force=True)

@@ -1,6 +1,7 @@
 """Sound files: decode, mix down, resample, and tell a broken file from a good one."""
 
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def inspect(path: Path) -> str | None:
     """
     try:
         with open_regular(path, _MAX_BYTES) as file:
-            start = file.read(12)
+            start = file.read(12) if os.fstat(file.fileno()).st_size else b""  # such as /proc/kmsg, which may block
     except FileNotFoundError:
         return "no such file. Put the clip there, or correct its name in the list."
     except OSError as error:

@@ -102,21 +102,22 @@ def test_nothing_of_an_ablate_lives_on_when_its_coordinator_is_killed(
     [(1, 1), (2, 2), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
 )
 def test_ctrl_c_ends_within_seconds_and_says_how_to_go_on(
-    commands: Commands, beginning: Path, workers: int, times: int
+    finished_study: Place, tmp_path: Path, workers: int, times: int
 ) -> None:
-    pid = commands.start(beginning, *FAULTY["ablate"].replace("--workers 1", f"--workers {workers}").split())
-    wait_until(beginning, 3)
-    asked = time.monotonic()
-    for _ in range(times):  # the second one by somebody impatient
-        os.killpg(pid, signal.SIGINT)  # a terminal sends it to every process of the command
-        time.sleep(0.2)
-    answer = commands.wait(pid)
+    place = beginning_in(tmp_path, finished_study)
+    with started_script(place.folder, *place.ablate, "--workers", workers) as process:
+        wait_for(process, lambda: num_runs(place), 3)
+        asked = time.monotonic()
+        for _ in range(times):  # the second one by somebody impatient
+            os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the command
+            time.sleep(0.2)
+        _, err = process.communicate()
 
-    assert answer.status == 130, answer
+    assert process.returncode == 130
     assert time.monotonic() - asked < 30
-    assert answer.err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
-    assert "Traceback" not in answer.err
-    assert not living(pid)
+    assert err.splitlines()[-1] == "stopped; what was finished is saved, run the same command to go on"
+    assert "Traceback" not in err
+    assert not living(process.pid)
 
 
 def test_a_second_command_on_the_same_storage_is_told_who_writes(
