@@ -111,16 +111,22 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
         inputs.database = database
     if sources.data is not None:
         inputs.workspace = workspace
-        with collect_errors(mistakes):
-            check_splits(inputs.file, inputs.rows, workspace)
-        with collect_errors(mistakes):
-            _load_plugins(inputs.rows)
-        with collect_errors(mistakes):
-            _try_metrics(inputs.file, workspace)
-        with collect_errors(mistakes):
-            _ = workspace.audio_digests  # looks at every sound file that is new or has changed
-        raise_all(mistakes)
+        _check_on_corpus(inputs)
     return inputs
+
+
+def _check_on_corpus(inputs: Inputs) -> None:
+    """What needs both the file and the corpus; `InputError` with every mistake."""
+    mistakes: list[str] = []
+    with collect_errors(mistakes):
+        check_splits(inputs.file, inputs.rows, inputs.workspace)
+    with collect_errors(mistakes):
+        _load_plugins(inputs.rows)
+    with collect_errors(mistakes):
+        _try_metrics(inputs.file, inputs.workspace)
+    with collect_errors(mistakes):
+        _ = inputs.workspace.audio_digests  # looks at every sound file that is new or has changed
+    raise_all(mistakes)
 
 
 def chosen_rows(file: AblationFile, wanted: Sequence[str]) -> tuple[Row, ...]:

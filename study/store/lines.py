@@ -17,9 +17,12 @@ _CLIP_COLUMNS = {"utterance", "system", "prompt", "omq", "ta", "split"}
 
 def insert_run(connection: sa.Connection, run: Run) -> bool:
     """Store a run with its metrics and predictions; False when a done run of this identity is there already."""
-    if connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id)) == "done":
+    state = connection.scalar(sa.select(runs.c.state).where(runs.c.run_id == run.run_id))
+    if state == "done":
         return False
-    replace_lines(connection, runs, [{column.name: _json_ready(getattr(run, column.name)) for column in runs.columns}])
+    if state is not None:
+        connection.execute(runs.delete().where(runs.c.run_id == run.run_id))
+    connection.execute(runs.insert(), {column.name: _json_ready(getattr(run, column.name)) for column in runs.columns})
     numbers = [
         {"run_id": run.run_id, "split": split, "name": name, "value": None if value != value else float(value)}
         for split, scored in run.scored.items()
