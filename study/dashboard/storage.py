@@ -1,6 +1,7 @@
 """Optuna's side of a storage: opened with our engine options, and waited for while its server is away."""
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from study.store import Database, engine_options, full, open_error, with_retry
 from whisq_core.errors import InputError
@@ -30,13 +31,23 @@ def open_storage(database: Database) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = with_retry(partial(RDBStorage, full(database.url), engine_kwargs=engine_options(database.url)))
+        storage = with_retry(partial(_opened, database.url))
     except (DBAPIError, RuntimeError) as error:
         raise open_error(database.url, error) from None
     if storage.engine.dialect.name == "sqlite":
         storage.engine.dispose()  # connections opened so far are slow: each of many small writes waits for the disk
         sa.event.listen(storage.engine, "connect", _configure)
     return storage
+
+
+def _opened(url: str) -> RDBStorage:
+    """Optuna makes its tables where there are none, and another process may be about to do the same."""
+    opened = partial(RDBStorage, full(url), engine_kwargs=engine_options(url))
+    try:
+        return opened()
+    except (IntegrityError, ProgrammingError):  # the other one was first
+        time.sleep(1.0)
+        return opened()
 
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
