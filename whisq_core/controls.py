@@ -29,7 +29,7 @@ def predict_control(
         The system of each clip to predict.
     """
     assert len(train_omq_ta) == len(train_systems) > 0
-    overall = train_omq_ta.mean(axis=0)
+    overall = np.asfortranarray(train_omq_ta).mean(axis=0)  # the order in memory decides the last bit
     if name == "constant":
         return np.tile(overall, (len(systems), 1))
     assert name == "system_lookup", name

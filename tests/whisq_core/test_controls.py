@@ -41,3 +41,16 @@ def test_the_constant_has_no_correlation_at_all() -> None:
     truth = np.random.default_rng(0).uniform(1, 5, (7, 2))
     values = evaluate(ours, truth, list("AABABBB"))
     assert all(math.isnan(number) != name.endswith("mse") for name, number in values.items())
+
+
+def test_the_training_mean_does_not_depend_on_how_labels_lie_in_memory() -> None:
+    labels = np.random.default_rng(0).uniform(1, 5, (413, 2))
+    systems = ["S001"] * len(labels)
+
+    by_rows = predict_control("constant", np.ascontiguousarray(labels), systems, ["S001"])
+    by_columns = predict_control("constant", np.asfortranarray(labels), systems, ["S001"])
+
+    assert by_rows.tobytes() == by_columns.tobytes()
+    assert np.ascontiguousarray(labels).mean(axis=0).tobytes() != by_columns.tobytes(), (
+        "a last bit differs"
+    )
