@@ -51,6 +51,4 @@ def test_the_training_mean_does_not_depend_on_how_labels_lie_in_memory() -> None
     by_columns = predict_control("constant", np.asfortranarray(labels), systems, ["S001"])
 
     assert by_rows.tobytes() == by_columns.tobytes()
-    assert np.ascontiguousarray(labels).mean(axis=0).tobytes() != by_columns.tobytes(), (
-        "a last bit differs"
-    )
+    assert np.ascontiguousarray(labels).mean(axis=0).tobytes() != by_columns.tobytes(), "a last bit differs"
