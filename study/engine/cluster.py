@@ -4,6 +4,7 @@ The scheduler hands a task of a killed worker to another one by itself. What wor
 Dask's events; where a training waits for the pruner, the answer goes through a queue of its own.
 """
 
+import asyncio
 import logging
 import os
 import queue
@@ -11,14 +12,16 @@ import signal
 import time
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from functools import cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, LocalCluster, Queue, Security, get_worker
+from distributed import Client, LocalCluster, Queue, Security, get_worker
 from distributed.scheduler import KilledWorker
 
 from study.engine.pool import compute
@@ -49,10 +52,10 @@ _CONFIG = {
 
 @dataclass
 class _Flight:
-    """A task on its way, and how often a worker has begun it."""
+    """A task on its way, what will bring its outcome, and how often a worker has begun it."""
 
     task: Task
-    future: Future
+    outcome: "Future[Outcome]"
     starts: int = 0
 
 
@@ -65,6 +68,7 @@ class Cluster:
         self._topic = f"whisq-{uuid.uuid4().hex}"
         self._workers, self._counted = 1, -_COUNT_SECONDS
         # Processes that start in here never see Ctrl-C, which a terminal sends to all: only the coordinator does.
+        resource_tracker.ensure_running()  # whichever thread starts it would hear Ctrl-C from then on
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with dask.config.set(_CONFIG):
@@ -133,7 +137,7 @@ class Cluster:
                 yield from self._heard(flights, jobs, show)
         finally:
             for flight in flights.values():
-                flight.future.cancel(force=True)
+                flight.outcome.cancel()
 
     def _filled(self, flights: dict[str, _Flight], jobs: Jobs, workspace: Workspace) -> bool:
         """Hand out tasks while workers are free; whether any is on its way."""
@@ -144,15 +148,22 @@ class Cluster:
         places = (workspace.data.resolve(), workspace.features.resolve())
         while len(flights) < (1 + jobs.ahead) * self._workers and (task := jobs.next()) is not None:
             key = f"{task.run_id}-{uuid.uuid4().hex[:8]}"
-            future = self._client.submit(
-                _compute, task, *places, self._topic, key, VERSIONS | brought_by(task), key=key
-            )
-            future.add_done_callback(self._ended)
-            flights[key] = _Flight(task, future)
+            brought = self._bring(key, task, *places, VERSIONS | brought_by(task))
+            outcome = asyncio.run_coroutine_threadsafe(brought, self._client.loop.asyncio_loop)
+            flights[key] = _Flight(task, outcome)
         return bool(flights)
 
-    def _ended(self, future: Future) -> None:
-        self._inbox.put((future.key, "ended"))
+    async def _bring(self, key: str, *what: Any) -> Outcome:
+        """The outcome of a task on a worker; one that is lost with its worker is computed again.
+
+        Dask's future lives and dies in this thread of the client: in the main one, a Ctrl-C that is raised while a
+        future is dropped would be lost.
+        """
+        try:
+            outcome: Outcome = await self._client.submit(_compute, self._topic, key, *what, key=key)
+            return outcome
+        finally:
+            self._inbox.put((key, "ended"))
 
     def _heard(self, flights: dict[str, _Flight], jobs: Jobs, show: Show) -> Outcomes:
         """Take one message; a task that starts again has lost its worker, after too many losses it is given up."""
@@ -170,22 +181,19 @@ class Cluster:
             flight.starts += event.kind == "start"
             if event.kind == "start" and flight.starts > 1:
                 show(replace(event, kind="requeued", text="its worker was killed, it runs again on another"))
-        if kind == "ended" and flight.future.status in ("pending", "lost"):  # its worker died with the result
-            flight.future.add_done_callback(self._ended)
-        elif kind == "ended":
+        if kind == "ended":
             yield flights.pop(key).task, _outcome(flight)
         elif flight.starts > MAX_DEATHS:
-            flights.pop(key).future.cancel(force=True)
+            flights.pop(key).outcome.cancel()
             yield flight.task, died(flight.task.spec)
 
 
 def _outcome(flight: _Flight) -> Outcome:
     """What a task ended with; what a worker says of itself, such as other versions than here, stops everything."""
-    if flight.future.status not in ("finished", "error"):  # such as after the scheduler's own restart
-        raise InputError("the Dask scheduler lost its tasks. What has finished is stored; run it again.")
     try:
-        outcome: Outcome = flight.future.result()
-        return outcome
+        return flight.outcome.result()
+    except CancelledError:  # such as after the scheduler's own restart
+        raise InputError("the Dask scheduler lost its tasks. What has finished is stored; run it again.") from None
     except KilledWorker:
         return died(flight.task.spec)
     except Exception as error:
@@ -207,7 +215,7 @@ def _connected(scheduler: str) -> Client:
 _workspace = cache(Workspace)  # opened once per process and kept for all its tasks
 
 
-def _compute(task: Task, data: Path, features: Path, topic: str, key: str, versions: dict[str, str | None]) -> Outcome:
+def _compute(topic: str, key: str, task: Task, data: Path, features: Path, versions: dict[str, str | None]) -> Outcome:
     """`compute` a task here and tell the coordinator how it goes under `topic`."""
     worker, answers, shown = get_worker(), uuid.uuid4().hex, 0.0
     check_versions(str(worker.name), versions)
