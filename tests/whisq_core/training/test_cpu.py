@@ -177,7 +177,7 @@ def test_predictions_are_those_of_the_reference(tmp_path: Path, attention: str, 
 
 
 def test_a_clip_whose_transport_underflows_is_solved_by_the_reference_form(tmp_path: Path) -> None:
-    """In clips of which no two transports are nearly as cheap: rounding, which processors do differently, would choose."""
+    """In clips without two transports nearly as cheap, of which rounding, other on each processor, would choose."""
     harsh = {"loss.blur": 0.02, "loss.scaling": 0.1}
     data = ragged_dataset(tmp_path, [20, 30], [6, 5], seed=2, scale=10.0)
     spec = with_settings(RunSpec(), {**CPU, **harsh})
