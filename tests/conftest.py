@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is fetched, and a machine without a connection would wait long
 
 if TYPE_CHECKING:
     from helpers.studies import Place

@@ -14,7 +14,7 @@ from study.cli import main
 
 SCRIPT = Path(sys.executable).with_name("whisq-study")
 # One thread per process: the machine's cores are shared with other tests.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Commands:
     """The client; one server process per instance."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), environment.get("PYTHONPATH", "")])
         self._server = subprocess.Popen(
             [sys.executable, "-m", "helpers.forked"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _DECIDING_FILES = (
 )
 _HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?)(@(?P<revision>[\w./-]+))?")
 _TIMEOUT = 10.0  # seconds to wait for the hub's first answer
+_PAUSE = 60.0  # seconds without another question after one in vain: a name server alone may keep each waiting for ten
+_unreached: list[tuple[float, Exception]] = []  # when the hub was asked in vain, and what that ended with
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,15 @@ def _from_hub(name: str) -> Path:
             folder = Path(fetched(allow_patterns="config.json", local_files_only=True))
             if _is_whole(folder):
                 return folder
+        if _unreached and time.monotonic() - _unreached[-1][0] < _PAUSE:
+            raise _unreached[-1][1]
         for weights in (*_WEIGHTS[1:], _WEIGHTS[0]):  # each only where there is none before it
             folder = Path(fetched(allow_patterns=[*_SMALL_FILES, weights]))
             if _is_whole(folder):
                 return folder
     except Exception as error:  # whatever the hub's client raises, the user needs one line and a way out
+        if isinstance(error, LocalEntryNotFoundError) and error not in [each for _, each in _unreached]:
+            _unreached[:] = [(time.monotonic(), error)]
         reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0].rstrip('.')}"
         raise InputError(
             f"checkpoint '{name}': not in the Hugging Face cache and not to be had from the hub ({reason}). {way_out}"

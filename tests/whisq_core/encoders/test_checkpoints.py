@@ -8,6 +8,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -253,34 +255,64 @@ def test_a_cached_model_needs_no_connection(folder, tmp_path, monkeypatch, name)
     )
 
 
-def offline(name: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Resolve a name in a process that has no hub."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom whisq_core.checkpoints import resolve\n"
-        f"from whisq_core.errors import InputError\ntry:\n    resolve({name!r}, Path({str(home)!r}))\n"
-        "except InputError as error:\n    sys.exit(str(error))\n"
-    )
-    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+RESOLVE = """
+import sys
+from pathlib import Path
+from whisq_core.checkpoints import resolve
+from whisq_core.errors import InputError
+home, *names = sys.argv[1:]
+for name in names:
+    try:
+        resolve(name, Path(home))
+    except InputError as error:
+        print(error)
+"""
+
+
+def resolved(home: Path, *names: str, **environment: str) -> list[str]:
+    """What a process of its own says of these names."""
+    found = os.environ | {"HF_HOME": str(home)} | environment
+    command = [sys.executable, "-c", RESOLVE, str(home), *names]
+    ended = subprocess.run(command, env=found, capture_output=True, text=True, check=True, timeout=60)
+    return ended.stdout.splitlines() + ended.stderr.splitlines()
 
 
 def test_a_missing_hub_gives_one_line_with_the_command(tmp_path):
-    result = offline("openai/whisper-base@v2", tmp_path)
-    assert result.returncode == 1
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith(
+    [line] = resolved(tmp_path, "openai/whisper-base@v2")
+    assert line.startswith(
         "checkpoint 'openai/whisper-base@v2': not in the Hugging Face cache and not to be had from the hub ("
     )
-    assert lines[0].endswith(
+    assert line.endswith(
         "). Run `hf download openai/whisper-base --revision v2` where there is a connection, or give a local folder."
     )
 
 
+def test_a_hub_that_just_could_not_be_reached_is_not_asked_for_the_next_name(tmp_path):
+    """Where there is no connection, every question waits for a name server."""
+    asked = []
+
+    class Down(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *what):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Down) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+        said = resolved(tmp_path, "owner/first", "owner/second", **online)
+        hub.shutdown()
+
+    assert [line.split("'")[1] for line in said] == ["owner/first", "owner/second"]
+    assert all("503 Service Unavailable" in line for line in said)
+    assert any("owner/first" in path for path in asked)
+    assert not any("owner/second" in path for path in asked)
+
+
 def test_a_name_that_the_hub_cannot_have_is_one_line(tmp_path):
-    assert offline("owner/model--1", tmp_path).stderr.startswith(
+    assert resolved(tmp_path, "owner/model--1")[0].startswith(
         "checkpoint 'owner/model--1': not in the Hugging Face cache and not to be had from the hub (HFValidationError: "
     )
 
@@ -290,7 +322,7 @@ def test_a_download_that_was_cut_off_is_not_taken_for_whole(folder, tmp_path):
     (folder / "model.safetensors").rename(folder / shards["a"])
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     snapshot = cached_on_the_hub(tmp_path / "hub", folder, "owner/model", COMMIT)
-    assert offline("owner/model", tmp_path).stderr.splitlines() == [
+    assert resolved(tmp_path, "owner/model") == [
         f"checkpoint 'owner/model': {snapshot} lacks config.json or weights (model.bin, model*.safetensors, "
         "pytorch_model*.bin). Run `hf download owner/model` where there is a connection, or give a local folder."
     ]
