@@ -19,7 +19,9 @@ LESSER = {  # PyTorch's own loops, and the largest that oneDNN may use: AMX is b
 }
 
 
-@pytest.mark.parametrize("lesser", LESSER)
+@pytest.mark.parametrize(
+    "lesser", ["DEFAULT", *(pytest.param(each, marks=pytest.mark.slow) for each in ("AVX2", "AVX512"))]
+)
 def test_features_and_steps_are_right_on_lesser_processors(lesser: str, tmp_path: Path) -> None:
     if list(LESSER).index(lesser) > list(LESSER).index(torch.backends.cpu.get_cpu_capability()):
         pytest.skip(f"this processor has no {lesser}")

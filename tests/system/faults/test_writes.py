@@ -98,6 +98,7 @@ def test_a_full_disk_is_explained_and_what_follows_is_whole(
     check_mended(commands, mounted, command, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_finished_study_on_a_read_only_disk_is_read(
     commands: Commands, inputs: Path, mounted: Path, tmp_path: Path, undisturbed: dict[str, Outcome]
 ) -> None:
