@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import optuna
 import sqlalchemy as sa
@@ -19,16 +20,19 @@ from whisq_core.errors import InputError
 from whisq_core.metrics import higher_is_better
 
 Result = TypeVar("Result")
+_open: "WeakKeyDictionary[Database, RDBStorage]" = WeakKeyDictionary()  # to open one takes a tenth of a second
 
 
 def open_storage(database: Database) -> RDBStorage:
-    """Optuna's storage on the URL of `database`.
+    """Optuna's storage on the URL of `database`, opened once for it.
 
     Raises
     ------
     InputError
         When the URL cannot be opened or holds tables of another Optuna.
     """
+    if (known := _open.get(database)) is not None:
+        return known
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = with_retry(partial(_opened, database.url))
@@ -37,6 +41,7 @@ def open_storage(database: Database) -> RDBStorage:
     if storage.engine.dialect.name == "sqlite":
         storage.engine.dispose()  # connections opened so far are slow: each of many small writes waits for the disk
         sa.event.listen(storage.engine, "connect", _configure)
+    _open[database] = storage
     return storage
 
 

@@ -17,6 +17,7 @@ from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
 from study.results import TableResults
 from study.store import Database, Run
+from study.terminal import log
 from whisq_core.metrics import brought
 
 _KIND = "ablation"
@@ -86,6 +87,8 @@ def _add(
     """Add a trial with its files for each of some cells."""
     metric, split, clips = results.file.metric, results.split, results.corpus.clips
     for start in range(0, len(cells), _BATCH):
+        if len(cells) > _BATCH:  # each takes about 65 ms
+            log(f"dashboard: {start} of {len(cells)} cells")
         batch = cells[start : start + _BATCH]
         runs = database.runs([cell.run_id for cell in batch if cell.run_id])
         study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)
