@@ -23,10 +23,14 @@ MEMORY = 6 * 2**30  # bytes of address space beyond what is there at the start
 
 _PRELOADED = (
     "study.ablation.publish", "study.audit", "study.dashboard.server", "study.demo", "study.doctor", "study.scoring",
-    "study.report.page", "study.search", "study.tables.latex", "whisq_core.encoders.audio", "whisq_core.encoders.text",
-    "whisq_core.training", "psycopg", "scipy.signal", "transformers.models.auto.modeling_auto",
-    "transformers.models.whisper.modeling_whisper", "transformers.models.bert.modeling_bert",
-    "transformers.models.auto.tokenization_auto", "torch.utils.flop_counter",
+    "study.report.comparison_figures", "study.report.page", "study.report.run_figures", "study.report.sweep_figure",
+    "study.search", "study.tables.latex", "whisq_core.encoders.audio", "whisq_core.encoders.text",
+    "whisq_core.training", "alembic.command", "optuna.storages._rdb.models", "optuna.visualization", "optuna_dashboard",
+    "plotly.graph_objs.layout", "plotly.graph_objs.scatter", "plotly.io", "plotly.subplots", "psycopg", "rich.progress",
+    "scipy.signal", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "torch.utils.flop_counter",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert", "transformers.models.whisper.feature_extraction_whisper",
+    "transformers.models.whisper.modeling_whisper",
 )  # fmt: skip
 
 
