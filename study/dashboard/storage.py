@@ -20,7 +20,7 @@ from whisq_core.errors import InputError
 from whisq_core.metrics import higher_is_better
 
 Result = TypeVar("Result")
-_open: "WeakKeyDictionary[Database, RDBStorage]" = WeakKeyDictionary()  # to open one takes a tenth of a second
+_storages: "WeakKeyDictionary[Database, RDBStorage]" = WeakKeyDictionary()  # to open one takes a tenth of a second
 
 
 def open_storage(database: Database) -> RDBStorage:
@@ -31,7 +31,7 @@ def open_storage(database: Database) -> RDBStorage:
     InputError
         When the URL cannot be opened or holds tables of another Optuna.
     """
-    if (known := _open.get(database)) is not None:
+    if (known := _storages.get(database)) is not None:
         return known
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -41,7 +41,7 @@ def open_storage(database: Database) -> RDBStorage:
     if storage.engine.dialect.name == "sqlite":
         storage.engine.dispose()  # connections opened so far are slow: each of many small writes waits for the disk
         sa.event.listen(storage.engine, "connect", _configure)
-    _open[database] = storage
+    _storages[database] = storage
     return storage
 
 

@@ -88,7 +88,7 @@ def _add(
     metric, split, clips = results.file.metric, results.split, results.corpus.clips
     for start in range(0, len(cells), _BATCH):
         if len(cells) > _BATCH:  # each takes about 65 ms
-            log(f"the dashboard shows {start} of {len(cells)} cells")
+            log(f"the dashboard shows {start} of {len(cells)} new cells")
         batch = cells[start : start + _BATCH]
         runs = database.runs([cell.run_id for cell in batch if cell.run_id])
         study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)

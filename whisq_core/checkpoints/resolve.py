@@ -161,21 +161,30 @@ def _from_hub(name: str) -> Path:
             folder = Path(fetched(allow_patterns="config.json", local_files_only=True))
             if _is_whole(folder):
                 return folder
-        if _unreached and time.monotonic() - _unreached[-1][0] < _PAUSE:
-            raise _unreached[-1][1]
         for weights in (*_WEIGHTS[1:], _WEIGHTS[0]):  # each only where there is none before it
-            folder = Path(fetched(allow_patterns=[*_SMALL_FILES, weights]))
+            folder = Path(_asked(partial(fetched, allow_patterns=[*_SMALL_FILES, weights])))
             if _is_whole(folder):
                 return folder
     except Exception as error:  # whatever the hub's client raises, the user needs one line and a way out
-        if isinstance(error, LocalEntryNotFoundError) and error not in [each for _, each in _unreached]:
-            _unreached[:] = [(time.monotonic(), error)]
         reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0].rstrip('.')}"
         raise InputError(
             f"checkpoint '{name}': not in the Hugging Face cache and not to be had from the hub ({reason}). {way_out}"
         ) from None
     # Without a connection the client returns what an interrupted download has left.
     raise InputError(f"checkpoint '{name}': {folder} lacks config.json or weights ({', '.join(_WEIGHTS)}). {way_out}")
+
+
+def _asked(fetch: Callable[[], str]) -> str:
+    """The folder that the hub's client returns; where it was just not reached, the same error without another wait."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if _unreached and time.monotonic() - _unreached[0][0] < _PAUSE:
+        raise _unreached[0][1]
+    try:
+        return fetch()
+    except LocalEntryNotFoundError as error:
+        _unreached[:] = [(time.monotonic(), error)]
+        raise
 
 
 def _is_whole(folder: Path) -> bool:

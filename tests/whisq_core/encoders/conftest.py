@@ -24,6 +24,18 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    """A whole text checkpoint; not to be changed."""
+    return write_checkpoint(tmp_path_factory.mktemp("bert"), "bert")
+
+
+@pytest.fixture
+def folder(bert, tmp_path) -> Path:
+    """A copy of one, to be changed."""
+    return Path(shutil.copytree(bert, tmp_path / "model"))
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A function (family, dtype) -> checkpoint on a tiny folder, each written once."""
