@@ -4,15 +4,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Timer, get_ident
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
+from study.interrupts import heeding_ctrl_c
 from study.options import LogFileOption, VerboseOption, VersionOption
 from study.terminal import explained, keep_log, log
 from whisq_core.errors import InputError
@@ -105,7 +104,6 @@ def _of_the_program_first(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """The console script: one clean line per mistake instead of a traceback."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # a batch system's notice is treated like Ctrl-C
     try:
         with heeding_ctrl_c():
             app(_of_the_program_first(sys.argv[1:]))
@@ -123,21 +121,3 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to end
             print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
         raise
-
-
-@contextmanager
-def heeding_ctrl_c() -> Iterator[None]:
-    """Inside, a Ctrl-C that comes while Python clears something away, where no exception can pass, comes again."""
-    before = sys.unraisablehook
-
-    def again(lost: "sys.UnraisableHookArgs") -> None:
-        if lost.exc_type is KeyboardInterrupt:
-            Timer(0.05, signal.pthread_kill, (get_ident(), signal.SIGINT)).start()
-        else:
-            before(lost)
-
-    sys.unraisablehook = again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.dashboard.artifacts import attach_run, remove_files, shown_metrics
 from study.dashboard.storage import open_storage, open_study, retried
+from study.interrupts import heed_now
 from study.results import TableResults
 from study.store import Database, Run
 from study.terminal import log
@@ -94,6 +95,7 @@ def _add(
         study.add_trials(_begun(cell, runs.get(cell.run_id or ""), metric, split, columns) for cell in batch)
         values = {cell.run_id: cell.value for cell in batch}
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # only these can be given files
+            heed_now()
             run = runs.get(trial.user_attrs["run_id"])
             if run is not None and run.state == "done":
                 attach_run(trial, run, clips, database.url, storage)

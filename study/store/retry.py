@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from study.interrupts import unbroken
 from whisq_core.errors import InputError
 
 _PATIENCE = 3600.0  # seconds that a database may be away
@@ -44,7 +45,7 @@ def tried_for(patience: float, action: Callable[[], Result]) -> Result:
     pause, deadline = 0.1, time.monotonic() + patience
     while True:
         try:
-            return action()
+            return unbroken(action)
         except DBAPIError as error:
             if not _passes(error) or time.monotonic() + pause > deadline:
                 raise

@@ -1,16 +1,12 @@
 """What the command line says of itself, and what it does not import to say it."""
 
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from helpers.command import ENVIRONMENT, SCRIPT, run, run_script
 from helpers.studies import Place, changed, copied_to
-
-from study.cli.app import heeding_ctrl_c
 
 COMMANDS = (
     *("init", "demo", "encode", "ablate", "optimize", "report", "runs", "evaluate", "predict", "audit"),
@@ -212,14 +208,3 @@ def test_completion_is_offered_for_the_shells(tmp_path: Path) -> None:
 
 def test_the_version_is_told(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").out.startswith("whisq-study ")
-
-
-def test_ctrl_c_is_heeded_even_where_python_lets_no_exception_pass() -> None:
-    class Going:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    with heeding_ctrl_c():
-        Going()
-        with pytest.raises(KeyboardInterrupt):
-            time.sleep(5)
