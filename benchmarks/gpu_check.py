@@ -35,7 +35,11 @@ WHEELS = {  # what is imported: wheels that bring it
     "safetensors": "safetensors",
     "scipy": "scipy",
     "pandas": "pandas python-dateutil six",
-    "transformers": "transformers tokenizers regex huggingface-hub",
+    "packaging": "packaging",
+    "yaml": "pyyaml",
+    "tqdm": "tqdm",
+    "huggingface_hub": "huggingface-hub click httpx2 httpcore2 h11 anyio idna truststore",
+    "transformers": "transformers tokenizers regex",
 }
 
 

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import DBAPIError
 
 from study.config import AblationFile, difference, read_ablation_file
@@ -127,11 +129,20 @@ def _storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Find
     for study_name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=study_name, storage=storage)
         found = trials_by_state(study)
-        counts = ", ".join(f"{len(trials)} {state}" for state, trials in found.items())
+        named = Counter(_named(state, trial) for state, trials in found.items() for trial in trials)
+        counts = ", ".join(f"{count} {state}" for state, count in named.items())
         yield Finding(f"study {study_name}: {counts or 'empty'}")
         if study.user_attrs.get("kind") == "search":
             yield from _left_running(study, database) if "running" in found and not writer else ()
             yield from _drift(study, file) if file is not None else ()
+
+
+def _named(state: str, trial: FrozenTrial) -> str:
+    """The state of a trial; `show_table` of `study.dashboard` says which failed trials of a table are no failures."""
+    if state != "fail":
+        return state
+    shown = trial.user_attrs
+    return "superseded" if "superseded" in shown else "without a value" if shown.get("state") == "done" else state
 
 
 def _readable_storage(request: DoctorRequest, file: AblationFile | None) -> Iterator[Finding]:
@@ -194,6 +205,15 @@ def _features(request: DoctorRequest, file: AblationFile | None) -> Iterator[Fin
         yield from _features_of(spec, workspace, f"whisq-study encode {sources.shell_words()}")
 
 
+def _description(store: FeatureStore) -> str | None:
+    """What is wrong with what a store says of itself."""
+    try:
+        _ = store.meta
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iterator[Finding]:
     """Each damaged file, then what there is to encode: one mending for both."""
     names = f"features of {spec.audio} + {spec.text}"
@@ -202,6 +222,7 @@ def _features_of(spec: BackboneSpec, workspace: Workspace, command: str) -> Iter
         clips, prompts = missing(workspace.corpus, workspace.audio_digests, backbone, workspace.features)
         stores = [FeatureStore(workspace.features, key) for key in (backbone.audio_key, backbone.text_key)]
         damaged = {store.path(item): problem for store in stores for item, problem in store.verify().items()}
+        damaged |= {store.folder / "store.json": problem for store in stores if (problem := _description(store))}
     except InputError as error:
         yield Finding(f"{names}: {' '.join(error.mistakes)}", "fetch the weights, or name a local folder")
         return

@@ -73,9 +73,10 @@ def declared(file: AblationFile, database: Database, run_ids: Mapping[str, Seque
     if file.compare is None:
         return Declared()
     compared = [run_id for row in (file.compare.to, *file.compare.rows) for run_id in run_ids.get(row, ())]
-    found, (now, _) = database.declarations(compared), file.declaration
+    found, (now, text) = database.declarations(compared), file.declaration
     other = [declaration for declaration in found.values() if declaration.digest != now]
-    texts = tuple(dict.fromkeys(declaration.text for declaration in other))
+    told = ("the same with other settings of these rows" if one.text == text else one.text for one in other)
+    texts = tuple(dict.fromkeys(told))
     return Declared(len(other), texts, len(set(compared)) - len(found))
 
 

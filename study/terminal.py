@@ -1,10 +1,11 @@
 """What a person sees while it runs, on stderr: bars in a terminal, plain lines elsewhere."""
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,23 +53,41 @@ def keep_log(path: Path) -> None:
         raise InputError(f"--log-file {path}: cannot be written: {error.strerror}. Give another file.") from None
 
 
+def end_log() -> None:
+    """Close the file of `keep_log`."""
+    while _log:
+        _log.pop().close()
+
+
 def log(text: str) -> None:
     """One line on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    _print_on_stderr(text)
     _write_log(text)
 
 
+def _print_on_stderr(text: str) -> None:
+    with suppress(OSError):  # nobody reads on, or there is no room: the work goes on
+        print(printable(text), file=sys.stderr, flush=True)
+
+
 def _write_log(text: str) -> None:
-    for file in _log:
-        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
-        file.flush()
+    for file in list(_log):
+        try:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+            file.flush()
+        except OSError as error:
+            _log.clear()
+            _print_on_stderr(f"note: --log-file {file.name}: {error.strerror}. It is written no further.")
 
 
 def show(text: str) -> None:
     """A result on stdout, whatever names in it and whatever characters the terminal knows."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    print(printable(text))
+    try:
+        print(printable(text), flush=True)
+    except BrokenPipeError:  # nobody reads on, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explained(error: Exception) -> Sequence[str]:
@@ -114,7 +133,9 @@ def task_progress(title: str, total: int) -> Iterator[Show]:
             number = int(bars.tasks[bars.task_ids.index(overall)].completed)
             text = f"[{number}/{total}] {event.title} {event.kind}: {event.text}".strip()
             _write_log(text)
-            if event.kind in ("failed", "requeued") or not bars.console.is_terminal:
+            if not bars.console.is_terminal:
+                _print_on_stderr(text)
+            elif event.kind in ("failed", "requeued"):
                 bars.console.print(text, markup=False)
 
         yield show
@@ -135,7 +156,7 @@ def item_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
                 last_line, line = now, f"{title}: {done}/{total} {text}".rstrip()
                 _write_log(line)
                 if not bars.console.is_terminal:
-                    bars.console.print(line, markup=False)
+                    _print_on_stderr(line)
 
         yield move
 
@@ -160,5 +181,6 @@ def _bars() -> "Progress":
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, emoji=False, soft_wrap=True),  # "untrained:clap:" is no emoji
         disable=not sys.stderr.isatty(),
+        redirect_stdout=False,
         transient=True,
     )

@@ -4,6 +4,7 @@
 """
 
 from study.ablation.ablate import AblateRequest, Prepared, encode, exit_status, prepare, report, run, show_plan
+from study.ablation.publish import owner_of
 from study.ablation.which import stored_table
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Prepared",
     "encode",
     "exit_status",
+    "owner_of",
     "prepare",
     "report",
     "run",

@@ -47,7 +47,7 @@ def plan_text(
     lines.append(f"{summary}; about {minutes:.1f} minutes with {workers} worker(s), {known}")
     lines += [f"note: {warning}" for warning in file.warnings]
     if changed:
-        lines.append(f"note: {file.path}: compare was {changed}: verdicts will be exploratory.")
+        lines.append(f"note: {file.path}: what `compare` compares was {changed}: verdicts will be exploratory.")
     return "\n".join([*lines, *_design_lines(file, num_systems)])
 
 

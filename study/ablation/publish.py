@@ -1,5 +1,6 @@
 """What leaves the database: tables with verdicts, the page, and what a reviewer sees in the dashboard."""
 
+import hashlib
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +14,22 @@ from whisq_core.metrics import brought
 from whisq_core.spec import digest
 
 _STAMP = ".published.json"  # which table the files in a folder show, and what they were made from
-_VERSION = 3  # raise when the same results look different
+_VERSION = 4  # raise when the same results look different
 _ATTACHED = ("report.html", "table.csv", "table.tex")  # to the study in the dashboard
 _FILES = ("table.md", "table.csv", "table_long.csv", "table.tex", "table.html", "report.html")
 
 
 def is_published(results: TableResults, out: Path) -> bool:
     """Whether the files in `out` show just these results."""
-    return _read_stamp(out) == _stamp(results) and all((out / name).exists() for name in _FILES)
+    try:
+        return _read_stamp(out) == _stamp(results) | _written(out)
+    except OSError:  # such as a file that is not there
+        return False
+
+
+def _written(out: Path) -> dict[str, str]:
+    """A digest of the files themselves: they may have been edited, or written by something else."""
+    return {"files": hashlib.sha256(b"".join((out / name).read_bytes() for name in _FILES)).hexdigest()}
 
 
 def owner_of(out: Path) -> str | None:
@@ -68,7 +77,7 @@ def publish(results: TableResults, database: Database, out: Path, command: str =
             note = (out / "table.md").read_text(encoding="utf-8")
             annotate(database, results.file.name, note, drawn)
             attach_files(database, results.file.name, [out / name for name in _ATTACHED])
-    write_atomically(out / _STAMP, [json.dumps(_stamp(results)).encode()])
+    write_atomically(out / _STAMP, [json.dumps(_stamp(results) | _written(out)).encode()])
     return files
 
 

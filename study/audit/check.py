@@ -42,6 +42,7 @@ class Audit:
             "gains": [vars(each) for each in self.gains],
             "percent_columns": self.table.percent,
             "other_columns": self.table.other_columns,
+            "without_runs": self.table.without_runs,
         }
         return json.dumps(found, indent=2, ensure_ascii=False)
 
@@ -87,7 +88,7 @@ def audit(table: Path | None = None, num_systems: int | None = None, runs: int |
         title, read = str(table), read_published_csv(table, num_systems, runs)
     cells = tuple(cell for line in read.lines for cell in audited_cells(line))
     if not cells:
-        raise InputError(f"{title}: every metric is blank. Fill in what was printed.")
+        raise InputError(f"{title}: every metric is blank, or of a row without runs. Fill in what was printed.")
     single = [line for line in read.lines if line.runs in (None, 1)]
     same_clips = [line for line in single if line.num_systems == single[0].num_systems]
     variances = label_variances(same_clips)

@@ -50,11 +50,15 @@ class TableLine:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table read from CSV; `percent` columns were divided by 100, `other_columns` were not looked at."""
+    """A table read from CSV; `percent` columns were divided by 100, `other_columns` were not looked at.
+
+    `without_runs` are the labels of lines that have numbers but no run, such as those of raters: they are left out.
+    """
 
     lines: tuple[TableLine, ...]
     percent: tuple[str, ...] = ()
     other_columns: tuple[str, ...] = ()
+    without_runs: tuple[str, ...] = ()
 
 
 def statistic_of(metric: str) -> tuple[str, str]:
@@ -80,7 +84,7 @@ def read_published_csv(path: Path, num_systems: int | None, runs: int | None) ->
 
     A metric column names its level and its statistic: `ta.system.srcc`, `TA S-SRCC`, `MOS sys. Spearman (%)`. A cell is
     a number, with a percent sign or ``± spread`` behind it if need be, or blank. Columns of correlations are percent
-    where their name or a cell says so, or a value is above 2.
+    where their name or a cell says so, or a value is above 2. A line of 0 runs is left out.
 
     Raises
     ------
@@ -104,17 +108,20 @@ def read_published_csv(path: Path, num_systems: int | None, runs: int | None) ->
     columns = {metric: _numbers(path, header[at], at, metric, whole, mistakes) for at, metric in metrics.items()}
     used = {*metrics, *(index for index in counts.values() if index is not None)}
     place = next((header.index(name) for name in _LABELS if name in header), 0)
-    lines = []
+    lines, without_runs = list[TableLine](), list[str]()
     for number, (line, cells) in enumerate(whole):
         found = {kind: _whole(f"{path}:{line}", header, cells, index, kind, mistakes) for kind, index in counts.items()}
         label = f"line {line}" if place in used else cells[place].strip(" *_")
         values = {metric: text for metric, column in columns.items() if (text := column.texts[number])}
+        if found["runs"] == 0:
+            without_runs += [label] if values else []
+            continue
         systems, own_runs = found["systems"] or num_systems, found["runs"] or runs
         lines.append(TableLine(label, label, values, systems, found["ties"] or 0, own_runs))
     raise_all(mistakes)
     percent = tuple(header[index] for index, metric in metrics.items() if columns[metric].percent)
     others = [name for index, name in enumerate(header) if index not in {*used, place}]
-    return PublishedTable(tuple(lines), percent, tuple(others))
+    return PublishedTable(tuple(lines), percent, tuple(others), tuple(without_runs))
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -189,9 +196,9 @@ def _whole(
 ) -> int | None:
     """The count in a cell; None where there is none."""
     text = "" if index is None else cells[index].strip().casefold()
-    if index is None or text in (*_BLANK, "unknown") or (kind == "runs" and text == "0"):
+    if index is None or text in (*_BLANK, "unknown"):
         return None
-    low, high = {"systems": (MIN_SYSTEMS, 999_999), "ties": (0, MAX_TIES), "runs": (1, 999_999)}[kind]
+    low, high = {"systems": (MIN_SYSTEMS, 999_999), "ties": (0, MAX_TIES), "runs": (0, 999_999)}[kind]
     if re.fullmatch(r"\d{1,6}", text) and low <= int(text) <= high:
         return int(text)
     allowed = f"a whole number from {low}" + (f" to {high}" if kind == "ties" else "")

@@ -39,10 +39,12 @@ def audit_text(found: "Audit") -> str:
 def _runs(cells: Sequence[AuditedCell]) -> Iterator[str]:
     """What is known of the runs behind the numbers."""
     known = {cell.runs for cell in cells}
-    if None in known:
+    if known == {None}:
         yield "How many runs are behind a number is not said (--runs k, or a column 'runs'): each is judged as one run."
-    if means := sorted(runs for runs in known if runs is not None):
-        yield f"Numbers are means of {', '.join(map(str, means))} run(s), where the table says so."
+        return
+    means = f"Numbers are means of {' or '.join(map(str, sorted(runs for runs in known if runs)))} run(s)"
+    unsaid = "where the table says so; where it does not (--runs k, or a column 'runs'), each is judged as one run"
+    yield f"{means} {unsaid}." if None in known else f"{means}."
 
 
 def _counts(cells: Sequence[AuditedCell]) -> Iterator[str]:
@@ -173,6 +175,8 @@ def _not_audited(found: "Audit") -> Iterator[str]:
     if kinds:
         yield "Not audited by themselves:"
     yield from (f"  {', '.join(names)}: {reason}." for reason, names in kinds.items())
+    if found.table.without_runs:
+        yield f"Left out, since no run is behind it: {', '.join(found.table.without_runs)}."
     if found.table.percent:
         yield f"Read as percent: {', '.join(found.table.percent)}."
     if found.table.other_columns:

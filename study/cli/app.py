@@ -1,7 +1,5 @@
 """The application: its groups of commands, what they share, and how a mistake ends."""
 
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from study.interrupts import heeding_ctrl_c
 from study.options import LogFileOption, VerboseOption, VersionOption
-from study.terminal import explained, keep_log, log
+from study.terminal import end_log, explained, keep_log, log
 from whisq_core.errors import InputError
 
 if TYPE_CHECKING:
     from study.engine import Sources
 
 _options = {"verbose": False}
-_INTERRUPTED = 130  # the exit status that Typer makes of Ctrl-C
 
 
 GROUPS = ("Studies", "Results", "Storage")
@@ -102,22 +98,17 @@ def _of_the_program_first(arguments: list[str]) -> list[str]:
     return [*first, *others]
 
 
-def main() -> None:
-    """The console script: one clean line per mistake instead of a traceback."""
+def run() -> None:
+    """Do what the arguments say: one clean line per mistake instead of a traceback. Ends with SystemExit."""
+    from study.cli import results, studies, upkeep  # noqa: F401  (each declares its commands)
+
     try:
-        with heeding_ctrl_c():
-            app(_of_the_program_first(sys.argv[1:]))
-    except BrokenPipeError:  # such as `| head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        app(_of_the_program_first(sys.argv[1:]))
     except (InputError, OSError, MemoryError) as error:
         if _options["verbose"]:
             traceback.print_exc()
         for mistake in explained(error):
             log(f"error: {mistake}")
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to end
-            print("stopped; what was finished is saved, run the same command to go on", file=sys.stderr)
-        raise
+    finally:
+        end_log()

@@ -23,7 +23,7 @@ from study.options import (
     SystemTruth,
 )
 from study.terminal import log, show
-from whisq_core.errors import InputError
+from whisq_core.errors import InputError, raise_all
 
 
 @app.command(rich_help_panel="Results")
@@ -105,6 +105,7 @@ _Folder = Annotated[Path | None, typer.Option("--out", help="Folder for the tabl
 
 @app.command(rich_help_panel="Results")
 def evaluate(
+    ctx: typer.Context,
     predictions: _Predictions,
     data: _Labels = None,
     split: _Split = "dev",
@@ -134,7 +135,14 @@ def evaluate(
     from study.columns import read_choices
     from study.scoring import judge, numbered_rows, read_files, score_file, wants_scores
 
-    if data is not None and wants_scores(predictions, pattern, to, metric):
+    if out is not None:
+        from study.ablation import owner_of
+
+        if owner := owner_of(out):
+            raise InputError(f"--out {out}: holds table '{owner}' of an ablation file. Give another folder.")
+    of_one = data is not None and wants_scores(predictions, pattern, to, metric)
+    _check_effect(ctx, data is not None, of_one)
+    if data is not None and of_one:
         scores = score_file(predictions[0], data, split, system_truth)
         show(scores.to_json() if as_json else scores.to_text())
         return
@@ -145,6 +153,19 @@ def evaluate(
     show(table.to_json() if as_json else table.text())
     for path in table.write(out) if out else ():
         log(f"table   {path}")
+
+
+def _check_effect(ctx: typer.Context, with_data: bool, of_one: bool) -> None:
+    """Refuse options that `evaluate` would ignore."""
+    ignored, reason = ["system_truth"], "the 16 metrics of one answer file. Give one"
+    if not with_data:
+        ignored, reason = ["split", "system_truth"], "the labels of a corpus. Give --data DIR"
+    elif of_one:
+        ignored = ["margin", "lower_is_better", "columns", "out"]
+        reason = "verdicts, and one answer file gives its 16 metrics. Give several files, or --metric"
+    sources = {name: ctx.get_parameter_source(name) for name in ignored}
+    given = [name.replace("_", "-") for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    raise_all([f"--{name}: goes with {reason}, or leave it out." for name in given])
 
 
 @app.command(rich_help_panel="Results")

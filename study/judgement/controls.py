@@ -7,9 +7,10 @@ import numpy as np
 from study.judgement.evidence import Evidence
 from study.judgement.verdicts import Decision
 from study.stats import Interval
-from whisq_core.metrics import higher_is_better, title
+from whisq_core.metrics import higher_is_better, parsed, title
 
 Summaries = Mapping[str, Mapping[str, Interval]]
+_ROUNDING = 0.05  # between a label and the mean of its ratings
 
 
 def omq_difference(evidence: Evidence, row: str) -> float | None:
@@ -28,19 +29,41 @@ def flags(evidence: Evidence, row: str, summaries: Summaries) -> tuple[str, ...]
     """What a row does worse than a constant."""
     if row in (evidence.constant, evidence.group_means):
         return ()
-    worse = _worse_than(evidence.constant, row, summaries)
-    return (f"worse than predicting the training mean on {worse}",) if worse else ()
+    worse = _worse_than(evidence.constant, row, summaries, errors_only=_varies(evidence))
+    return (f"worse than predicting the training mean on {worse} (means, not tested)",) if worse else ()
 
 
-def _worse_than(control: str | None, row: str | None, summaries: Summaries) -> str:
+def _varies(evidence: Evidence) -> bool:
+    """Whether the constant is another one in each fold."""
+    predicted = evidence.predictions.get(evidence.constant or "")
+    return predicted is not None and bool((predicted != predicted[:, :1]).any())
+
+
+def _worse_than(control: str | None, row: str | None, summaries: Summaries, errors_only: bool = False) -> str:
     """The metrics on which a control's mean is better than the row's, as a list."""
     ours, theirs = summaries.get(row or "", {}), summaries.get(control or "", {})
-    return ", ".join(title(name) for name in ours if name in theirs and _gain(name, ours[name], theirs[name]) < 0)
+    names = [name for name in ours if name in theirs and (not errors_only or parsed(name).statistic == "mse")]
+    return ", ".join(title(name) for name in names if _gain(name, ours[name], theirs[name]) < 0)
 
 
 def _gain(metric: str, ours: Interval, theirs: Interval) -> float:
     difference = ours.mean - theirs.mean
     return difference if higher_is_better(metric) else -difference
+
+
+def _labels_apart(evidence: Evidence) -> str:
+    """How many labels are not the means of their ratings, if any is."""
+    if evidence.truth is None or evidence.ratings is None:
+        return ""
+    rated = [at for at, ratings in enumerate(evidence.ratings) if len(ratings)]
+    apart = [np.nanmax(np.abs(evidence.ratings[at].mean(axis=0) - evidence.truth[at])) for at in rated]
+    number = sum(distance > _ROUNDING for distance in apart)
+    if not number:
+        return ""
+    return (
+        f"{number:,} of {len(rated):,} labels are not the means of their ratings (up to {max(apart):.2f} apart): human "
+        "agreement is that of raters who may not be those of the labels."
+    )
 
 
 def alarms(
@@ -51,8 +74,15 @@ def alarms(
     if beaten := _worse_than(evidence.group_means, evidence.reference, summaries):
         notes.append(
             f"Control alarm: '{evidence.group_means}', which knows only which of the {evidence.group_noun} an item is "
-            f"of, is better than '{evidence.reference}' on {beaten}."
+            f"of, is better than '{evidence.reference}' on {beaten} (means, not tested)."
         )
+    if _varies(evidence):
+        notes.append(
+            f"'{evidence.constant}' predicts another constant in each fold, a lower one where the labels held out are "
+            "higher: its correlations are below 0 for that reason alone, and those of every row somewhat lower."
+        )
+    if differing := _labels_apart(evidence):
+        notes.append(differing)
     for row in evidence.aa:
         decision = decisions.get(row)
         if decision is not None and decision.verdict not in ("inconclusive", "equivalent", "undefined"):

@@ -109,7 +109,7 @@ def judge(evidence: Evidence) -> Judgement:
             )
             for row in rows
         },
-        design=(*_design(evidence, items, comparisons), *_raters(evidence, by_raters)),
+        design=(*_design(evidence, items, comparisons), *_raters(evidence, by_raters, bool(panel))),
         notes=alarms(evidence, summaries, decisions, differences),
         procedure=_procedure(evidence, items),
         changed=evidence.changed,
@@ -171,8 +171,14 @@ def _panel(evidence: Evidence) -> tuple[Mapping[str, Interval], Mapping[str, flo
     return panel_scores(ratings, items, evidence.targets, evidence.all_metrics), moved
 
 
-def _raters(evidence: Evidence, by_raters: Mapping[str, float]) -> Iterator[str]:
-    """How much of the declared differences is the noise of one panel."""
+def _raters(evidence: Evidence, by_raters: Mapping[str, float], has_panel: bool) -> Iterator[str]:
+    """On which items another panel is known, and how much of the declared differences is the noise of one panel."""
+    every = evidence.ratings or ()
+    rated = sum(len(of_item) >= MIN_RATINGS for of_item in every)
+    if any(map(len, every)) and not has_panel:
+        yield f"No human agreement: no item has {MIN_RATINGS} ratings."
+    elif 0 < rated < len(every):
+        yield f"Human agreement is that on the {rated:,} of {len(every):,} items that have {MIN_RATINGS} ratings."
     moved = [by_raters[row] for row in evidence.compared if by_raters.get(row, np.nan) >= 0]
     if moved:
         yield (
@@ -238,8 +244,16 @@ def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Compa
         rows = [row for row in family if evidence.metric in comparisons.get(row, {})]
         of_rows = [comparisons[row][evidence.metric] for row in rows]
         found = decide(of_rows, evidence.margin, evidence.higher_is_better, evidence.group_noun)
+        if family is not evidence.compared:
+            found = [_by_chance(one) for one in found]
         decisions |= {row: _with_missing_seeds(evidence, row, one) for row, one in zip(rows, found, strict=True)}
     return decisions
+
+
+def _by_chance(decision: Decision) -> Decision:
+    """An A/A row differs by chance alone: no advice on how to settle it."""
+    settled = decision.verdict != "inconclusive"
+    return decision if settled else replace(decision, reason="the same again: what it differs by is chance")
 
 
 def _with_missing_seeds(evidence: Evidence, row: str, decision: Decision) -> Decision:

@@ -108,7 +108,8 @@ def _known(path: Path, name: str) -> str:
         if (match := _NAME.fullmatch(folder.name)) and (folder / _CONFIG).is_file()
     }
     if not known:
-        return "no such folder, and ./results holds no saved model. Run `whisq-study ablate --save-models`."
+        advice = "Run `whisq-study ablate --save-models`."
+        return f"no such folder, and ./results holds no saved model (controls have none). {advice}"
     rows = {cell.rpartition("/")[0] for cell in known}
     near = did_you_mean(name, known if name.count("/") == 2 else rows)
-    return f"no such folder, and no such saved model of ./results. {near}"
+    return f"no such folder, and no such saved model of ./results (controls have none). {near}"

@@ -42,13 +42,13 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     for index, row in enumerate(rows):
         word = row.verdict[0] if row.verdict else ""
         figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=index, text=word, showarrow=False)
-    ceiling = _ceiling(frame)
-    low, high = limits = _range(rows, margin, ceiling)
+    agreement = _agreement(frame)
+    low, high = limits = _range(rows, margin, agreement)
     for index, found in enumerate(compared):
         if not low <= found.mean <= high:
             _outside(figure, index, limits, found.mean)
-    if ceiling:
-        _draw_ceiling(figure, ceiling, len(rows), limits)
+    if agreement:
+        _draw_agreement(figure, agreement, len(rows), limits)
         labels.append("Another panel of raters")
     finish(figure, f"Differences in {title(frame.metric)}", frame.warning, subtitle, 180 + 40 * len(labels))
     figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6])
@@ -58,24 +58,26 @@ def differences(frame: TableFrame, margin: float) -> go.Figure | None:
     return figure
 
 
-def _ceiling(frame: TableFrame) -> Interval | None:
+def _agreement(frame: TableFrame) -> Interval | None:
     """Another panel's score less the reference's mean."""
     reference = next((row.estimate(frame.metric) for row in frame.rows if row.is_reference), None)
-    if frame.ceiling is None or not isinstance(reference, Interval):
+    if frame.agreement is None or not isinstance(reference, Interval):
         return None
-    mean, low, high = (end - reference.mean for end in (frame.ceiling.mean, frame.ceiling.low, frame.ceiling.high))
-    return Interval(mean, frame.ceiling.sd, frame.ceiling.n, low, high)
+    mean, low, high = (
+        end - reference.mean for end in (frame.agreement.mean, frame.agreement.low, frame.agreement.high)
+    )
+    return Interval(mean, frame.agreement.sd, frame.agreement.n, low, high)
 
 
-def _draw_ceiling(figure: go.Figure, ceiling: Interval, place: int, limits: tuple[float, float]) -> None:
+def _draw_agreement(figure: go.Figure, agreement: Interval, place: int, limits: tuple[float, float]) -> None:
     """A line of its own below the rows, and a dotted line through all of them where it is within their range."""
-    figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=place, text="human ceiling", showarrow=False)
-    if limits[0] <= ceiling.mean <= limits[1]:
-        figure.add_trace(_intervals(["Another panel of raters"], "human ceiling", PURPLE, place, [ceiling]))
+    figure.add_annotation(x=1.01, xref="paper", xanchor="left", y=place, text="human agreement", showarrow=False)
+    if limits[0] <= agreement.mean <= limits[1]:
+        figure.add_trace(_intervals(["Another panel of raters"], "human agreement", PURPLE, place, [agreement]))
         figure.data[-1].update(showlegend=False, marker_symbol="diamond", marker_size=9)
-        figure.add_vline(x=ceiling.mean, line={"color": PURPLE, "width": 1, "dash": "dot"}, layer="below")
+        figure.add_vline(x=agreement.mean, line={"color": PURPLE, "width": 1, "dash": "dot"}, layer="below")
     else:
-        _outside(figure, place, limits, ceiling.mean, f" [{ceiling.low:+.3f}, {ceiling.high:+.3f}]")
+        _outside(figure, place, limits, agreement.mean, f" [{agreement.low:+.3f}, {agreement.high:+.3f}]")
 
 
 def _outside(figure: go.Figure, place: int, limits: tuple[float, float], mean: float, interval: str = "") -> None:
@@ -86,10 +88,10 @@ def _outside(figure: go.Figure, place: int, limits: tuple[float, float], mean: f
     figure.add_annotation(x=x, xanchor=anchor, y=place, text=text, showarrow=False, bgcolor="white")
 
 
-def _range(rows: Sequence[TableRow], margin: float, ceiling: Interval | None) -> tuple[float, float]:
+def _range(rows: Sequence[TableRow], margin: float, agreement: Interval | None) -> tuple[float, float]:
     """A little more than the margin and the rows' intervals; untrained encoders count only among themselves.
 
-    The human ceiling counts where that leaves the rows half of the range.
+    Human agreement counts where that leaves the rows half of the range.
     """
     shown = [row for row in rows if UNTRAINED_MARK not in row.marks] or rows
     intervals = [
@@ -97,8 +99,8 @@ def _range(rows: Sequence[TableRow], margin: float, ceiling: Interval | None) ->
     ]
     ends = [end for one in intervals for end in (one.mean, one.low, one.high) if not np.isnan(end)]
     low, high = min([-margin, *ends]), max([margin, *ends])
-    if ceiling:
-        low, high = stretched(low, high, (ceiling.low, ceiling.high))
+    if agreement:
+        low, high = stretched(low, high, (agreement.low, agreement.high))
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 

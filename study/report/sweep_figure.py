@@ -31,10 +31,10 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
     )
     reference = found.get(frame.reference.id) if frame.reference else None
     labels = {row.declared.id: row.label for row in frame.rows}
-    ceiling, near = frame.ceiling, False
-    if ceiling:  # it would leave too little room to the rows where it is far from them
+    agreement, near = frame.agreement, False
+    if agreement:  # it would leave too little room to the rows where it is far from them
         means = [found[row].mean for sweep in shown for row in sweep.rows if row in found]
-        near = ceiling.mean in stretched(min(means), max(means), [ceiling.mean])
+        near = agreement.mean in stretched(min(means), max(means), [agreement.mean])
     for index, sweep in enumerate(shown):
         panel = {"row": index // columns + 1, "col": index % columns + 1}
         places = positions(sweep.values)
@@ -49,13 +49,13 @@ def sweeps(results: TableResults, frame: TableFrame) -> go.Figure | None:
             )
         if reference:
             figure.add_hline(reference.mean, line={"color": GREY, "width": 1, "dash": "dash"}, **panel)
-        if ceiling and near:
-            figure.add_hline(ceiling.mean, line={"color": PURPLE, "width": 1, "dash": "dot"}, **panel)
+        if agreement and near:
+            figure.add_hline(agreement.mean, line={"color": PURPLE, "width": 1, "dash": "dot"}, **panel)
     band = f" Band: {frame.reference.label}, the same." if reference and frame.reference else ""
     human = ""
-    if ceiling:
-        ends = f"[{number(ceiling.low)}, {number(ceiling.high)}]"
-        human = f" {'Dotted: a' if near else 'A'}nother panel of raters, {number(ceiling.mean)} {ends}."
+    if agreement:
+        ends = f"[{number(agreement.low)}, {number(agreement.high)}]"
+        human = f" {'Dotted: a' if near else 'A'}nother panel of raters, {number(agreement.mean)} {ends}."
     subtitle = f"Points: mean and 95 % interval over seeds.{band}{human}"
     finish(figure, f"{title(frame.metric)} by swept setting", frame.warning, subtitle, 130 + 280 * lines)
     figure.update_annotations(font_size=12)

@@ -3,7 +3,7 @@
 import io
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ _HEADER_BYTES = 2**20
 
 
 def read_files(
-    paths: Sequence[Path],
+    paths: str | Path | Iterable[str | Path],
     pattern: str | None = None,
     columns: Mapping[str, str] | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
     split: str = "dev",
     accuracy: bool = False,
 ) -> Predictions:
@@ -38,8 +38,8 @@ def read_files(
     Parameters
     ----------
     paths
-        CSV files with a header (see `MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A file
-        without a column for row or seed gets them from its name.
+        One or several CSV files with a header (see `MEANINGS`); with `data` also answer files ``utterance,OMQ,TA``. A
+        file without a column for row or seed gets them from its name.
     pattern
         How names hold them, as ``"{row}/seed{seed}/*.csv"``, matched against the end of each path. Without one a name
         like ``whisq-seed3.csv`` or ``whisq/run3/answer.txt`` tells both, and any other name is a row.
@@ -55,11 +55,12 @@ def read_files(
     InputError
         With every mistake of all files.
     """
-    names = names_of(paths, pattern)
-    clips = None if data is None else labelled_clips(data, split)[1]
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    names = names_of(files, pattern)
+    clips = None if data is None else labelled_clips(Path(data), split)[1]
     frames, mistakes = [], list[str]()
     nouns = ("systems", "prompts") if data is not None else None
-    for path, (row, seed) in zip(paths, names, strict=True):
+    for path, (row, seed) in zip(files, names, strict=True):
         try:
             frame, found = _read(path, columns, clips, split)
         except InputError as error:
@@ -70,9 +71,25 @@ def read_files(
                 frame[name] = value
         frames.append(frame)
         nouns = nouns or nouns_of(found)
-    raise_all(mistakes)
+    raise_all(mistakes or _lacking(files, frames))
     lines = pd.concat(frames, ignore_index=True)
     return read_frame(lines.drop(columns="_where"), None, _where(lines["_where"]), accuracy, nouns)
+
+
+def _lacking(paths: Sequence[Path], frames: Sequence[pd.DataFrame]) -> list[str]:
+    """The files without something that others have: each of their lines would be a mistake."""
+    names = ("item", "target", "truth", "group", "second_group")
+    has = {name: [name in each and bool(each[name].ne("").any()) for each in frames] for name in names}
+    found = []
+    for place, path in enumerate(paths):
+        lacking = [name for name, of_files in has.items() if any(of_files) and not of_files[place]]
+        if lacking:
+            what = "line" if frames[place].empty else f"column {', '.join(lacking)}"
+            found.append(
+                f"{path}: has no {what}, but {paths[has[lacking[0]].index(True)]} has, allowed: the same columns in "
+                "all files. Add what is missing, or leave the file out."
+            )
+    return found
 
 
 def wants_scores(paths: Sequence[Path], pattern: str | None, to: str | None, metric: str | None) -> bool:
@@ -91,8 +108,10 @@ def names_of(paths: Sequence[Path], pattern: str | None) -> list[tuple[str, str]
     Raises
     ------
     InputError
-        When the pattern does not fit, or two files would be one run.
+        When there is no file, the pattern does not fit, or two files would be one run.
     """
+    if not paths:
+        raise InputError("no file of predictions was given. Give at least one.")
     names = [_by_pattern(path, pattern) if pattern else _by_habit(path) for path in paths]
     seen: dict[tuple[str, str], Path] = {}
     for path, name in zip(paths, names, strict=True):

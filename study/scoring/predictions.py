@@ -5,6 +5,7 @@ which may have a *truth*, a *group* (items that share their errors: a system, a 
 crossed with it (a prompt).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ _TRUE_FALSE = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _NO_NUMBER = ("", "nan", "none", "na", "n/a", "null", "<na>", "inf", "-inf")
 _MOST_LINES = 20  # of mistakes listed, of each kind
 _KEYS = ["row", "seed", "item", "target"]
+_INTEGER = re.compile("0|-?[1-9][0-9]{0,17}")  # as it is printed: the seeds 1 and 01 are two
 
 Where = Callable[[int], str]
 """Names a line of the table (by its position) in messages."""
@@ -72,12 +74,12 @@ def read_frame(
     table, notes = _named(frame, columns)
     if table.empty:
         raise InputError("the table of predictions has no line. Give at least one prediction.")
-    numbers = _correct(table) if accuracy else _numbers(table, name)
-    _check_unique(numbers, name)
+    numbers = _correct(table, name) if accuracy else _numbers(table, name)
+    _check_unique(numbers, name, _mixture(frame))
     for column in ("truth", "group", "second_group"):
         if column in numbers:
             _check_same(numbers, column, name)
-    kept, lacking = _common_items(numbers)
+    kept, lacking = _common_items(numbers.drop(columns="truth") if accuracy else numbers)
     found = meanings_of([str(column) for column in frame.columns], columns)
     return replace(_arrays(kept, notes + lacking), nouns=nouns or nouns_of(found))
 
@@ -114,15 +116,25 @@ def _numbers(table: pd.DataFrame, where: Where) -> pd.DataFrame:
     return _with_names(found, where, mistakes)
 
 
-def _correct(table: pd.DataFrame) -> pd.DataFrame:
-    """Whether each prediction is the truth."""
-    if "truth" not in table:
+def _correct(table: pd.DataFrame, where: Where) -> pd.DataFrame:
+    """Whether each prediction is the truth; the truth as text, a number in one spelling."""
+    if "truth" not in table or _empty(table["truth"]).all():
         raise InputError("metric 'accuracy' needs a column truth. Where predictions are 0 or 1 already, use 'mean'.")
     sides = [pd.to_numeric(table[column], errors="coerce") for column in ("prediction", "truth")]
     texts = [table[column].astype(str).str.strip() for column in ("prediction", "truth")]
     same = (sides[0] == sides[1]) | (texts[0] == texts[1])
-    found = table.drop(columns="truth").assign(prediction=same.astype(float), target="accuracy")
-    return _with_names(found, str, [])
+    truth = texts[1].where(sides[1].isna(), sides[1].astype(str))
+    mistakes: list[str] = []
+    for column in ("prediction", "truth"):
+        wrong = np.flatnonzero(_empty(table[column]))
+        mistakes += [
+            f"{where(int(position))}: {column} is empty, allowed: a class or a number. Leave the line out: items that "
+            "a run lacks are left out of all runs; or write a word, such as 'none', where no answer is a wrong one."
+            for position in wrong[:_MOST_LINES]
+        ]
+        if len(wrong) > _MOST_LINES:
+            mistakes.append(f"... and {len(wrong) - _MOST_LINES:,} more lines whose {column} is empty.")
+    return _with_names(table.assign(prediction=same.astype(float), truth=truth, target="accuracy"), where, mistakes)
 
 
 def _parsed(values: pd.Series, column: str, where: Where, mistakes: list[str]) -> pd.Series:
@@ -165,12 +177,26 @@ def _with_names(table: pd.DataFrame, where: Where, mistakes: list[str]) -> pd.Da
 
 
 def _empty(values: pd.Series) -> np.ndarray:
-    empty: np.ndarray = (values.isna() | (values.astype(str).str.strip() == "")).to_numpy(bool)
+    words = values.astype(str).str.strip().str.lower()
+    empty: np.ndarray = (values.isna() | words.isin(["", "nan"])).to_numpy(bool)
     return empty
 
 
-def _check_unique(table: pd.DataFrame, where: Where) -> None:
+def _mixture(frame: pd.DataFrame) -> str:
+    """What to do with stored predictions of several tables or splits, which may have the same rows."""
+    for column in ("table", "split"):
+        names = list(frame[column].unique()) if column in frame else []
+        if len(names) > 1:
+            listed = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+            choice = f"predictions[predictions.{column} == '{names[0]}']"
+            return f"predictions of {len(names)} {column}s ({listed}), allowed: one. Choose it, such as {choice}."
+    return ""
+
+
+def _check_unique(table: pd.DataFrame, where: Where, mixture: str) -> None:
     twice = np.flatnonzero(table.duplicated(_KEYS))
+    if len(twice) and mixture:
+        raise InputError(mixture)
     mistakes = []
     for position in twice[:_MOST_LINES]:
         line = table.iloc[position]
@@ -229,7 +255,7 @@ def _arrays(table: pd.DataFrame, notes: tuple[str, ...]) -> Predictions:
     table = table.assign(item=table["item"].cat.remove_unused_categories())
     items, targets, labels = (tuple(table[name].cat.categories) for name in ("item", "target", "seed"))
     at_item, at_target, at_label = (table[name].cat.codes.to_numpy() for name in ("item", "target", "seed"))
-    whole = all(label.lstrip("-").isdigit() for label in labels)
+    whole = all(_INTEGER.fullmatch(label) for label in labels)
     numbers = np.array([int(label) if whole else sorted(labels).index(label) for label in labels])
     predicted, seeds = {}, {}
     for code, row in enumerate(table["row"].cat.categories):

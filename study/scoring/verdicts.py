@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from study.judgement import Evidence, Judgement
 from study.judgement import judge as judge_evidence
 from study.scoring.predictions import Predictions, read_frame
-from study.stats import Interval
+from study.stats import LEVEL, Interval
 from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection, plugin_metric
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import write_atomically
@@ -36,12 +36,15 @@ class JudgedTable:
     def verdicts(self) -> pd.DataFrame:
         """One line for each row on the primary metric: mean, difference, intervals, p values, verdict and reason.
 
-        `low` and `high` bound the difference by both errors at `level`, `systems_low` and `systems_high` at 95 % by
-        that of other groups of items alone, which single runs have too.
+        `low` and `high` bound the difference by both errors at `level`: that of the verdict, .95 where a row has none.
+        `systems_low` and `systems_high` bound it, always at 95 %, by the error of other groups of items alone, which
+        single runs have too; so do `seeds_low` and `seeds_high` of table.csv by that of other seeds alone.
         """
         lines = []
         for row in self.frame.rows:
             found, decision = row.comparison, row.decision
+            both = decision.interval if decision else found.interval() if found else None
+            level = decision.level if decision else LEVEL
             word, reason = row.verdict or ("", "")
             lines.append(
                 {
@@ -50,9 +53,9 @@ class JudgedTable:
                     "seeds": row.num_done,
                     "mean": getattr(self._summaries(row).get(self.judgement.metric), "mean", np.nan),
                     "difference": found.mean if found else np.nan,
-                    "low": decision.interval.low if decision else np.nan,
-                    "high": decision.interval.high if decision else np.nan,
-                    "level": decision.level if decision else np.nan,
+                    "low": both.low if both else np.nan,
+                    "high": both.high if both else np.nan,
+                    "level": level if both and not np.isnan(both.low) else np.nan,
                     "systems_low": found.systems.low if found else np.nan,
                     "systems_high": found.systems.high if found else np.nan,
                     "p_seed": found.p_seed if found else np.nan,
@@ -131,7 +134,7 @@ def judge(
     columns
         Meaning -> column, where the columns have other names.
     lower_is_better
-        For a mean of costs or errors.
+        For a mean of costs or errors; other metrics have directions of their own.
     name
         The table's name, for headings and labels.
 
@@ -149,6 +152,12 @@ def judge(
     if reference not in rows:
         raise InputError(f"unknown row '{reference}'. {did_you_mean(reference, rows)}")
     evidence = _evidence(predictions, reference, metric, margin, lower_is_better)
+    if lower_is_better and (metric == "accuracy" or parsed(evidence.metric).statistic != MEAN):
+        known = "accuracy" if metric == "accuracy" else evidence.metric
+        raise InputError(
+            f"--lower-is-better: goes with a mean of costs or errors, but the metric is {known}, whose direction is "
+            "known. Leave it out, or give --metric mean."
+        )
     with threadpool_limits(1):  # its products are small
         judgement = judge_evidence(evidence)
     return JudgedTable(_frame(predictions, evidence, judgement, name, chosen=to is not None), judgement)

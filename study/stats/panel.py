@@ -1,4 +1,4 @@
-"""How another panel of raters would do in place of a model: beyond it labels cannot tell models apart.
+"""How another panel of raters would do in place of a model. A model may do better: it has no noise of its own.
 
 The ratings of each item are split into halves at random, many times; how one half scores the other is stepped up to
 the size of the whole panel by Spearman's and Brown's formula. The error is that over other systems, of the mean over

@@ -45,10 +45,10 @@ class Interval:
 class Comparison:
     """A row minus the reference on one metric, in the metric's own unit and sign; NaN where undefined.
 
-    ``relative`` is the difference over the reference's absolute mean. ``n`` counts the paired seeds, or the fewer of
-    the two rows' where they share none (``paired`` false). ``by_seeds`` and ``by_systems`` are the standard errors of
-    the two sources, ``beyond_seeds`` what new systems add to that of seeds: both hold the noise that a seed brings to
-    single items, which counts once.
+    ``relative`` is the difference over the reference's absolute mean, where its seeds tell that from 0. ``n`` counts
+    the paired seeds, or the fewer of the two rows' where they share none (``paired`` false). ``by_seeds`` and
+    ``by_systems`` are the standard errors of the two sources, ``beyond_seeds`` what new systems add to that of seeds:
+    both hold the noise that a seed brings to single items, which counts once.
     """
 
     metric: str
@@ -206,7 +206,9 @@ def compare(
         p_seed = _t_test(mean, by_seeds)
     variance = by_systems.value**2
     beyond = Error(float(np.sqrt(max(variance - min(seed_noise, by_seeds.value**2), 0.0))), by_systems.freedom)
-    relative, n = mean / base if base > 0 else np.nan, min(len(row), len(reference))
+    around = summarise(reference)  # a reference that may as well be 0 is no unit
+    relative = np.nan if base == 0 or around.low <= 0 <= around.high else mean / base
+    n = min(len(row), len(reference))
     return Comparison(metric, mean, relative, n, paired, num_systems, by_seeds, by_systems, beyond, p_seed)
 
 

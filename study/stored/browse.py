@@ -19,6 +19,8 @@ from whisq_core.errors import InputError, did_you_mean
 from whisq_core.metrics import brought, known_metrics, unknown_metric
 from whisq_core.spec import RunSpec, differences, nested
 
+_STATES = ("done", "failed")
+
 
 def open_stored(url: str) -> Database:
     """The database of a storage that is there."""
@@ -45,27 +47,17 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
     Raises
     ------
     InputError
-        When nothing of that name is stored.
+        When nothing of that name is stored, and for an unknown state or metric.
     """
     if metric not in known_metrics():
         raise InputError(f"--metric: {unknown_metric(metric)}")
+    if state not in (None, *_STATES):
+        raise InputError(f"--state: found '{state}', allowed: {', '.join(_STATES)}.")
     if what is None and state is None:
         return _tables_frame(database)
-    names = [table.name for table in stored_tables(database)]
-    table, _, cell = (what or "").partition("/")
-    if what is not None and table not in names:
-        if not cell and len(list_runs(database, metric, run_id=what)) == 1:
-            return find_run(database, what)
-        raise InputError(f"runs: no table, search or run '{what}' in {database.masked_url}. {known(what, names)}")
-    row, _, seed = cell.partition("/")
-    if seed and not seed.isdecimal():
-        raise InputError(f"runs {what}: '{seed}' is no seed. Give TABLE/ROW/SEED, such as {table}/{row}/0.")
-    entry = database.cells(table).get((row, int(seed))) if seed else None
-    if entry is not None and entry.run_id is not None:
-        return find_run(database, entry.run_id)
-    lines = list_runs(database, metric, table or None, row or None, int(seed) if seed else None, state)
-    if not lines and cell:
-        raise InputError(f"runs {what}: nothing of it is stored. `whisq-study runs {table}` lists what is.")
+    lines = _stored(database, what, state, metric)
+    if isinstance(lines, Run):
+        return lines
     return pd.DataFrame(
         {
             "run": [line.run_id[:12] for line in lines],
@@ -80,26 +72,48 @@ def look_up(database: Database, what: str | None, state: str | None, metric: str
     )
 
 
+def _stored(database: Database, what: str | None, state: str | None, metric: str) -> Run | list[RunLine]:
+    """The run that a name is of, by its cell or its id, else the runs of a table or row."""
+    names = [table.name for table in stored_tables(database)]
+    table, _, cell = (what or "").partition("/")
+    if what is not None and table not in names:
+        found = [] if cell else [line.run_id for line in list_runs(database, "", run_id=what)]
+        if not found:
+            raise InputError(f"runs: no table, search or run '{what}' in {database.masked_url}. {known(what, names)}")
+        if len(found) > 1:
+            several = ", ".join(run_id[:16] for run_id in found[:5])
+            raise InputError(f"run '{what}': {len(found)} runs begin so: {several}. Give more of the id.")
+        return database.runs(found)[found[0]]
+    row, _, seed = cell.partition("/")
+    if seed and not (seed.isdecimal() and len(seed) < 10):
+        raise InputError(f"runs {what}: '{seed}' is no seed. Give TABLE/ROW/SEED, such as {table}/{row}/0.")
+    entry = database.cells(table).get((row, int(seed))) if seed else None
+    if entry is not None and entry.run_id is not None and (made := database.runs([entry.run_id])):
+        return made[entry.run_id]
+    lines = list_runs(database, metric, table or None, row or None, int(seed) if seed else None, state)
+    if not lines and cell:
+        raise InputError(f"runs {what}: nothing of it is stored. `whisq-study runs {table}` lists what is.")
+    return lines
+
+
 def known(name: str, names: Sequence[str]) -> str:
     """What may be meant by a name that no table has."""
     return did_you_mean(name, names) if names else "It holds none."
 
 
-def find_run(database: Database, run_id: str) -> Run:
-    """The run whose id begins with `run_id`.
+def find_run(database: Database, what: str) -> Run:
+    """The only run that a name stands for, as `look_up` takes them.
 
     Raises
     ------
     InputError
         When there is none, or there are several.
     """
-    found = list_runs(database, "", run_id=run_id)
+    found = _stored(database, what, None, "")
+    if isinstance(found, Run):
+        return found
     if len(found) != 1:
-        several = f"{len(found)} runs begin so: {', '.join(line.run_id[:16] for line in found[:5])}"
-        raise InputError(
-            f"run '{run_id}': {several if found else f'there is none in {database.masked_url}'}. "
-            "`whisq-study runs TABLE` lists them."
-        )
+        raise InputError(f"runs {what}: {len(found)} runs, and one is needed. `whisq-study runs {what}` lists them.")
     return database.runs([found[0].run_id])[found[0].run_id]
 
 

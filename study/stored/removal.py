@@ -38,19 +38,19 @@ def plan_removal(database: Database, target: str) -> Removal:
     InputError
         When there is no such table, search or row.
     """
-    table, _, row = target.partition("/")
+    table, slash, row = target.partition("/")
     names = [each.name for each in stored_tables(database)]
     if table not in names:
         raise InputError(f"rm {target}: no table or search '{table}' in {database.masked_url}. {known(table, names)}")
     found = [line for name in (table, f"{table}{_HELD_OUT}") for line in list_runs(database, "", table=name)]
-    if row:
+    if slash:
         rows = {line.row for line in found} | {key[0] for key in database.cells(table)}
         if row not in rows:
             raise InputError(f"rm {target}: table '{table}' has no row '{row}'. {did_you_mean(row, rows)}")
         found = [line for line in found if line.row == row]
     run_ids = {line.run_id for line in found}
     elsewhere = shared_runs(database, run_ids, [table])
-    if row:
+    if slash:
         elsewhere |= run_ids & {e.run_id for key, e in database.cells(table).items() if key[0] != row and e.run_id}
     return Removal(table, row or None, tuple(sorted(run_ids - elsewhere)), len(elsewhere))
 

@@ -27,7 +27,7 @@ class Declared:
     seeds: tuple[int, ...]
 
 
-PANEL = Declared("human_panel", "Another panel of raters", "Human ceiling", ())
+PANEL = Declared("human_panel", "Another panel of raters", "Human agreement", ())
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class TableFrame:
         return next((row.declared for row in self.rows if row.is_reference), None)
 
     @property
-    def ceiling(self) -> Interval | None:
+    def agreement(self) -> Interval | None:
         """How another panel of raters does on the primary metric; None where it is not known."""
         found = next((row.estimate(self.metric) for row in self.rows if row.declared is PANEL), None)
         return found if isinstance(found, Interval) else None

@@ -68,7 +68,8 @@ def _verdicts(frame: TableFrame, view: View) -> str:
     if frame.reference:
         headings["difference"] = r"{difference\textsuperscript{a}}"
         notes.append(
-            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}, intervals at the level of the verdict."
+            rf"\textsuperscript{{a}} From {escape(frame.reference.label)}; with each interval its level in percent, "
+            "that of the verdict where there is one."
         )
     decided = [(row.declared.label, row.verdict) for row in frame.rows if row.decision and row.verdict]
     reasons = [f"{label}: {word}: {reason}." for label, (word, reason) in decided]
@@ -146,7 +147,7 @@ def _cell(column: Column, row: TableRow, bold: bool) -> str:
         case "difference":
             return "{--}" if math.isnan(value) else text
         case "at_level":
-            return "--" if text == UNDEFINED else f"${interval(value[0])}$"
+            return "--" if text == UNDEFINED else rf"${interval(value[0])}_{{{100 * value[1]:.3g}}}$"
         case "verdict":
             return escape(value[0])
     return text if column.kind == "published" else escape(text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from study.cli import main
+from study.cli.app import run as main
 
 SCRIPT = Path(sys.executable).with_name("whisq-study")
 # One thread per process: the machine's cores are shared with other tests.

@@ -56,6 +56,11 @@ def test_a_stored_table_has_the_verdicts_of_its_file(stored: study.Storage, fini
     shown = table.verdicts.set_index("row")
     assert shown["verdict"].replace("", float("nan")).dropna().to_dict() == written["verdict"].dropna().to_dict()
     assert stored.verdicts.drop(columns="table").equals(table.verdicts)
+    for name, field in (("low", "both_low"), ("high", "both_high"), ("level", "both_level")):
+        assert shown[name].tolist() == pytest.approx(written[field].tolist(), nan_ok=True), name
+    exploratory = shown[shown["p_holm"].isna() & shown["difference"].notna()]
+    assert set(exploratory["level"]) == {0.95}
+    assert exploratory[["low", "high"]].notna().all(axis=None)
     with pytest.raises(study.InputError, match=r"unknown table 'tabel2'\. Did you mean 'table2'"):
         stored.table("tabel2")
 
@@ -66,6 +71,22 @@ def test_stored_predictions_can_be_judged_anew(stored: study.Storage) -> None:
 
     for name in ("mean", "difference", "p_seed", "p_system"):
         assert again.loc[["no_ot", "cross"], name].tolist() == pytest.approx(own[name].tolist(), nan_ok=True), name
+
+
+@pytest.mark.parametrize("column", ["table", "split"])
+def test_stored_predictions_of_several_tables_are_a_choice_and_no_duplicates(
+    stored: study.Storage, column: str
+) -> None:
+    predictions = pd.concat([stored.predictions, stored.predictions.assign(**{column: "other"})])
+    first = stored.predictions[column][0]
+    with pytest.raises(study.InputError) as caught:
+        study.judge(predictions)
+
+    assert caught.value.mistakes == (
+        f"predictions of 2 {column}s ({first}, other), allowed: one. Choose it, such as "
+        f"predictions[predictions.{column} == '{first}'].",
+    )
+    assert study.judge(predictions[predictions[column] == first]).frame.rows
 
 
 def test_figures_are_drawn_of_both_kinds_of_tables(stored: study.Storage) -> None:

@@ -49,7 +49,8 @@ def options_of(command: str) -> list[str]:
     """The long options that a command has."""
     from typer.main import get_command
 
-    from study.cli import app
+    from study.cli import results, studies, upkeep  # noqa: F401  (they declare the commands)
+    from study.cli.app import app
 
     (found,) = [each for name, each in get_command(app).commands.items() if name == command]  # type: ignore[attr-defined]
     return [name for parameter in found.params for name in parameter.opts if name.startswith("--")]
@@ -192,6 +193,54 @@ def test_a_traceback_and_a_log_are_there_for_who_asks(tmp_path: Path) -> None:
     assert told.errors == plain.errors
     kept = (tmp_path / "logs/study.log").read_text()
     assert all(f" error: {mistake}\n" in kept for mistake in plain.errors)
+
+
+def test_a_log_file_on_a_full_disk_is_told_once_and_the_command_goes_on(tmp_path: Path) -> None:
+    told = run_script(tmp_path, "--log-file", "/dev/full", "report", "none.yaml")
+
+    assert told.status == 2
+    lines = told.err.splitlines()
+    assert "note: --log-file /dev/full: No space left on device. It is written no further." in lines
+    assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "2>/dev/full"])
+def test_streams_that_are_closed_or_full_change_no_status(tmp_path: Path, closed: str) -> None:
+    for arguments, status in (("--version", 0), ("doctor --out new", 0), ("report none.yaml", 2)):
+        line = f"exec {closed}; {SCRIPT} {arguments}"
+        done = subprocess.run(["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
+
+        assert done.returncode == status, (line, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_who_reads_no_further_makes_no_mistake_of_it(finished_study: Place) -> None:
+    line = f"{SCRIPT} runs --storage {finished_study.storage} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], env=ENVIRONMENT, capture_output=True, text=True, cwd=finished_study.folder
+    )
+
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_ctrl_c_while_the_program_is_imported_and_after_its_end_are_heeded_and_ignored(tmp_path: Path) -> None:
+    during = (
+        "import sys, signal, study.cli\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "study.cli.main()"
+    )
+    after = "import atexit, signal, study.cli\natexit.register(signal.raise_signal, signal.SIGINT)\nstudy.cli.main()"
+    ended = [
+        subprocess.run([sys.executable, "-c", program, "--version"], capture_output=True, text=True, cwd=tmp_path)
+        for program in (during, after)
+    ]
+
+    assert [one.returncode for one in ended] == [130, 0]
+    assert ended[0].stderr == "stopped; what was finished is saved, run the same command to go on\n"
+    assert ended[1].stderr == ""
 
 
 def test_completion_is_offered_for_the_shells(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_row_dropped_after_the_runs_makes_every_verdict_exploratory_wherever_i
     plan = run(place.folder, *place.ablate, "--plan")
     finished = run(place.folder, *place.ablate)
 
-    assert "compare was changed after 12 runs: verdicts will be exploratory." in plan.out
+    assert "what `compare` compares was changed after 12 runs: verdicts will be exploratory." in plan.out
     assert finished.status == 0, finished.err
     markdown = (place.out / "table.md").read_text(encoding="utf-8")
     then = "6 rows against 'whisq' on ta.utterance.srcc with margin 0.01"

@@ -54,8 +54,22 @@ def test_a_finished_study_is_healthy(place: Place) -> None:
 
     assert troubles(finished) == []
     assert f"ok  storage {place.storage}: opens, {Database(place.storage).count_runs()} runs" in finished.out
-    assert re.search(r"^ok  study table2: \d+ complete, 2 fail$", finished.out, re.MULTILINE)
+    assert re.search(r"^ok  study table2: \d+ complete, 2 without a value$", finished.out, re.MULTILINE)
     assert finished.out.count(": complete\n") == 3
+
+
+def test_only_what_failed_is_counted_as_failed(place: Place) -> None:
+    study = optuna.load_study(study_name="table2", storage=place.storage)
+    distributions = study.get_trials()[0].distributions
+    params = study.get_trials()[0].params
+    for attributes in ({"state": "failed", "reason": "a"}, {"state": "done", "superseded": "the row has changed"}):
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.FAIL, params=params, distributions=distributions, user_attrs=attributes
+            )
+        )
+
+    assert re.search(r"^ok  study table2: \d+ complete, 2 without a value, 1 fail, 1 superseded$", ask(place).out, re.M)
 
 
 def test_the_doctor_does_not_load_torch() -> None:
@@ -183,15 +197,18 @@ def test_truncated_damaged_and_missing_features_are_found_and_encoded_again(plac
     truncated.write_bytes(before[truncated][:-100])
     damaged.write_bytes(before[damaged][:-1] + bytes([before[damaged][-1] ^ 1]))
     missing.unlink()
+    description = (store / "store.json").read_bytes()
+    (store / "store.json").write_text("{")
 
     found = ask(place, "--data", place.corpus)
     named = [text for text in troubles(found) if text.startswith(str(store))]
-    assert [text.split(": ")[0] for text in named] == [str(truncated), str(damaged)]
+    assert [text.split(": ")[0] for text in named] == [str(truncated), str(damaged), str(store / "store.json")]
     assert [text for text in troubles(found) if text.endswith("2 clips and 0 prompts cannot be read")]
     assert f"whisq-study encode {place.file} --data {place.corpus} --features {place.features}" in advice(found)
 
     assert mended(ask(place, "--data", place.corpus, "--fix"))
     assert {path: path.read_bytes() for path in before} == before
+    assert (store / "store.json").read_bytes() == description
     assert troubles(ask(place, "--data", place.corpus)) == []
 
 

@@ -18,7 +18,10 @@ from helpers.command import run
 from helpers.studies import Place
 from typer.main import get_command
 
-from study.cli import app
+import study.cli.results
+import study.cli.studies
+import study.cli.upkeep  # noqa: F401  (they declare the commands)
+from study.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -181,6 +181,38 @@ def test_a_table_of_our_own_is_read_as_the_means_that_it_holds(tmp_path: Path) -
     assert audit(path, 19).cells[0].verdict == "not attainable"
 
 
+def test_what_no_run_is_behind_is_left_out_and_named(tmp_path: Path) -> None:
+    path = _table(
+        tmp_path,
+        "row,label,seeds,seeds_done,A S-SRCC,A U-MSE,A U-LCC\na,A,10,10,0.5,.5,.7\nb,B,1,1,0.5,.6,.6\n"
+        "c,C,1,1,0.4,.7,.5\nd,Pending,10,0,,,\nhuman_panel,Another panel of raters,0,0,0.9,.1,.9\n",
+    )
+    for found in (audit(path, 8), audit(path, 8, runs=3)):
+        text = found.text()
+        assert [cell.row for cell in found.cells if cell.chance is not None] == ["A", "B", "C"]
+        assert [each.row for each in found.fitting] == ["A", "B", "C"]
+        assert found.variances[0].row == "C"
+        assert "Numbers are means of 1 or 10 run(s).\n" in text
+        assert "not said" not in text
+        assert "Left out, since no run is behind it: Another panel of raters." in text
+        assert json.loads(found.json())["without_runs"] == ["Another panel of raters"]
+
+
+def test_a_table_without_any_run_is_refused(tmp_path: Path) -> None:
+    assert _mistakes(_table(tmp_path, "row,runs,TA S-SRCC\npanel,0,0.5\n")) == [
+        "table.csv: every metric is blank, or of a row without runs. Fill in what was printed."
+    ]
+
+
+def test_where_only_some_lines_say_their_runs_both_are_said_in_one_sentence(tmp_path: Path) -> None:
+    path = _table(tmp_path, "row,runs,TA S-SRCC\na,3,0.5\nb,,0.5\n")
+    assert (
+        "Numbers are means of 3 run(s) where the table says so; where it does not (--runs k, or a column 'runs'), each "
+        "is judged as one run.\n"
+    ) in audit(path, 8).text()
+    assert "Numbers are means of 3 run(s).\n" in audit(path, 8, runs=3).text()
+
+
 def test_a_tie_that_all_rows_share_is_found(tmp_path: Path) -> None:
     truth = [0, 0, *range(1, 15)]
     values = [stats.kendalltau(truth, np.random.default_rng(seed).permutation(16))[0] for seed in range(6)]
@@ -235,7 +267,7 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path: Path) -> None
         "table.csv:2, column 'TA S-SRCC': found '.88x'. Write a number, or leave it empty.",
         "table.csv:3, column 'systems': a whole number from 4 is needed, found '2'. Or leave it empty.",
         "table.csv:3, column 'ties': a whole number from 0 to 3 is needed, found '9'. Or leave it empty.",
-        "table.csv:3, column 'runs': a whole number from 1 is needed, found 'few'. Or leave it empty.",
+        "table.csv:3, column 'runs': a whole number from 0 is needed, found 'few'. Or leave it empty.",
     ]
 
 
@@ -244,7 +276,10 @@ def test_every_mistake_of_a_table_is_named_with_its_line(tmp_path: Path) -> None
     [
         ("", ["table.csv: a header and at least one line are needed, found 0 line(s)."]),
         ("row,TA S-SRCC\n", ["table.csv: a header and at least one line are needed, found 1 line(s)."]),
-        ("row,TA S-SRCC\na,-\n", ["table.csv: every metric is blank. Fill in what was printed."]),
+        (
+            "row,TA S-SRCC\na,-\n",
+            ["table.csv: every metric is blank, or of a row without runs. Fill in what was printed."],
+        ),
         (
             "row,accuracy\na,0.5\n",
             [

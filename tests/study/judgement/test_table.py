@@ -109,6 +109,13 @@ def test_an_aa_row_that_only_differs_by_seeds_is_quiet() -> None:
     assert found.notes == ()
 
 
+def test_an_aa_row_gets_no_advice_on_how_to_settle_what_is_chance() -> None:
+    found = judge(replace(as_aa(evidence(errors={"whisq": 0.2, "again": 0.2}), "again"), margin=1e-6))
+    decision = found.rows["again"].decision
+    assert decision is not None
+    assert (decision.verdict, decision.reason) == ("inconclusive", "the same again: what it differs by is chance")
+
+
 def test_seeds_are_paired_by_their_number_and_missing_ones_are_left_out_and_told() -> None:
     table = evidence(errors=BAD)
     seeds = {**table.seeds, "bad": (7, 1, 2, 5), "whisq": (0, 1, 2, 3, 5)}
@@ -174,9 +181,48 @@ def test_a_row_with_more_error_than_the_constant_is_flagged() -> None:
     rows = {**table.predictions, "constant": mean}
     found = judge(replace(table, predictions=rows, compared=("bad",), constant="constant"))
     assert found.rows["bad"].flags == (
-        "worse than predicting the training mean on OMQ U-MSE, OMQ S-MSE, TA U-MSE, TA S-MSE",
+        "worse than predicting the training mean on OMQ U-MSE, OMQ S-MSE, TA U-MSE, TA S-MSE (means, not tested)",
     )
     assert found.rows["whisq"].flags == found.rows["constant"].flags == ()
+
+
+def test_a_constant_of_each_fold_is_told_and_no_row_is_flagged_by_its_correlations() -> None:
+    table = evidence(errors={"whisq": 0.2, "bad": 2.0, "constant": 0.2})
+    fold = np.arange(len(table.truth)) % 5
+    means = np.stack([table.truth[fold != one].mean(axis=0) for one in range(5)])[fold]
+    turned = -table.predictions["bad"]
+    rows = {**table.predictions, "bad": turned, "constant": np.broadcast_to(means, turned.shape).copy()}
+    found = judge(replace(table, predictions=rows, compared=("bad",), constant="constant"))
+    (flag,) = found.rows["bad"].flags
+    assert "MSE" in flag
+    assert "SRCC" not in flag
+    assert found.rows["constant"].summaries[METRIC].mean < found.rows["whisq"].summaries[METRIC].mean
+    assert found.notes[0].startswith("'constant' predicts another constant in each fold, a lower one where")
+
+
+def rated(table: Evidence, shift: float, numbers: list[int]) -> Evidence:
+    """Ratings about the labels, moved by `shift`: so many of the items in turn."""
+    draw = np.random.default_rng(3)
+    sizes = [numbers[at % len(numbers)] for at in range(len(table.groups))]
+    ratings = [draw.normal(0, 0.5, (size, 2)) for size in sizes]
+    return replace(table, ratings=tuple(of - of.mean(axis=0) + table.truth[at] + shift if len(of) else of
+                                        for at, of in enumerate(ratings)))  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_ratings_that_do_not_make_the_labels_or_not_of_all_items_are_told() -> None:
+    table = evidence(errors=BAD)
+    whole, moved, partly = (judge(rated(table, *how)) for how in ((0, [4]), (0.5, [4]), (0, [4, 1, 0])))
+    alone = judge(rated(table, 0, [1, 0]))
+    assert whole.notes == partly.notes == ()
+    assert moved.notes == (
+        "96 of 96 labels are not the means of their ratings (up to 0.50 apart): human agreement is that of raters who "
+        "may not be those of the labels.",
+    )
+    assert "Human agreement is that on the 32 of 96 items that have 2 ratings." in partly.design
+    assert not any(text.startswith(("Human agreement", "No human")) for text in whole.design)
+    assert "No human agreement: no item has 2 ratings." in alone.design
+    assert alone.panel == {}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import sqlite3
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from helpers.results import synthetic_results
 from helpers.studies import Place, copied_to
 from huggingface_hub import ModelCard
 
-from study.models import Model
+from study.models import Model, write_predictions
 from study.models.card import card
 from study.store import Database
 from whisq_core.corpus import read_corpus
@@ -83,6 +85,41 @@ def test_a_folder_of_clips_is_predicted_into_a_file(saved: Place, clips: pd.Data
     assert list(pd.read_csv(out)["audio"]) == sorted(
         str(tmp_path / Path(path).name) for path in clips["audio"].iloc[:3]
     )
+
+
+def test_predictions_take_the_place_of_predictions_and_of_nothing_else(
+    saved: Place, clips: pd.DataFrame, tmp_path: Path
+) -> None:
+    sound = shutil.copy(clips["audio"].iloc[0], tmp_path / "clip.wav")
+    out, database = tmp_path / "scores.csv", tmp_path / "whisq.db"
+    shutil.copy(saved.folder / "whisq.db", database)
+    whole = {path: path.read_bytes() for path in (sound, database)}
+
+    def answer(out: Path, *arguments: object) -> Finished:
+        model = "out/models/whisq-seed0"
+        return run(saved.folder, "predict", model, sound, "--prompt", PROMPT, "--out", out, *arguments)
+
+    assert answer(out).status == answer(out).status == answer(out, "--json").status == answer(out, "--json").status == 0
+    for path, before in whole.items():
+        assert refused(answer(path)) == f"--out {path}: is there already, and holds no predictions. Give another file."
+        assert path.read_bytes() == before
+    assert refused(answer(tmp_path)).startswith(f"--out {tmp_path}: cannot be written")
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "whisq.db", "clip.wav"}
+
+
+def test_predictions_that_are_broken_off_leave_those_of_before(tmp_path: Path) -> None:
+    out, frame = tmp_path / "scores.csv", pd.DataFrame({"audio": ["a"], "prompt": ["=1+1"], "omq": [1.0], "ta": [2.0]})
+    write_predictions(iter([frame]), out, False, sys.stdout)
+
+    def broken() -> Iterator[pd.DataFrame]:
+        yield frame
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(broken(), out, False, sys.stdout)
+
+    assert out.read_text() == "audio,prompt,omq,ta\na,'=1+1,1.0,2.0\n"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_the_card_is_one_that_the_hub_reads(saved: Place) -> None:
@@ -161,8 +198,15 @@ def test_every_bad_input_is_one_line(saved: Place, clips: pd.DataFrame, tmp_path
         return refused(run(saved.folder, "predict", *arguments, "--prompt", prompt))
 
     assert "no such folder" in answer("nowhere", sound)
+    assert "holds no saved model (controls have none). Run" in refused(
+        run(tmp_path, "predict", "a/constant/0", sound, "--prompt", PROMPT)
+    )
     assert "Run `whisq-study ablate --save-models`" in refused(
         run(tmp_path, "predict", "a/b/0", sound, "--prompt", PROMPT)
+    )
+    shutil.copytree(saved.out / "models", tmp_path / "results/demo/models")
+    assert "no such saved model of ./results (controls have none). Did you" in refused(
+        run(tmp_path, "predict", "demo/constant/0", sound, "--prompt", PROMPT)
     )
     assert "allowed: one of them: twin-seed0" in answer("out/models", sound)
     assert "found an empty text" in answer(model, sound, prompt=" ")

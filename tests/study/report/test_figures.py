@@ -72,23 +72,23 @@ def test_each_defined_difference_is_shown_with_both_intervals_and_its_verdict():
         assert trace.x[place] + trace.error_x.array[place] == pytest.approx(interval.high)
 
 
-def with_ceiling(mean: float, low: float, high: float) -> Judgement:
+def with_agreement(mean: float, low: float, high: float) -> Judgement:
     return replace(JUDGEMENT, panel={JUDGEMENT.metric: Interval(mean, np.nan, 0, low, high)})
 
 
-def test_the_human_ceiling_is_a_line_of_the_differences_with_its_interval():
+def test_the_human_agreement_is_a_line_of_the_differences_with_its_interval():
     reference = JUDGEMENT.rows["whisq"].summaries[JUDGEMENT.metric].mean
-    figure = figures(RESULTS, with_ceiling(reference + 0.03, reference + 0.01, reference + 0.04))["differences"]
-    ceiling, place = figure.data[-1], len(figure.layout.yaxis.ticktext) - 1
+    figure = figures(RESULTS, with_agreement(reference + 0.03, reference + 0.01, reference + 0.04))["differences"]
+    agreement, place = figure.data[-1], len(figure.layout.yaxis.ticktext) - 1
     assert figure.layout.yaxis.ticktext[place] == "Another panel of raters"
-    assert (ceiling.x[0], ceiling.y[0]) == (pytest.approx(0.03), place)
-    assert (ceiling.error_x.arrayminus[0], ceiling.error_x.array[0]) == pytest.approx((0.02, 0.01))
+    assert (agreement.x[0], agreement.y[0]) == (pytest.approx(0.03), place)
+    assert (agreement.error_x.arrayminus[0], agreement.error_x.array[0]) == pytest.approx((0.02, 0.01))
     assert figure.layout.shapes[-1].x0 == pytest.approx(0.03)
-    assert figure.layout.annotations[-1].text == "human ceiling"
+    assert figure.layout.annotations[-1].text == "human agreement"
 
 
-def test_a_ceiling_far_from_the_rows_is_an_arrow_and_does_not_squeeze_them():
-    figure, alone = (figures(RESULTS, judged)["differences"] for judged in (with_ceiling(9, 8, 9.5), JUDGEMENT))
+def test_an_agreement_far_from_the_rows_is_an_arrow_and_does_not_squeeze_them():
+    figure, alone = (figures(RESULTS, judged)["differences"] for judged in (with_agreement(9, 8, 9.5), JUDGEMENT))
     assert figure.layout.xaxis.range == alone.layout.xaxis.range
     reference = JUDGEMENT.rows["whisq"].summaries[JUDGEMENT.metric].mean
     ends = [f"{end - reference:+.3f}" for end in (9, 8, 9.5)]
@@ -125,7 +125,7 @@ def test_a_swept_setting_is_drawn_with_intervals_and_the_reference_as_a_band():
 
     lowest = min(trace.y)
     for mean, drawn, said in ((lowest, 1, " Dotted: another panel of raters, "), (9, 0, " Another panel of raters, ")):
-        judged = with_ceiling(mean, mean - 0.1, mean + 0.1)
+        judged = with_agreement(mean, mean - 0.1, mean + 0.1)
         figure = figures(replace(RESULTS, file=replace(RESULTS.file, sweeps=(swept,))), judged)["sweeps"]
         assert [line.y0 for line in figure.layout.shapes if line.line.dash == "dot"] == [mean] * drawn
         assert f"{said}{mean:.3f} [{mean - 0.1:.3f}, {mean + 0.1:.3f}]." in figure.layout.title.text

@@ -1,4 +1,4 @@
-"""The human ceiling against simulated and real panels; contrasts against the same sums done by hand."""
+"""Human agreement against simulated and real panels; contrasts against the same sums done by hand."""
 
 import json
 import math
@@ -21,7 +21,7 @@ METRICS = [f"q.{level}.{name}" for level in ("utterance", "system") for name in 
 
 
 @pytest.mark.parametrize("raters", [4, 5, 10])
-def test_the_ceiling_is_what_another_panel_of_the_same_size_scores(raters: int) -> None:
+def test_the_agreement_is_what_another_panel_of_the_same_size_scores(raters: int) -> None:
     generator = np.random.default_rng(raters)
     systems = np.repeat(np.arange(30), 40)
     quality = generator.normal(0, 0.7, 30)[systems] + generator.normal(0, 0.8, len(systems))

@@ -152,6 +152,12 @@ def test_the_relative_difference_is_to_the_reference() -> None:
     assert np.isnan(zero.relative)
 
 
+def test_a_reference_that_may_as_well_be_zero_is_no_unit() -> None:
+    near, far = (np.array([-0.2, 0.3, 0.1]) + shift for shift in (0.0, 1.0))
+    assert np.isnan(compare(METRIC, near + 0.1, near, Error(0.1, 28), 29).relative)
+    assert compare(METRIC, far + 0.1, far, Error(0.1, 28), 29).relative == pytest.approx(0.1 / far.mean())
+
+
 def test_rows_without_any_difference_have_every_p_one_and_are_equivalent() -> None:
     values = np.array([0.5, 0.51, 0.49])
     found = compare(METRIC, values, values, Error(0.0, 28), 29)

@@ -69,8 +69,11 @@ def test_a_run_is_shown_by_its_cell_or_its_id_with_settings_metrics_and_manifest
         (("tabel",), "runs: no table, search or run 'tabel' in sqlite:///results/whisq.db. Did you mean 'table'?"),
         (("table/lokup",), "runs table/lokup: nothing of it is stored. `whisq-study runs table` lists what is."),
         (("table/lookup/x",), "runs table/lookup/x: 'x' is no seed. Give TABLE/ROW/SEED, such as table/lookup/0."),
+        (("table/lookup/" + "9" * 20,), f"runs table/lookup/{'9' * 20}: '{'9' * 20}' is no seed."),
         (("--metric", "ta"), "--metric: unknown metric 'ta'. Allowed: "),
-        (("--repeat", "zz", "--data", "."), "run 'zz': there is none in sqlite:///results/whisq.db."),
+        (("--state", "dnoe"), "--state: found 'dnoe', allowed: done, failed."),
+        (("--repeat", "zz", "--data", "."), "runs: no table, search or run 'zz' in sqlite:///results/whisq.db. "),
+        (("--repeat", "table/lookup", "--data", "."), "runs table/lookup: 2 runs, and one is needed. "),
         (("--repeat", "0"), "--repeat: needs the corpus of the run. Give --data."),
     ],
 )
@@ -90,6 +93,25 @@ def test_a_stored_run_is_trained_again_bit_by_bit(finished_study: Place) -> None
 
     assert again.status == 0, again.err
     assert again.out.endswith("12 predictions bit-identical\n")
+
+
+def test_a_run_is_repeated_by_its_cell_and_by_whatever_else_lists_it_alone(finished: Study, tmp_path: Path) -> None:
+    study = finished.copied_to(tmp_path)
+    by_cell = runs(study, "--repeat", "table/lookup/1", "--data", study.corpus)
+    study.content["seeds"] = "0"
+    assert study.ablate("--name", "single", "--set", "train.epochs=2", "--rows", "lookup").status == 0
+    by_row = runs(study, "--repeat", "single/lookup", "--data", study.corpus)
+
+    assert (by_cell.status, by_row.status) == (0, 0), by_cell.err + by_row.err
+    assert by_cell.out.startswith(f"run {json.loads(runs(study, 'table/lookup/1', '--json').out)['run_id']}: trained")
+    assert by_row.out.endswith("predictions bit-identical\n")
+
+
+def test_several_runs_of_one_beginning_are_said_to_be_several(finished: Study) -> None:
+    refused = runs(finished, "")
+
+    assert refused.status == 2
+    assert refused.errors[0].startswith("run '': 4 runs begin so: ")
 
 
 def test_a_run_of_another_corpus_is_not_repeated(finished: Study, finished_study: Place) -> None:
@@ -121,6 +143,8 @@ def test_removing_is_told_before_it_is_done_and_the_dashboard_and_the_table_foll
     told = run(study.folder, "rm", "table/lookup")
     assert told.out.startswith("would remove row 'lookup' of table 'table': 2 runs with their predictions")
     assert told.out.endswith("nothing was removed; give --yes to do it\n")
+    nameless = run(study.folder, "rm", "table/", "--yes")
+    assert (nameless.status, nameless.errors[0].partition(".")[0]) == (2, "rm table/: table 'table' has no row ''")
     assert Database(study.storage).count_runs() == 4
 
     removed = run(study.folder, "rm", "table/lookup", "--yes")
