@@ -95,7 +95,8 @@ def _of_the_program_first(arguments: list[str]) -> list[str]:
             place, length = others.index(name), 2 if name == "--log-file" else 1
             first += others[place : place + length]
             del others[place : place + length]
-    return [*first, *others]
+    first += (joined := [word for word in others if word.startswith("--log-file=")])
+    return [*first, *(word for word in others if word not in joined)]
 
 
 def run() -> None:

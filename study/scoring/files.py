@@ -194,6 +194,8 @@ def _read(
 
 def _csv(label: str, content: bytes) -> pd.DataFrame:
     """Every line as text, with `_where` it stands; fields that a line lacks are empty."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{label}:1: found UTF-16 text, allowed: UTF-8. Save the file as UTF-8.")
     text = content.decode("utf-8-sig", errors="replace")
     first = text.lstrip().partition("\n")[0]
     separator = max(_SEPARATORS, key=first.count)

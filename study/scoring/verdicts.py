@@ -1,5 +1,6 @@
 """Anybody's rows, judged: the verdict table of `Predictions`, in every format."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,7 +146,7 @@ def judge(
     """
     if isinstance(predictions, pd.DataFrame):
         predictions = read_frame(predictions, columns, accuracy=metric == "accuracy")
-    if not margin > 0:
+    if not 0 < margin < math.inf:
         raise InputError(f"margin {margin}: allowed: a number above 0, in the unit of the metric.")
     rows = tuple(predictions.predicted)
     reference = rows[0] if to is None else to

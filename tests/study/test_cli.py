@@ -186,7 +186,7 @@ def test_init_writes_files_that_a_plan_reads_and_never_overwrites(tmp_path: Path
 
 def test_a_traceback_and_a_log_are_there_for_who_asks(tmp_path: Path) -> None:
     plain = run(tmp_path, "report", "none.yaml")
-    told = run(tmp_path, "--verbose", "--log-file", "logs/study.log", "report", "none.yaml")
+    told = run(tmp_path, "report", "none.yaml", "--verbose", "--log-file=logs/study.log")
 
     assert "Traceback" not in plain.err
     assert "Traceback" in told.err

@@ -144,3 +144,13 @@ def test_the_table_of_an_ablation_file_is_never_replaced(tmp_path: Path) -> None
     assert refused.errors == ["--out tones: holds table 'tones' of an ablation file. Give another folder."]
     assert (refused.status, made.status) == (2, 0)
     assert (tmp_path / "mine/table.md").is_file()
+
+
+def test_another_encoding_and_a_margin_without_end_are_one_line_each(tmp_path: Path) -> None:
+    scores().to_csv(tmp_path / "long.csv", index=False)
+    (tmp_path / "wide.csv").write_text((tmp_path / "long.csv").read_text(), encoding="utf-16")
+
+    wide, endless = (run(tmp_path, "evaluate", *words) for words in (["wide.csv"], ["long.csv", "--margin", "inf"]))
+
+    assert wide.errors == ["wide.csv:1: found UTF-16 text, allowed: UTF-8. Save the file as UTF-8."]
+    assert endless.errors == ["margin inf: allowed: a number above 0, in the unit of the metric."]
