@@ -8,7 +8,7 @@ from pathlib import Path
 from study.ablation.cost import CostModel
 from study.ablation.plan_text import plan_text, settings_text
 from study.ablation.publish import is_published, publish, write_results
-from study.ablation.which import choose_table, folder_of, stored_table, tell
+from study.ablation.which import choose_table, folder_of, stored_table, tell, tell_rows_gone
 from study.config import AblationFile, Row
 from study.engine import (
     Cell,
@@ -264,7 +264,8 @@ def report(sources: Sources) -> str:
     """`whisq-study report`: tables, figures and the page from what is stored; returns what to open."""
     inputs = preflight(sources, writes=False)
     file, shared = stored_table(inputs.file, inputs.database, sources.name)
-    out = folder_of(file.name, sources.out)
+    out = folder_of(file.name, sources.out, inputs.database)
+    tell_rows_gone(file, inputs.database)
     page, *tables = publish(collect(file, inputs.database, shared), inputs.database, out, "whisq-study report")
     return "\n".join([f"report  {page}", *(f"table   {path}" for path in tables)])
 

@@ -12,14 +12,26 @@ from typing import Any
 
 from study.ablation.publish import owner_of
 from study.config import AblationFile, read_ablation_file, seeds_text
-from study.engine import NUMERICS_VERSION, Inputs, Pool, Sources, collect_errors, identify, output_folder
+from study.engine import (
+    NUMERICS_VERSION,
+    Inputs,
+    Pool,
+    Sources,
+    check_writable,
+    collect_errors,
+    identify,
+    output_folder,
+)
 from study.results import RESOLVED, features_of
-from study.store import Conditions, Database, conditions, done_cells, stored_tables
+from study.store import Conditions, Database, conditions, done_cells, sqlite_path, stored_tables
 from study.terminal import log
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.spec import RunSpec, differences, digest
 
 _LONGEST = 60  # letters of what is added to a name
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OWN = {"features": "encoded clips", "artifacts": "files of the dashboard"}  # folders in results/
+_STORAGE_FILES = ("", ".lock", "-wal", "-shm", "-journal")  # what their names end in
 
 
 def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
@@ -47,8 +59,11 @@ def conditions_now(inputs: Inputs, pool: Pool) -> Conditions:
 def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
     """Give `inputs` the name and folder of the table that its cells belong to; returns what they share.
 
-    An `InputError` where `--name` names a table under other conditions, or `--out` a folder with another table.
+    An `InputError` where `--name` names a table under other conditions, or the folder cannot be that of this table.
     """
+    if sources.name and not _NAME.fullmatch(sources.name):  # it names a folder too
+        allowed = "letters, digits, '_', '-' and '.', beginning with a letter or digit"
+        raise InputError(f"--name {sources.name}: allowed: {allowed}.")
     file, database, now = inputs.file, inputs.database, conditions_now(inputs, pool)
     known = conditions(database)
     begun = {name: shared for name, shared in known.items() if done_cells(database, name)}
@@ -58,15 +73,21 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
             f"--name {name}: that table has runs under other conditions ({_some(different)}), and both in one table "
             "would be a mixture. Give another --name, or none."
         )
-    inputs.out = folder_of(name, sources.out, _why(file, begun, now))
+    inputs.out = folder_of(name, sources.out, database, _why(file, begun, now))
     inputs.file = replace(file, name=name)
     features = {**(begun[name].features if name in begun else {}), **now.features}
     return replace(now, features=features, out=str(inputs.out))
 
 
-def folder_of(name: str, given: Path | None, why: str = "") -> Path:
-    """The folder of a table; `InputError` where another table lies there."""
-    out = output_folder(given, name)
+def folder_of(name: str, given: Path | None, database: Database, why: str = "") -> Path:
+    """The folder of a table; `InputError` where something else lies there, or will, or where it cannot be written."""
+    out, storage = output_folder(given, name), sqlite_path(database.url)
+    if given is None and name in _OWN:
+        raise InputError(f"table '{name}': {out} is for {_OWN[name]}. Give another name, or a folder with --out.")
+    check_writable(out, "--out")
+    files = {Path(f"{storage.resolve()}{end}") for end in _STORAGE_FILES} if storage else set()
+    if files & {out.resolve(), *out.resolve().parents}:
+        raise InputError(f"--out {out}: cannot be written, it is a file of the storage. Give another --name or --out.")
     owner = owner_of(out)
     if owner not in (None, name):
         raise InputError(
@@ -77,16 +98,29 @@ def folder_of(name: str, given: Path | None, why: str = "") -> Path:
 
 
 def tell(inputs: Inputs, shared: Conditions, *, starts: bool) -> None:
-    """Say before the start what a user may not expect: a table of another name, and what `auto` means here."""
+    """Say before the start what a user may not expect: another name, rows that go, and what `auto` means here."""
     begun = {name: each for name, each in conditions(inputs.database).items() if name == shared.declared}
     if inputs.file.name != shared.declared:
         log(f"table '{inputs.file.name}' in {inputs.out}{_why(inputs.file, begun, shared)}")
+    tell_rows_gone(inputs.file, inputs.database)
     base = inputs.file.base
     if starts and base.train.precision == "auto" and not inputs.database.url.startswith("sqlite"):
         computed = " on ".join(shared.base[name] for name in reversed(RESOLVED))
         log(
             f"train.precision: auto is {computed} here. A machine with other units makes another table of it: name "
             "device and precision in the file when several machines share it."
+        )
+
+
+def tell_rows_gone(file: AblationFile, database: Database) -> None:
+    """Name the rows of the stored table that have results and that its file does not have."""
+    done, cells = done_cells(database, file.name), database.cells(file.name)
+    gone = {row for (row, _), entry in cells.items() if entry.run_id in done} - {row.id for row in file.rows}
+    if gone:
+        names = ", ".join(f"'{row}'" for row in sorted(gone))
+        log(
+            f"note: row(s) {names} of table '{file.name}' are not in {file.path} any more: "
+            "the table shows them no longer; their runs stay stored"
         )
 
 

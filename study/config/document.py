@@ -8,7 +8,7 @@ here: every such mistake is collected with its line, and what expands to absurd 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -37,6 +37,12 @@ class Document:
     lines: dict[Position, int] = field(default_factory=dict)
     mistakes: list[tuple[int, str]] = field(default_factory=list)  # line, whole text
 
+    kind: ClassVar[str] = "file"
+
+    def at(self, line: int) -> str:
+        """How a mistake in that line begins."""
+        return f"{self.path}:{line}"
+
     def line_of(self, position: Position) -> int:
         """The line, from 1, of the value there, or of the nearest value around it: a missing key has no line."""
         while position not in self.lines:
@@ -51,7 +57,7 @@ class Document:
     def report(self, position: Position, text: str) -> None:
         """Note a mistake of the value at `position`, with its file, line and row."""
         line = self.line_of(position)
-        self.mistakes.append((line, f"{self.path}:{line}{self._who(position)}: {text}"))
+        self.mistakes.append((line, f"{self.at(line)}{self._who(position)}: {text}"))
 
     def in_order(self) -> list[str]:
         """The mistakes, in the order of the file."""
@@ -71,7 +77,13 @@ class Document:
 
 
 class CommandLine(Document):
-    """Settings given by `--set`, in place of a file."""
+    """Settings given by `--set`, in place of a file; `path` of a single one is the option with its name."""
+
+    kind = "value"
+
+    def at(self, line: int) -> str:
+        """How a mistake begins: an option has no lines."""
+        return f"{self.path}"
 
     def report(self, position: Position, text: str) -> None:
         """Note a mistake with the option that made it."""
@@ -86,15 +98,20 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
     InputError
         With each that is no such pair.
     """
-    found, mistakes, yaml = dict[str, Any](), list[str](), YAML(typ="safe", pure=True)
+    found, mistakes = dict[str, Any](), list[str]()
     for item in items:
         name, equals, text = item.partition("=")
+        document = CommandLine(Path(f"--set {name.strip()}"))
         try:
-            found[name.strip()] = yaml.load(text)
+            _read(document, text)
         except YAMLError:
             equals = ""
+        except InputError as error:
+            mistakes += error.mistakes
         if not equals:
             mistakes.append(f"--set {item}: write NAME=VALUE, such as --set train.epochs=50.")
+        mistakes += document.in_order()
+        found[name.strip()] = document.data
     raise_all(mistakes)
     return found
 
@@ -104,19 +121,26 @@ def read_yaml(path: Path) -> Document:
 
     An `InputError` says that nothing can be read: no such file, not UTF-8, not YAML, empty, of absurd size.
     """
+    document = Document(path)
+    try:
+        if not _read(document, _text(path)):
+            raise InputError(f"{path}: the file is empty. It needs at least one key; see the README.")
+    except YAMLError as error:
+        raise InputError(_syntax_mistake(path, error)) from None
+    return document
+
+
+def _read(document: Document, text: str) -> bool:
+    """Fill a document from YAML; False where there is nothing to read."""
     yaml = YAML(typ="safe", pure=True)
     yaml.composer.warn_double_anchors = False  # YAML allows them
     try:
-        node = yaml.compose(_text(path))
-        if node is None:
-            raise InputError(f"{path}: the file is empty. It needs at least one key; see the README.")
-        document = Document(path)
-        document.data = _Builder(document, yaml).build(node, (), ())
-    except YAMLError as error:
-        raise InputError(_syntax_mistake(path, error)) from None
+        node = yaml.compose(text)
+        if node is not None:
+            document.data = _Builder(document, yaml).build(node, (), ())
     except RecursionError:
-        raise InputError(f"{path}: the file is nested too deeply. Write it flatter.") from None
-    return document
+        raise InputError(f"{document.path}: the {document.kind} is nested too deeply. Write it flatter.") from None
+    return node is not None
 
 
 def _text(path: Path) -> str:
@@ -150,7 +174,7 @@ class _Builder:
         self.document.lines.setdefault(position, node.start_mark.line + 1)
         self.count += 1
         if self.count > _MANY:
-            text = f"more than {_MANY:,} values, with every alias written out. Shorten the file."
+            text = f"more than {_MANY:,} values, with every alias written out. Shorten the {self.document.kind}."
             raise InputError(f"{self.document.path}: {text}")
         if node in parents:
             return self._mistake(node, "this alias contains itself. Write the value out")
@@ -191,4 +215,4 @@ class _Builder:
 
     def _mistake(self, node: Node, text: str) -> None:
         line = node.start_mark.line + 1
-        self.document.mistakes.append((line, f"{self.document.path}:{line}: {text}."))
+        self.document.mistakes.append((line, f"{self.document.at(line)}: {text}."))

@@ -86,7 +86,7 @@ def preflight(sources: Sources, *, writes: bool = True) -> Inputs:
     inputs: Inputs | None = None
     with collect_errors(mistakes):
         file = read_ablation_file(sources.file, sources.base, sources.settings)
-        inputs = Inputs(file, output_folder(sources.out, file.name))
+        inputs = Inputs(file, output_folder(sources.out, sources.name or file.name))
         with collect_errors(mistakes):
             inputs.rows = chosen_rows(file, sources.rows)
         with collect_errors(mistakes):

@@ -14,7 +14,6 @@ from study.config import (
     SHIPPED_FILE,
     default_file,
     parse_seeds,
-    parse_settings,
     read_ablation_file,
     settings_yaml,
 )
@@ -171,32 +170,6 @@ def test_chosen_seeds_are_those_of_the_file_and_of_a_row_with_seeds_of_its_own_t
         ("aa", 103),
         *(("whisq", 7), ("no_ot", 7), ("aa", 107)),
     ]
-
-
-def test_settings_of_the_command_line_go_over_those_of_a_base_file(tmp_path: Path) -> None:
-    (tmp_path / "best.yaml").write_text("train: {epochs: 5, momentum: 0.5}")
-
-    file = read(tmp_path, SMALL, tmp_path / "best.yaml", parse_settings(["train.epochs=7", "model.residual=true"]))
-
-    assert (file.base.train.epochs, file.base.train.momentum, file.base.model.residual) == (7, 0.5, True)
-    assert file.override == {"train.epochs": 7, "train.momentum": 0.5, "model.residual": True}
-
-
-@pytest.mark.parametrize(
-    ("item", "mistake"),
-    [
-        ("train.epochs", "--set train.epochs: write NAME=VALUE, such as --set train.epochs=50."),
-        ("train.epochs=[", "--set train.epochs=[: write NAME=VALUE, such as --set train.epochs=50."),
-        ("train.epoch=5", "--set train.epoch: unknown setting 'train.epoch'. Did you mean 'train.epochs'?"),
-        ("seed=5", "--set seed: seeds are not a setting of base. List them under 'seeds'."),
-        ("train=5", "--set train: 'train' is a section, found 5. Write 'train: {NAME: VALUE}'."),
-    ],
-)
-def test_a_wrong_setting_of_the_command_line_is_named(tmp_path: Path, item: str, mistake: str) -> None:
-    with pytest.raises(InputError) as caught:
-        read(tmp_path, SMALL, settings=parse_settings([item]))
-
-    assert caught.value.mistakes == (mistake,)
 
 
 def test_every_property_of_the_schema_has_a_description() -> None:

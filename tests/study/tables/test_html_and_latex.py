@@ -1,6 +1,7 @@
 """What only HTML and LaTeX have: exact numbers under the pointer, bold, escaped text, a page that compiles."""
 
 import math
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -74,6 +75,13 @@ def test_html_numbers_equal_those_of_the_csv():
     assert [(row, exact) for row, exact, _ in parser.found] == expected
     for _, exact, shown in parser.found:
         assert float(shown.replace("−", "-")) == pytest.approx(exact, abs=5.0001e-4)
+
+
+def test_each_interval_in_latex_has_the_level_that_it_has_in_the_csv():
+    shown = re.findall(r"\]_\{([0-9.]+)\}\$", latex(table_frame(RESULTS, JUDGEMENT)))
+    lines = [line for line in wide(RESULTS, JUDGEMENT).values() if line["both_low"]]
+    assert shown == [f"{100 * float(line['both_level']):.3g}" for line in lines]
+    assert len(set(shown)) > 1
 
 
 @settings(deadline=None, max_examples=50)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,26 @@ SETTINGS = {
 @pytest.mark.parametrize("new", sampled(SETTINGS, 4))
 def test_a_setting_that_no_study_has_is_refused_before_anything_runs(attempt: Attempt, new: str) -> None:
     attempt(replaced(SETTINGS[new], new), OPTIMIZE if "search" in new else ABLATE, "table.yaml:")
+
+
+_NESTED = [
+    f"&{name} [{','.join(['*' + below if below else 'x'] * 10)}]" for below, name in pairwise(["", *"abcdefghi"])
+]
+VALUES = {
+    "aliases of aliases": f"[{', '.join(_NESTED)}]",
+    "deep lists": "[" * 5000,
+    "digits": "9" * 5000,
+    "no date": "2020-13-45",
+    "no number": "!!int x",
+    "a tag that calls": "!!python/object/apply:os.system [touch marker]",
+    "an alias of itself": "&a [*a]",
+    "half of a pair": "\udcff",
+}
+
+
+@pytest.mark.parametrize("case", sampled(VALUES, 4))
+def test_a_value_of_set_that_is_none_is_refused_within_the_limits_of_a_file(attempt: Attempt, case: str) -> None:
+    attempt(nothing, [*ABLATE.split(), "--plan", "--set", f"train.epochs={VALUES[case]}"], "--set train.epochs")
 
 
 NAMES = ['"weights\\0x"', f'"{"x" * 5000}"', '""', "/dev", "http://127.0.0.1:1/x", "a/../../b", '"\\e[2J"', "pypi:evil",
