@@ -13,7 +13,7 @@ What a user can mend raises `study.InputError`. `import study` loads nothing: ea
 Rooms, highest first; each package exports its doors: `cli` and `api`; `doctor`, `demo`; `ablation` and `search` (the
 commands); `report` (figures, page), `engine` (plan, workers), `scoring` (anybody's predictions), `models` (saved ones);
 `tables` (columns, formats), `dashboard`; `audit`, `results` (stored runs as values); `store` (the database), `config`
-(the file); `stats`, `published`, `terminal`.
+(the file); `stats`, `published`, `terminal`, `interrupts`.
 """
 
 from typing import TYPE_CHECKING, Any
