@@ -252,8 +252,8 @@ def _decide_all(evidence: Evidence, comparisons: Mapping[str, Mapping[str, Compa
 
 def _by_chance(decision: Decision) -> Decision:
     """An A/A row differs by chance alone: no advice on how to settle it."""
-    settled = decision.verdict != "inconclusive"
-    return decision if settled else replace(decision, reason="the same again: what it differs by is chance")
+    open_ = decision.verdict in ("inconclusive", "these systems only")
+    return replace(decision, reason="the same again: what it differs by is chance") if open_ else decision
 
 
 def _with_missing_seeds(evidence: Evidence, row: str, decision: Decision) -> Decision:

@@ -110,10 +110,13 @@ def test_an_aa_row_that_only_differs_by_seeds_is_quiet() -> None:
 
 
 def test_an_aa_row_gets_no_advice_on_how_to_settle_what_is_chance() -> None:
-    found = judge(replace(as_aa(evidence(errors={"whisq": 0.2, "again": 0.2}), "again"), margin=1e-6))
-    decision = found.rows["again"].decision
-    assert decision is not None
-    assert (decision.verdict, decision.reason) == ("inconclusive", "the same again: what it differs by is chance")
+    alike = as_aa(evidence(errors={"whisq": 0.2, "again": 0.2}), "again")
+    apart, same = alike.predictions["whisq"], 2 * alike.predictions["whisq"].mean(axis=0)
+    rows = {"whisq": apart, "again": same - apart[::-1]}
+    for table, verdict in ((alike, "these systems only"), (replace(alike, predictions=rows), "inconclusive")):
+        decision = judge(replace(table, margin=1e-6)).rows["again"].decision
+        assert decision is not None
+        assert (decision.verdict, decision.reason) == (verdict, "the same again: what it differs by is chance")
 
 
 def test_seeds_are_paired_by_their_number_and_missing_ones_are_left_out_and_told() -> None:
