@@ -14,6 +14,7 @@ from study.ablation.publish import owner_of
 from study.config import AblationFile, read_ablation_file, seeds_text
 from study.engine import (
     NUMERICS_VERSION,
+    OWN_FOLDERS,
     Inputs,
     Pool,
     Sources,
@@ -30,7 +31,6 @@ from whisq_core.spec import RunSpec, differences, digest
 
 _LONGEST = 60  # letters of what is added to a name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_OWN = {"features": "encoded clips", "artifacts": "files of the dashboard"}  # folders in results/
 _STORAGE_FILES = ("", ".lock", "-wal", "-shm", "-journal")  # what their names end in
 
 
@@ -82,8 +82,10 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
 def folder_of(name: str, given: Path | None, database: Database, why: str = "") -> Path:
     """The folder of a table; `InputError` where something else lies there, or will, or where it cannot be written."""
     out, storage = output_folder(given, name), sqlite_path(database.url)
-    if given is None and name in _OWN:
-        raise InputError(f"table '{name}': {out} is for {_OWN[name]}. Give another name, or a folder with --out.")
+    if given is None and name in OWN_FOLDERS:
+        raise InputError(
+            f"table '{name}': {out} is for {OWN_FOLDERS[name]}. Give another name, or a folder with --out."
+        )
     check_writable(out, "--out")
     files = {Path(f"{storage.resolve()}{end}") for end in _STORAGE_FILES} if storage else set()
     if files & {out.resolve(), *out.resolve().parents}:

@@ -8,6 +8,7 @@ from study.engine.execute import execute, metrics_of, score
 from study.engine.plan import Cell, State, plan
 from study.engine.pool import Pool
 from study.engine.preflight import (
+    OWN_FOLDERS,
     Inputs,
     Sources,
     check_splits,
@@ -24,6 +25,7 @@ from study.engine.workspace import NUMERICS_VERSION, Identity, Workspace, identi
 
 __all__ = [
     "NUMERICS_VERSION",
+    "OWN_FOLDERS",
     "Cell",
     "Failure",
     "Identity",

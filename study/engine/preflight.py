@@ -170,6 +170,9 @@ def check_splits(file: AblationFile, rows: Sequence[Row], workspace: Workspace) 
     )
 
 
+OWN_FOLDERS = {"features": "encoded clips", "artifacts": "files of the dashboard"}  # in results/
+
+
 def output_folder(given: Path | None, name: str) -> Path:
     """Where a table goes: `--out`, else results/<its name>."""
     return given or Path("results") / name

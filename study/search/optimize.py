@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from study.config import AblationFile, Row, Search, search_mistakes
 from study.dashboard import annotate, attach_files, retried
 from study.engine import (
+    OWN_FOLDERS,
     Inputs,
     Pool,
     Sources,
@@ -91,6 +92,8 @@ def optimize(request: OptimizeRequest, pool: Pool) -> SearchOutcome:
     if request.study is not None and not _STUDY_NAME.fullmatch(request.study):  # it names a folder too
         allowed = "letters, digits, '_', '-' and '.', beginning with a letter or digit, at most 150"
         mistakes.append(f"--study {request.study}: allowed: {allowed}.")
+    if request.study in OWN_FOLDERS:
+        mistakes.append(f"--study {request.study}: that folder is for {OWN_FOLDERS[request.study]}. Give another name.")
     with collect_errors(mistakes):
         inputs = preflight(request.sources)
         row = inputs.file.row(request.row) if request.row else _default_row(inputs.file)

@@ -241,7 +241,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "report table.yaml --storage sqlite:///whisq.db --out": (*LONG, "/proc/x"),
     "evaluate --data corpus": (*LONG, "/", "corpus"),
     "audit": (*LONG, "/", "corpus"),
-    f"{OPTIMIZE} --study": ("../x", "x" * 600, "a/b", ".", ".."),
+    f"{OPTIMIZE} --study": ("../x", "x" * 600, "a/b", ".", "..", "features", "artifacts"),
     f"{OPTIMIZE} --trials": ("0", "-1", "9" * 30),
     f"{OPTIMIZE} --timeout": ("nan", "-1"),
     f"{OPTIMIZE} --seed": ("-1", str(2**70), "x"),
