@@ -19,13 +19,13 @@ from whisq_core.spec import BackboneSpec, RunSpec, with_settings
 
 
 def test_one_worker_computes_in_this_process(workspace: Workspace, database: Database) -> None:
-    jobs = ControlJobs(workspace, 5)
+    jobs, before = ControlJobs(workspace, 5), children(os.getpid())
 
     with Pool(1) as pool:
         pool.run(jobs, workspace, database, "test", 5)
 
     assert jobs.finished == [0, 1, 2, 3, 4]
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(before)
     assert database.count_runs() == 5
 
 
