@@ -15,6 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here is fetched, and a machine without a connection would wait long
 
 if TYPE_CHECKING:
+    from helpers.control_tables import Study
     from helpers.studies import Place
 
 
@@ -79,3 +80,17 @@ def spoilt(small_corpus: Path, tmp_path: Path) -> Path:
     from helpers.refused import write_working_directory
 
     return write_working_directory(tmp_path, small_corpus)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> "Study":
+    """A finished table of controls, which tests only look at."""
+    from helpers.control_tables import finished_table
+
+    return finished_table(tmp_path_factory.mktemp("finished"), small_corpus)
+
+
+@pytest.fixture
+def study(tmp_path: Path, finished: "Study") -> "Study":
+    """A copy of it, which a test may change."""
+    return finished.copied_to(tmp_path)

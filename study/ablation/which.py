@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.ablation.publish import owner_of
-from study.config import AblationFile, read_ablation_file, seeds_text
+from study.config import NAME, AblationFile, read_ablation_file, seeds_text
 from study.engine import (
     NUMERICS_VERSION,
     OWN_FOLDERS,
@@ -30,7 +30,6 @@ from whisq_core.errors import InputError, did_you_mean
 from whisq_core.spec import RunSpec, differences, digest
 
 _LONGEST = 60  # letters of what is added to a name
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _STORAGE_FILES = ("", ".lock", "-wal", "-shm", "-journal")  # what their names end in
 
 
@@ -61,7 +60,7 @@ def choose_table(inputs: Inputs, sources: Sources, pool: Pool) -> Conditions:
 
     An `InputError` where `--name` names a table under other conditions, or the folder cannot be that of this table.
     """
-    if sources.name and not _NAME.fullmatch(sources.name):  # it names a folder too
+    if sources.name and not re.fullmatch(NAME, sources.name):
         allowed = "letters, digits, '_', '-' and '.', beginning with a letter or digit"
         raise InputError(f"--name {sources.name}: allowed: {allowed}.")
     file, database, now = inputs.file, inputs.database, conditions_now(inputs, pool)

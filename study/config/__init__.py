@@ -6,12 +6,13 @@
 from study.config.document import parse_settings
 from study.config.file import AblationFile, Row, Sweep, settings_yaml
 from study.config.reader import SHIPPED_FILE, default_file, read_ablation_file
-from study.config.schema import Compare
+from study.config.schema import NAME, Compare
 from study.config.search_space import Range, Search, difference, search_mistakes
 from study.config.seeds import parse_seeds, seeds_text
 from study.config.start import write_start
 
 __all__ = [
+    "NAME",
     "SHIPPED_FILE",
     "AblationFile",
     "Compare",

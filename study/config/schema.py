@@ -18,7 +18,8 @@ Seeds = Annotated[
     BeforeValidator(expand_seeds),
     WithJsonSchema({"anyOf": [*_SEED_ITEM, {"type": "array", "items": {"anyOf": _SEED_ITEM}, "minItems": 1}]}),
 ]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # of tables and searches: it names a folder too
+Name = Annotated[str, Field(pattern=f"^{NAME}$", max_length=100)]
 RowId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 Text = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
 

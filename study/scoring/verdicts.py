@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from study.judgement import Evidence, Judgement
 from study.judgement import judge as judge_evidence
 from study.scoring.predictions import Predictions, read_frame
-from study.stats import LEVEL, Interval
+from study.stats import Interval
 from study.tables import FORMATS, Declared, TableFrame, TableRow, TableSection, plugin_metric
 from whisq_core.errors import InputError, did_you_mean
 from whisq_core.files import write_atomically
@@ -44,8 +44,7 @@ class JudgedTable:
         lines = []
         for row in self.frame.rows:
             found, decision = row.comparison, row.decision
-            both = decision.interval if decision else found.interval() if found else None
-            level = decision.level if decision else LEVEL
+            both, level = row.both or (None, np.nan)
             word, reason = row.verdict or ("", "")
             lines.append(
                 {

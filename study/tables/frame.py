@@ -10,7 +10,7 @@ from study.config import Row
 from study.judgement import Decision, Judgement
 from study.published import PUBLISHED, PublishedRow
 from study.results import TableResults
-from study.stats import Comparison, Interval, summarise
+from study.stats import LEVEL, Comparison, Interval, summarise
 from study.tables.method import Mark, marks, row_marks, sentences, warning_of
 from study.tables.numbers import number
 
@@ -68,6 +68,13 @@ class TableRow:
         if self.decision:
             return self.decision.verdict, self.decision.reason
         return ("exploratory", "") if self.comparison else None
+
+    @property
+    def both(self) -> tuple[Interval, float] | None:
+        """The interval of both errors at the level that the verdict uses; at 95 % where there is none."""
+        if self.decision:
+            return self.decision.interval, self.decision.level
+        return (self.comparison.interval(), LEVEL) if self.comparison else None
 
     def printed(self, metric: str) -> str:
         """The published number as it was printed; empty when there is none."""

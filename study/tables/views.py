@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from study.stats import LEVEL, Interval
+from study.stats import Interval
 from study.tables.frame import TableFrame, TableRow
 from study.tables.numbers import amount, at_level, interval, mean_sd, p_value, percent, signed
 from whisq_core.metrics import MEAN, higher_is_better, parsed, title
@@ -112,7 +112,9 @@ def columns(frame: TableFrame) -> dict[str, Column]:
         "verdict": Column("verdict", "verdict", lambda row: row.verdict, ("verdict", "reason")),
         "difference": _compared("difference", "difference", lambda found: found.mean, "difference"),
         "relative": _compared("relative", "percent", lambda found: found.relative, "relative"),
-        "interval": Column("interval (seeds and systems)", "at_level", _both, ("both_low", "both_high", "both_level")),
+        "interval": Column(
+            "interval (seeds and systems)", "at_level", lambda row: row.both, ("both_low", "both_high", "both_level")
+        ),
         "by_seeds": _compared("95 % seeds", "interval", lambda found: found.seeds, "seeds_low", "seeds_high"),
         "by_systems": _compared(
             f"95 % {frame.group_noun}", "interval", lambda found: found.systems, "systems_low", "systems_high"
@@ -174,13 +176,6 @@ def _size(name: str) -> Callable[[TableRow], int | None]:
 def _compared(heading: str, kind: Kind, value: Callable[[Any], Any], *fields: str) -> Column:
     """A column of the comparison with the reference, empty where nothing was compared."""
     return Column(heading, kind, lambda row: value(row.comparison) if row.comparison else None, fields)
-
-
-def _both(row: TableRow) -> tuple[Interval, float] | None:
-    """The interval of both errors at the level that the verdict uses; at 95 % where there is none."""
-    if row.decision:
-        return row.decision.interval, row.decision.level
-    return (row.comparison.interval(), LEVEL) if row.comparison else None
 
 
 def _declared(row: TableRow) -> str | None:

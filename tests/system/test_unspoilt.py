@@ -6,21 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.control_tables import Study, finished_table
+from helpers.control_tables import Study
 from helpers.corpora import write_official_corpus
 from helpers.dashboards import attributes, dashboard, get_json
 
 from study.store import Database, conditions
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Study:
-    return finished_table(tmp_path_factory.mktemp("finished"), small_corpus)
-
-
-@pytest.fixture
-def study(tmp_path: Path, finished: Study) -> Study:
-    return finished.copied_to(tmp_path)
 
 
 def test_another_base_is_another_table_that_goes_on_while_the_base_stays(study: Study) -> None:

@@ -5,18 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import run
-from helpers.control_tables import Study, finished_table
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> Study:
-    return finished_table(tmp_path_factory.mktemp("finished"), small_corpus)
-
-
-@pytest.fixture
-def study(tmp_path: Path, finished: Study) -> Study:
-    return finished.copied_to(tmp_path)
-
+from helpers.control_tables import Study
 
 _STORAGE = "cannot be written, it is a file of the storage. Give another --name or --out."
 NAMES = {
